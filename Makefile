@@ -1,0 +1,23 @@
+# Each target sets up all it needs: a virtual environment and the package in it.
+PYTHON ?= python3
+VENV ?= .venv
+RUN = TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin
+
+demo: $(VENV)/installed
+	$(RUN)/keras-snn demo
+
+test: $(VENV)/tested
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python -m pytest -n 2 --dist loadfile
+
+$(VENV)/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/tested: $(VENV)/installed
+	$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+.PHONY: demo test

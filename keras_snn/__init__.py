@@ -1,0 +1,20 @@
+"""Spiking neural networks from trained Keras models."""
+
+from keras_snn import errors, layers, neurons
+from keras_snn._version import __version__
+from keras_snn.conversion.convert import convert
+from keras_snn.graph.rules import register_rule, supported_layers
+from keras_snn.simulation.model import SpikingModel
+from keras_snn.simulation.result import SimulationResult
+
+__all__ = [
+    "SimulationResult",
+    "SpikingModel",
+    "__version__",
+    "convert",
+    "errors",
+    "layers",
+    "neurons",
+    "register_rule",
+    "supported_layers",
+]

@@ -1,0 +1,59 @@
+"""Checks of arguments, and the words in which they fail."""
+
+import math
+import numbers
+
+__all__ = ["check_choice", "check_integer", "check_number"]
+
+
+def check_choice(name, value, choices):
+    """Return `value` if it is one of `choices`, else raise a `ValueError` that lists them."""
+    if value not in choices:
+        options = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"`{name}` must be one of {options}. Received: {name}={value!r}.")
+    return value
+
+
+def check_integer(name, value, *, minimum, hint=""):
+    """Return `value` as an `int` of at least `minimum`.
+
+    Raises:
+        TypeError: If it is not an integer (a `bool` or a `float` is not one).
+        ValueError: If it is too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"`{name}` must be an integer. Received: {name}={value!r}.{_sentence(hint)}")
+    if value < minimum:
+        raise ValueError(
+            f"`{name}` must be at least {minimum}. Received: {name}={value!r}.{_sentence(hint)}"
+        )
+    return int(value)
+
+
+def check_number(name, value, *, above=-math.inf, at_most=math.inf, hint=""):
+    """Return `value` as a finite `float` in (`above`, `at_most`].
+
+    Raises:
+        TypeError: If it is not a real number.
+        ValueError: If it is outside the interval, NaN or infinite.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"`{name}` must be a number. Received: {name}={value!r}.{_sentence(hint)}")
+    value = float(value)
+    if not math.isfinite(value) or not above < value <= at_most:
+        raise ValueError(
+            f"`{name}` must be {_interval(above, at_most)}. Received: {name}={value:g}.{_sentence(hint)}"
+        )
+    return value
+
+
+def _interval(above, at_most):
+    if math.isinf(above) and math.isinf(at_most):
+        return "finite"
+    if math.isinf(at_most):
+        return f"finite and above {above:g}"
+    return f"in ({above:g}, {at_most:g}]"
+
+
+def _sentence(hint):
+    return f" {hint}" if hint else ""

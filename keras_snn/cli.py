@@ -1,0 +1,169 @@
+"""The command `keras-snn`: arguments in, text out."""
+
+import argparse
+import importlib.resources
+import os
+import pathlib
+import sys
+import tempfile
+import time
+
+import keras
+import numpy as np
+
+import keras_snn
+
+_DEMO_STEPS = (1, 2, 4, 8, 16, 32, 64)
+
+
+def main(arguments=None):
+    """Run the command; return its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (ValueError, TypeError, OSError) as error:
+        print(f"keras-snn: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="keras-snn", description="Spiking networks from trained Keras models.")
+    parser.add_argument("--version", action="version", version=f"keras-snn {keras_snn.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    demo = commands.add_parser("demo", help="convert and run a small digit network that comes with the package")
+    demo.add_argument("--samples", type=_positive, default=1000, help="test images, at most 1000")
+    demo.set_defaults(run=_demo)
+
+    convert = commands.add_parser("convert", help="convert a .keras file into a spiking one")
+    convert.add_argument("model", type=pathlib.Path, help="trained model, .keras")
+    convert.add_argument("--output", "-o", type=pathlib.Path, required=True, help="spiking model, .keras")
+    convert.add_argument("--data", type=pathlib.Path, help="calibration samples: .npz with x, or .npy")
+    convert.add_argument("--timesteps", type=_positive, default=64)
+    convert.add_argument("--normalization", choices=["percentile", "max"], default="percentile")
+    convert.add_argument("--percentile", type=float, default=99.9, help="in percent, in (0, 100]")
+    convert.add_argument("--force", action="store_true", help="overwrite the output")
+    convert.set_defaults(run=_convert)
+
+    evaluate = commands.add_parser("evaluate", help="accuracy of a spiking .keras file after every step")
+    evaluate.add_argument("model", type=pathlib.Path, help="spiking model, .keras")
+    evaluate.add_argument("--data", type=pathlib.Path, required=True, help=".npz with x and y")
+    evaluate.add_argument("--timesteps", type=_positive, help="default: as converted")
+    evaluate.set_defaults(run=_evaluate)
+
+    layers = commands.add_parser("layers", help="list the Keras layers that convert")
+    layers.set_defaults(run=lambda options: print("\n".join(keras_snn.supported_layers())))
+    return parser
+
+
+def _positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, received {text}")
+    return value
+
+
+def _demo(options):
+    folder = importlib.resources.files("keras_snn.demo")
+    with importlib.resources.as_file(folder / "mnist_cnn.keras") as path:
+        model = keras.models.load_model(path)
+    with (folder / "mnist.npz").open("rb") as file, np.load(file) as data:
+        x, y, x_calibration = data["x_test"], data["y_test"], data["x_calibration"]
+    x, y = x[: options.samples], y[: options.samples]
+
+    print(f"Converting '{model.name}' on {len(x_calibration)} training digits")
+    start = time.perf_counter()
+    snn = keras_snn.convert(model, x_calibration, timesteps=_DEMO_STEPS[-1])
+    converted = time.perf_counter()
+    print(f"\n{snn.conversion_report}\n")
+    print(f"Simulating {snn.timesteps} steps of {len(x)} test digits")
+    run = snn.simulate(x, y, record=["spike_counts"], batch_size=100, verbose=1)
+    simulated = time.perf_counter()
+
+    of_ann = model.predict(x, batch_size=100, verbose=0).argmax(axis=-1)
+    agreement = run.outputs_over_time.argmax(axis=-1) == of_ann[:, None]
+    print(f"\nANN accuracy  {np.mean(of_ann == y):.2%}\n\ntime steps  SNN accuracy  agrees with ANN")
+    for steps in _DEMO_STEPS:
+        accuracy = run.accuracy_over_time[steps - 1]
+        print(f"{steps:>10}  {accuracy:>12.2%}  {agreement[:, steps - 1].mean():>15.2%}")
+    print("\nlayer         spikes per neuron and step")
+    for name, rates in run.firing_rates.items():
+        print(f"{name:12}  {rates.mean():.4f}")
+    print(f"\nconversion {converted - start:.1f} s, simulation {simulated - converted:.1f} s")
+
+
+def _convert(options):
+    if options.output.suffix != ".keras":
+        raise ValueError(f"--output must end in .keras. Received: '{options.output}'.")
+    if options.output.exists() and not options.force:
+        raise ValueError(f"'{options.output}' exists. Use --force to overwrite it.")
+    model = _load(options.model)
+    data = None if options.data is None else _read(options.data)["x"]
+    snn = keras_snn.convert(
+        model,
+        data,
+        timesteps=options.timesteps,
+        normalization=options.normalization,
+        percentile=options.percentile,
+    )
+    _save(snn, options.output)
+    print(f"\n{snn.conversion_report}\n\nwrote {options.output}")
+
+
+def _evaluate(options):
+    model = _load(options.model)
+    if not isinstance(model, keras_snn.SpikingModel):
+        raise ValueError(
+            f"'{options.model}' must hold a spiking model. Received: a {type(model).__name__} model. "
+            f"Convert it first: keras-snn convert {options.model} --output snn.keras"
+        )
+    data = _read(options.data)
+    if "y" not in data:
+        raise ValueError(f"'{options.data}' must hold the arrays x and y. Received: {', '.join(data)}.")
+    run = model.simulate(data["x"], data["y"], timesteps=options.timesteps, verbose=1)
+    print("\ntime steps  accuracy")
+    shown = {2**i for i in range(run.timesteps.bit_length())} | {run.timesteps}
+    for steps in sorted(shown):
+        print(f"{steps:>10}  {run.accuracy_over_time[steps - 1]:>8.2%}")
+
+
+def _load(path):
+    """Load a model, with one message for whatever is wrong with the file."""
+    if not path.is_file():
+        raise ValueError(f"'{path}' must be a .keras file. Received: no such file.")
+    try:
+        return keras.models.load_model(path)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"'{path}' must be a .keras file. Received: one that does not load ({reason}).") from error
+
+
+def _read(path):
+    """Read arrays from .npz, or `x` from .npy; pickled objects are refused."""
+    if not path.is_file():
+        raise ValueError(f"'{path}' must be an .npz or .npy file. Received: no such file.")
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        arrays = {"x": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+    except Exception as error:
+        raise ValueError(f"'{path}' must be an .npz or .npy file of numbers. Received: {error}.") from error
+    if "x" not in arrays:
+        raise ValueError(f"'{path}' must hold an array x. Received: {', '.join(arrays) or 'no arrays'}.")
+    return arrays
+
+
+def _save(model, path):
+    """Save a model so that the file is whole or not there."""
+    handle, temporary = tempfile.mkstemp(suffix=".keras", dir=path.parent, prefix=f".{path.stem}-")
+    os.close(handle)
+    try:
+        model.save(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""The conversion, step by step."""
+
+import warnings
+
+import keras
+import numpy as np
+
+from keras_snn import neurons
+from keras_snn._validation import check_choice, check_integer
+from keras_snn._version import __version__
+from keras_snn.conversion.building import build_spiking
+from keras_snn.conversion.calibration import calibrate
+from keras_snn.conversion.normalization import (
+    check_normalization,
+    normalize,
+    relus,
+    scales_from_data,
+    scales_from_moments,
+)
+from keras_snn.conversion.passes import fold
+from keras_snn.conversion.report import report_on
+from keras_snn.conversion.spiking import to_spiking
+from keras_snn.graph.lowering import lower
+from keras_snn.simulation.model import SpikingModel
+
+__all__ = ["convert"]
+
+
+def convert(
+    model,
+    calibration_data=None,
+    *,
+    timesteps=64,
+    neuron="if",
+    normalization="percentile",
+    percentile=99.9,
+    input_encoding="current",
+    max_pool="exact",
+    softmax="potential",
+    unroll="auto",
+    batch_size=32,
+    verbose="auto",
+):
+    """Turn a trained network into a spiking one that is still a Keras model.
+
+    Nothing is retrained: weights are folded with batch normalization and rescaled so that
+    the activations of the source network become firing rates.
+
+    Args:
+        model: A built Sequential or Functional model with relu activations. Not changed.
+        calibration_data: Some hundred samples of the training data, as for `predict`: array,
+            list or dict of arrays, `tf.data.Dataset` or `keras.utils.PyDataset`, of `x` or `(x, y)`.
+            Without it the scales are estimated from batch norm statistics and weights.
+        timesteps: Number of time steps of a simulation; `snn.timesteps` may be set later.
+        neuron: `"if"`, or an object of `keras_snn.neurons`.
+        normalization: What the scale of a layer is: `"percentile"` of its non-zero activations
+            on the calibration data, or their `"max"`.
+        percentile: In percent, in (0, 100].
+        input_encoding: `"current"`: inputs are constant currents.
+        max_pool: `"exact"`; see `keras_snn.layers.SpikingMaxPool`.
+        softmax: `"potential"`; see `keras_snn.layers.SpikingSoftmax`.
+        unroll: Time steps per pass through the loop over time, or `"auto"`. Changes speed only.
+        batch_size: Samples per batch of calibration.
+        verbose: 0 shows no progress bar.
+
+    Returns:
+        A `SpikingModel`, compiled with the losses and metrics of `model` if that is compiled.
+
+    Raises:
+        TypeError, ValueError: If an argument is not what it may be, or `model` has no graph.
+        UnsupportedLayerError: If parts of it cannot become spiking; lists all of them.
+        CalibrationError: If the calibration data is empty, misshapen or not finite.
+
+    Source:
+        Rueckauer et al. (2016), arXiv:1612.04052.
+    """
+    timesteps = check_integer("timesteps", timesteps, minimum=1)
+    batch_size = check_integer("batch_size", batch_size, minimum=1)
+    neuron = neurons.get(neuron)
+    rank = check_normalization(normalization, percentile)
+    check_choice("input_encoding", input_encoding, ("current",))
+    check_choice("max_pool", max_pool, ("exact",))
+    check_choice("softmax", softmax, ("potential",))
+
+    _check_is_analog(model)
+    source = lower(model)
+    _check_becomes_spiking(model, source)
+    graph = fold(source)
+    histograms = {}
+    if calibration_data is None:
+        scales = scales_from_moments(source, rank)
+        _warn_without_data()
+    else:
+        dtype = model.dtype_policy
+        histograms = calibrate(graph, calibration_data, batch_size=batch_size, verbose=verbose, dtype=dtype)
+        scales = scales_from_data(graph, histograms, rank)
+    graph = to_spiking(normalize(graph, scales), neuron, scales)
+    snn, stands_for = build_spiking(
+        graph, timesteps=timesteps, unroll=unroll, name=model.name, dtype=model.dtype_policy
+    )
+    options = {
+        "timesteps": timesteps,
+        "neuron": repr(neuron),
+        "normalization": normalization,
+        "percentile": rank,
+        "calibrated": calibration_data is not None,
+    }
+    snn.conversion_report = report_on(snn, stands_for, histograms, options, _versions())
+    _warn_of_silence(snn.conversion_report)
+    _compile_like(snn, model)
+    return snn
+
+
+def _check_is_analog(model):
+    if isinstance(model, SpikingModel):
+        raise ValueError(
+            f"`model` must be an analog network. Received: the spiking model '{model.name}'. "
+            "Convert the model it was made from."
+        )
+
+
+def _check_becomes_spiking(model, graph):
+    if not relus(graph):
+        raise ValueError(
+            f"`model` must have relu activations, which become spiking neurons. Received: model "
+            f"'{model.name}' without any. Train it with activation='relu'."
+        )
+
+
+def _warn_without_data():
+    warnings.warn(
+        "keras_snn.convert estimated the scales from batch normalization and weights, without data. "
+        "Give some hundred training samples as `calibration_data` for fewer time steps at the same accuracy.",
+        stacklevel=3,
+    )
+
+
+def _warn_of_silence(report):
+    if report.silent_layers:
+        names = ", ".join(repr(name) for name in report.silent_layers)
+        warnings.warn(
+            f"Silent on all calibration data, scale 1 assumed: {names}. Check that the data is scaled as "
+            "for training, or give more of it.",
+            stacklevel=3,
+        )
+
+
+def _compile_like(snn, model):
+    """Compile the spiking model with the losses and metrics of the source model."""
+    config = model.get_compile_config() if model.compiled else None
+    if config:
+        config = keras.saving.deserialize_keras_object(config)
+        # Without the optimizer, whose slots would double the memory of the weights.
+        snn.compile(**{**config, "optimizer": None})
+
+
+def _versions():
+    return {"keras_snn": __version__, "keras": keras.__version__, "numpy": np.__version__}

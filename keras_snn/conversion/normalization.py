@@ -1,0 +1,194 @@
+"""Choosing the scale λ of every activation, and rescaling the network by it.
+
+λ is the activation that becomes one spike per time step. It comes from measured
+activations, or without data from what batch normalization and the weights say about
+their mean and variance.
+"""
+
+import dataclasses
+import functools
+import math
+
+import numpy as np
+
+from keras_snn._validation import check_choice, check_number
+from keras_snn.conversion.passes import fold, insert_scale
+from keras_snn.graph import nodes as kinds
+
+__all__ = ["check_normalization", "normalize", "relus", "scales_from_data", "scales_from_moments"]
+
+_METHODS = ("percentile", "max")
+
+
+def check_normalization(normalization, percentile):
+    """Return the percentile that `normalization` stands for; max is the 100th.
+
+    Raises:
+        ValueError, TypeError: If one of the two is not what it may be.
+    """
+    check_choice("normalization", normalization, _METHODS)
+    hint = "Use 99.9 to ignore the largest 0.1 % of activations."
+    percentile = check_number("percentile", percentile, above=0, at_most=100, hint=hint)
+    return 100.0 if normalization == "max" else percentile
+
+
+def relus(graph):
+    """Return the activations of `graph` that become neurons, in order."""
+    return [
+        node
+        for node in graph.nodes.values()
+        if isinstance(node, kinds.Activation) and node.function == "relu"
+    ]
+
+
+def scales_from_data(graph, histograms, percentile):
+    """Return λ of every relu by name: a percentile of its non-zero activations.
+
+    A relu that was silent on all data gets 1, or its `max_value` if that is smaller.
+
+    Source:
+        Diehl et al. (2015), IJCNN, for the maximum; Rueckauer et al. (2017),
+        doi:10.3389/fnins.2017.00682, "Parameter Normalization", for the percentile.
+    """
+    scales = {}
+    for node in relus(graph):
+        histogram = histograms[node.name]
+        scale = histogram.percentile(percentile) if histogram.maximum > 0 else 1.0
+        scales[node.name] = min(scale, node.max_value)
+    return scales
+
+
+def scales_from_moments(graph, percentile):
+    """Return λ of every relu by name, without data.
+
+    Takes every input of a relu as normally distributed, channel by channel. A batch norm
+    knows its mean and variance; through other layers they are propagated as if inputs
+    were independent, from an input of uniform values in [0, 1]. λ is the percentile of
+    the positive part of the mixture of the channels.
+
+    Args:
+        graph: A `Graph` before folding, which would lose what the batch norms know.
+        percentile: In percent.
+    """
+    moments, scales = {}, {}
+    for node in graph.nodes.values():
+        if isinstance(node, kinds.Input):
+            channels = node.shape[-1]
+            moments[node.name] = np.full(channels, 0.5), np.full(channels, 1 / 12)
+            continue
+        inputs = [moments[name] for name in node.inputs]
+        if isinstance(node, kinds.Activation) and node.function == "relu":
+            scale = _positive_percentile(*inputs[0], percentile)
+            scales[node.name] = min(scale, node.max_value)
+        moments[node.name] = _propagate(node, *inputs)
+    return scales
+
+
+def normalize(graph, scales):
+    """Return the graph with every relu rescaled so that its value is a firing rate.
+
+    Divides by λ before the relu and multiplies by λ behind it, then folds both into the
+    linear layers around: W → W·λ_in/λ_out, b → b/λ_out. What the graph computes stays.
+
+    Args:
+        graph: A `Graph`.
+        scales: λ by name of the relu; positive, in activation units.
+
+    Raises:
+        ValueError: If a scale is not positive and finite.
+
+    Source:
+        Rueckauer et al. (2017), doi:10.3389/fnins.2017.00682, "Parameter Normalization".
+    """
+    for node in relus(graph):
+        scale = check_number(f"scale of '{node.name}'", scales[node.name], above=0)
+        limited = dataclasses.replace(graph.nodes[node.name], max_value=node.max_value / scale)
+        graph = graph.with_nodes({**graph.nodes, node.name: limited})
+        graph = insert_scale(graph, 1 / scale, before=node.name)
+        graph = insert_scale(graph, scale, after=node.name)
+    return fold(graph)
+
+
+def _positive_percentile(mean, variance, percentile):
+    """Return the percentile of the positive values of a mixture of normal distributions."""
+    deviation = np.sqrt(np.maximum(variance, 1e-12))
+
+    def above(value):
+        return np.mean(_normal_tail((value - mean) / deviation))
+
+    highest = float(np.max(mean + 8 * deviation))
+    if percentile == 100 or highest <= 0:
+        # A normal distribution has no maximum; four deviations leave out one value in 30,000.
+        return max(float(np.max(mean + 4 * deviation)), 1e-3)
+    wanted = above(0.0) * (1 - percentile / 100)
+    low, high = 0.0, highest
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if above(middle) > wanted else (low, middle)
+    return high
+
+
+def _normal_tail(z):
+    return 0.5 * np.vectorize(math.erfc, otypes=[float])(np.asarray(z) / math.sqrt(2))
+
+
+@functools.singledispatch
+def _propagate(node, moments):
+    """Return `(mean, variance)` per channel of the value of a node, for those of its inputs."""
+    return moments
+
+
+@_propagate.register
+def _(node: kinds.Affine, moments):
+    mean, variance = moments
+    *window, inputs, units = node.kernel.shape
+    positions = math.prod(window)
+    kernel = node.kernel.astype("float64").reshape(positions, inputs, units)
+    # Inputs of a group, repeated for every unit of it.
+    mean, variance = (
+        np.repeat(v.reshape(node.groups, inputs), units // node.groups, axis=0).T for v in (mean, variance)
+    )
+    return (kernel * mean).sum((0, 1)) + node.bias, (kernel**2 * variance).sum((0, 1))
+
+
+@_propagate.register
+def _(node: kinds.ChannelAffine, moments):
+    mean, variance = moments if node.moments is None else node.moments
+    scale, shift = (
+        v if v.ndim < 2 else v.reshape(-1, v.shape[-1]).mean(0) for v in (node.scale, node.shift)
+    )
+    return mean * scale + shift, variance * scale**2
+
+
+@_propagate.register
+def _(node: kinds.Activation, moments):
+    mean, variance = moments
+    # Moments of the positive part of a normal variable.
+    deviation = np.sqrt(np.maximum(variance, 1e-12))
+    z = mean / deviation
+    density = np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
+    positive = 1 - _normal_tail(z)
+    first = mean * positive + deviation * density
+    second = (mean**2 + variance) * positive + mean * deviation * density
+    return first, np.maximum(second - first**2, 0.0)
+
+
+@_propagate.register
+def _(node: kinds.Rearrange, moments):
+    if node.target is None:
+        return moments
+    # Channels take turns along the last axis when values keep their order.
+    return tuple(np.resize(v, node.target[-1]) for v in moments)
+
+
+@_propagate.register
+def _(node: kinds.Add, *inputs):
+    means, variances = zip(*inputs, strict=True)
+    return sum(means), sum(variances)
+
+
+@_propagate.register
+def _(node: kinds.Concatenate, *inputs):
+    if node.axis != -1:
+        return tuple(np.mean(values, axis=0) for values in zip(*inputs, strict=True))
+    return tuple(np.concatenate(values) for values in zip(*inputs, strict=True))

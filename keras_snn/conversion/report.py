@@ -1,0 +1,117 @@
+"""What a conversion did, layer by layer."""
+
+import dataclasses
+
+import keras
+
+from keras_snn.graph import nodes as kinds
+
+__all__ = ["ConversionReport", "LayerReport", "report_on"]
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerReport:
+    """What one layer of the spiking model stands for.
+
+    Attributes:
+        name: Name of the layer in the spiking model.
+        became: Class of that layer.
+        origins: Paths of the layers of the source model that are in it.
+        scale: λ, the activation that becomes one spike per step; `None` without neurons.
+        clipped: Fraction of the non-zero activations of the calibration data above λ.
+        error: Relative RMS error of those activations as spike counts after `timesteps`,
+            for an ideal input; from clipping and rounding alone.
+        silent: Whether no value of the calibration data activated the layer.
+    """
+
+    name: str
+    became: str
+    origins: tuple[str, ...]
+    scale: float | None = None
+    clipped: float | None = None
+    error: float | None = None
+    silent: bool = False
+
+
+@keras.saving.register_keras_serializable(package="keras_snn")
+@dataclasses.dataclass(frozen=True)
+class ConversionReport:
+    """The layers of a converted model and the options it was converted with.
+
+    `print` it for a table.
+
+    Attributes:
+        layers: `LayerReport`s in the order of the spiking model.
+        options: Dict of the options of `convert`.
+        versions: Dict of the versions that made it.
+    """
+
+    layers: tuple[LayerReport, ...]
+    options: dict
+    versions: dict
+
+    @property
+    def silent_layers(self):
+        """Names of the layers that were silent on all calibration data."""
+        return [layer.name for layer in self.layers if layer.silent]
+
+    def __str__(self):
+        header = ("layer", "became", "from", "scale", "clipped", "error")
+        rows = [header, *(_row(layer) for layer in self.layers)]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+        lines.insert(1, "  ".join("-" * width for width in widths))
+        options = ", ".join(f"{name}={value}" for name, value in self.options.items())
+        versions = ", ".join(f"{name} {value}" for name, value in self.versions.items())
+        notes = [
+            "scale: the activation that becomes one spike per step. clipped: share of the non-zero",
+            "activations above it. error: relative RMS error of the layer's spike counts after",
+            f"{self.options['timesteps']} steps, from clipping and rounding alone.",
+            f"Converted with {options} ({versions}).",
+        ]
+        return "\n".join(line.rstrip() for line in [*lines, "", *notes])
+
+    def get_config(self):
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config):
+        layers = tuple(LayerReport(**{**row, "origins": tuple(row["origins"])}) for row in config["layers"])
+        return cls(layers, config["options"], config["versions"])
+
+
+def report_on(model, stands_for, histograms, options, versions):
+    """Return the `ConversionReport` of a spiking model.
+
+    Args:
+        model: The `SpikingModel`.
+        stands_for: Dict of the nodes that each of its layers stands for.
+        histograms: Dict of the `Histogram` of each activation; empty without data.
+        options, versions: Dicts to keep with the report.
+    """
+    rows = []
+    for layer in model.layers:
+        nodes = stands_for.get(layer.name, ())
+        origins = tuple(dict.fromkeys(origin for node in nodes for origin in node.origins))
+        row = LayerReport(layer.name, type(layer).__name__, origins)
+        if nodes and isinstance(nodes[-1], kinds.Spike):
+            scale, histogram = nodes[-1].scale, histograms.get(nodes[-1].name)
+            row = dataclasses.replace(row, scale=scale)
+            if histogram is not None:
+                row = dataclasses.replace(
+                    row,
+                    clipped=histogram.fraction_above(scale),
+                    error=histogram.rate_error(scale, options["timesteps"]),
+                    silent=histogram.maximum <= 0,
+                )
+        rows.append(row)
+    return ConversionReport(tuple(rows), options, versions)
+
+
+def _row(layer):
+    numbers = (
+        "" if layer.scale is None else f"{layer.scale:.4g}",
+        "silent" if layer.silent else "" if layer.clipped is None else f"{layer.clipped:.2%}",
+        "" if layer.error is None else f"{layer.error:.2%}",
+    )
+    return (layer.name, layer.became, ", ".join(layer.origins) or "(rescaling)", *numbers)

@@ -1,0 +1,1 @@
+"""A trained network and real digits, to run without a download."""

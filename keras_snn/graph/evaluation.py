@@ -1,0 +1,105 @@
+"""What a graph computes, in plain NumPy: the reference that passes are tested against."""
+
+import functools
+
+import keras
+import numpy as np
+
+from keras_snn.graph import nodes as kinds
+
+__all__ = ["evaluate"]
+
+
+def evaluate(graph, inputs, *, everything=False):
+    """Return the outputs of `graph` for `inputs`, in float64.
+
+    Args:
+        graph: A `Graph`.
+        inputs: Arrays `(batch, …)`, nested like `graph.inputs`.
+        everything: Whether to return a dict of the value of every node instead.
+    """
+    values = dict(zip(keras.tree.flatten(graph.inputs), keras.tree.flatten(inputs), strict=True))
+    values = {name: np.asarray(value, "float64") for name, value in values.items()}
+    for node in graph.nodes.values():
+        if not isinstance(node, kinds.Input):
+            values[node.name] = value_of(node, *(values[name] for name in node.inputs))
+    if everything:
+        return values
+    return keras.tree.map_structure(values.__getitem__, graph.outputs)
+
+
+@functools.singledispatch
+def value_of(node, *inputs):
+    """Return the value of one node."""
+    raise NotImplementedError(type(node).__name__)
+
+
+@value_of.register
+def _(node: kinds.Affine, x):
+    kernel = node.kernel.astype("float64")
+    window = kernel.shape[:-2]
+    if not window:
+        return x @ kernel + node.bias
+    patches = _windows(x, window, node.strides, node.dilation, node.padding, fill=0.0)
+    *positions, channels = patches.shape[: x.ndim]
+    grouped = patches.reshape(*positions, node.groups, channels // node.groups, -1)
+    kernel = kernel.reshape(-1, kernel.shape[-2], node.groups, kernel.shape[-1] // node.groups)
+    y = np.einsum("...gcw,wcgu->...gu", grouped, kernel)
+    return y.reshape(*positions, -1) + node.bias
+
+
+@value_of.register
+def _(node: kinds.ChannelAffine, x):
+    return x * node.scale + node.shift
+
+
+@value_of.register
+def _(node: kinds.Activation, x):
+    if node.function == "relu":
+        return np.clip(x, 0.0, node.max_value)
+    e = np.exp(x - x.max(axis=node.axis, keepdims=True))
+    return e / e.sum(axis=node.axis, keepdims=True)
+
+
+@value_of.register
+def _(node: kinds.Spike, x):
+    return np.clip(x / node.neuron.v_threshold, 0.0, 1.0)
+
+
+@value_of.register
+def _(node: kinds.Pool, x):
+    patches = _windows(x, node.window, node.strides, (1,) * len(node.window), node.padding, fill=np.nan)
+    axes = tuple(range(x.ndim, patches.ndim))
+    return np.nanmax(patches, axes) if node.function == "max" else np.nanmean(patches, axes)
+
+
+@value_of.register
+def _(node: kinds.Rearrange, x):
+    if node.target is not None:
+        return x.reshape(len(x), *node.target)
+    return np.pad(x, ((0, 0), *node.padding, (0, 0)))
+
+
+@value_of.register
+def _(node: kinds.Add, *inputs):
+    return functools.reduce(np.add, inputs)
+
+
+@value_of.register
+def _(node: kinds.Concatenate, *inputs):
+    return np.concatenate(inputs, axis=node.axis)
+
+
+def _windows(x, window, strides, dilation, padding, *, fill):
+    """Return the windows of `x`, of shape `(batch, *positions, channels, *window)`."""
+    spatial = x.shape[1:-1]
+    widths = [
+        kinds.pad_widths(size, *axis, padding)
+        for size, axis in zip(spatial, zip(window, strides, dilation, strict=True), strict=True)
+    ]
+    x = np.pad(x, ((0, 0), *widths, (0, 0)), constant_values=fill)
+    reach = tuple(d * (w - 1) + 1 for w, d in zip(window, dilation, strict=True))
+    axes = tuple(range(1, x.ndim - 1))
+    patches = np.lib.stride_tricks.sliding_window_view(x, reach, axis=axes)
+    every_stride = (slice(None), *(slice(None, None, s) for s in strides), slice(None))
+    return patches[(*every_stride, *(slice(None, None, d) for d in dilation))]

@@ -1,0 +1,263 @@
+"""The kinds of nodes, and the graph that they form.
+
+Every Keras model that can be converted is said in these words. Shapes are
+without the batch axis, channels last. Nodes are frozen; a pass returns a new graph.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+
+__all__ = [
+    "Activation",
+    "Add",
+    "Affine",
+    "ChannelAffine",
+    "Concatenate",
+    "Graph",
+    "Input",
+    "Node",
+    "Pool",
+    "Rearrange",
+    "Spike",
+    "pad_widths",
+]
+
+
+def pad_widths(size, window, stride, dilation, padding):
+    """Return the zeros before and after an axis of `size`, as Keras pads it.
+
+    >>> pad_widths(5, window=3, stride=2, dilation=1, padding="same")
+    (1, 1)
+    """
+    reach = dilation * (window - 1) + 1
+    if padding == "valid":
+        return 0, 0
+    if padding == "causal":
+        return reach - 1, 0
+    total = max(0, (math.ceil(size / stride) - 1) * stride + reach - size)
+    return total // 2, total - total // 2
+
+
+def _window_shape(shape, window, strides, dilation, padding):
+    """Return the number of window positions along each axis of `shape`."""
+    positions = []
+    for size, width, stride, step in zip(shape, window, strides, dilation, strict=True):
+        before, after = pad_widths(size, width, stride, step, padding)
+        positions.append((size + before + after - step * (width - 1) - 1) // stride + 1)
+    return tuple(positions)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Node:
+    """One operation.
+
+    Attributes:
+        name: Unique in its graph; starts with the path of the Keras layer that it comes from.
+        inputs: Names of the nodes whose values it takes.
+        shape: Shape of its value, without the batch axis.
+        origins: Paths of the Keras layers that it stands for.
+    """
+
+    name: str
+    inputs: tuple[str, ...] = ()
+    shape: tuple[int, ...] = None
+    origins: tuple[str, ...] = ()
+
+    def output_shape(self, *shapes):
+        """Return the shape of the value for inputs of `shapes`."""
+        return shapes[0]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Input(Node):
+    """A value that the user gives."""
+
+    dtype: str = "float32"
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Affine(Node):
+    """y = W·x + b: dense on the last axis, or a convolution.
+
+    Attributes:
+        kernel: Shape `(inputs, units)`, or `(*window, inputs / groups, units)` for a convolution.
+        bias: Shape `(units,)`.
+        strides, dilation: One integer per axis of the window; empty if dense.
+        padding: `"valid"`, `"same"` or `"causal"`; zeros, as Keras pads.
+        groups: Number of groups of channels; as many as inputs if depthwise.
+    """
+
+    kernel: np.ndarray
+    bias: np.ndarray
+    strides: tuple[int, ...] = ()
+    dilation: tuple[int, ...] = ()
+    padding: str = "valid"
+    groups: int = 1
+
+    def output_shape(self, shape):
+        window = self.kernel.shape[:-2]
+        if not window:
+            return (*shape[:-1], self.kernel.shape[-1])
+        positions = _window_shape(shape[:-1], window, self.strides, self.dilation, self.padding)
+        return (*positions, self.kernel.shape[-1])
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class ChannelAffine(Node):
+    """y = scale·x + shift, element by element.
+
+    Attributes:
+        scale, shift: Arrays that broadcast against the last axes of the value.
+        moments: `(mean, variance)` of the input per channel, where a batch norm knows them.
+    """
+
+    scale: np.ndarray
+    shift: np.ndarray
+    moments: tuple[np.ndarray, np.ndarray] | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Activation(Node):
+    """A nonlinearity of the source network.
+
+    Attributes:
+        function: `"relu"` or `"softmax"`.
+        max_value: Where a relu saturates; infinity if it does not.
+        axis: Axis of a softmax, counted from the end.
+    """
+
+    function: str
+    max_value: float = math.inf
+    axis: int = -1
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Spike(Node):
+    """A layer of spiking neurons; its value is a firing rate.
+
+    Attributes:
+        neuron: Object of `keras_snn.neurons`.
+        scale: λ, the activation that rate 1 stands for; in activation units.
+    """
+
+    neuron: object
+    scale: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Pool(Node):
+    """Maximum or average over windows; padding does not count.
+
+    Attributes:
+        function: `"max"` or `"average"`.
+        window, strides: One integer per spatial axis.
+        padding: `"valid"` or `"same"`.
+    """
+
+    function: str
+    window: tuple[int, ...]
+    strides: tuple[int, ...]
+    padding: str = "valid"
+
+    def output_shape(self, shape):
+        positions = _window_shape(shape[:-1], self.window, self.strides, (1,) * len(self.window), self.padding)
+        return (*positions, shape[-1])
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Rearrange(Node):
+    """Moves values or pads with zeros; computes nothing.
+
+    Attributes:
+        target: The new shape, if values keep their order; else `None`.
+        padding: Zeros `(before, after)` for each axis but the last; else empty.
+    """
+
+    target: tuple[int, ...] | None = None
+    padding: tuple[tuple[int, int], ...] = ()
+
+    def output_shape(self, shape):
+        if self.target is not None:
+            return self.target
+        sizes = (size + before + after for size, (before, after) in zip(shape, self.padding, strict=False))
+        return (*sizes, shape[-1])
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Add(Node):
+    """Sum of the inputs, all of one shape."""
+
+    def output_shape(self, *shapes):
+        return np.broadcast_shapes(*shapes)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Concatenate(Node):
+    """The inputs side by side.
+
+    Attributes:
+        axis: Axis of the value without batch, counted from the end; negative.
+    """
+
+    axis: int = -1
+
+    def output_shape(self, *shapes):
+        shape = list(shapes[0])
+        shape[self.axis] = sum(s[self.axis] for s in shapes)
+        return tuple(shape)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Graph:
+    """Nodes in an order in which each comes after its inputs.
+
+    Attributes:
+        nodes: Node by name.
+        inputs: Names of the `Input` nodes, nested as the model takes them.
+        outputs: Names of the nodes the model returns, nested as it returns them.
+    """
+
+    nodes: Mapping[str, Node]
+    inputs: object
+    outputs: object
+
+    @property
+    def output_names(self):
+        return tuple(keras.tree.flatten(self.outputs))
+
+    def users(self):
+        """Return, for every node, the names of the nodes that take its value."""
+        users = {name: [] for name in self.nodes}
+        for node in self.nodes.values():
+            for name in node.inputs:
+                users[name].append(node.name)
+        return users
+
+    def with_nodes(self, nodes, renamed=None):
+        """Return the graph of these nodes that the outputs need, in order.
+
+        Args:
+            nodes: Node by name, in any order.
+            renamed: Dict of node names and who takes their place.
+        """
+        renamed = renamed or {}
+        ordered = {}
+        outputs = keras.tree.map_structure(lambda name: renamed.get(name, name), self.outputs)
+        pending = [*reversed(keras.tree.flatten(outputs)), *reversed(keras.tree.flatten(self.inputs))]
+        while pending:
+            name = pending[-1]
+            node = nodes[name]
+            # The node that takes another's place may itself take that one's value.
+            inputs = tuple(i if renamed.get(i, i) == name else renamed.get(i, i) for i in node.inputs)
+            missing = [i for i in inputs if i not in ordered]
+            if missing and name not in ordered:
+                pending += reversed(missing)
+                continue
+            pending.pop()
+            if name not in ordered:
+                ordered[name] = node if inputs == node.inputs else dataclasses.replace(node, inputs=inputs)
+        return Graph(ordered, self.inputs, outputs)

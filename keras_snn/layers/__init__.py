@@ -1,0 +1,49 @@
+"""Spiking layers for use by hand, in any Keras model, on input `(batch, time, …)`."""
+
+from keras_snn.layers.base import SpikingLayer
+from keras_snn.layers.linear import (
+    SpikingActivation,
+    SpikingConv1D,
+    SpikingConv1DTranspose,
+    SpikingConv2D,
+    SpikingConv2DTranspose,
+    SpikingConv3D,
+    SpikingConv3DTranspose,
+    SpikingDense,
+    SpikingDepthwiseConv1D,
+    SpikingDepthwiseConv2D,
+    SpikingSeparableConv1D,
+    SpikingSeparableConv2D,
+)
+from keras_snn.layers.memoryless import PerTimestep, ScaleShift
+from keras_snn.layers.pooling import (
+    SpikingMaxPool,
+    SpikingMaxPooling1D,
+    SpikingMaxPooling2D,
+    SpikingMaxPooling3D,
+)
+from keras_snn.layers.readout import Readout, SpikingSoftmax
+
+__all__ = [
+    "PerTimestep",
+    "Readout",
+    "ScaleShift",
+    "SpikingActivation",
+    "SpikingConv1D",
+    "SpikingConv1DTranspose",
+    "SpikingConv2D",
+    "SpikingConv2DTranspose",
+    "SpikingConv3D",
+    "SpikingConv3DTranspose",
+    "SpikingDense",
+    "SpikingDepthwiseConv1D",
+    "SpikingDepthwiseConv2D",
+    "SpikingLayer",
+    "SpikingMaxPool",
+    "SpikingMaxPooling1D",
+    "SpikingMaxPooling2D",
+    "SpikingMaxPooling3D",
+    "SpikingSeparableConv1D",
+    "SpikingSeparableConv2D",
+    "SpikingSoftmax",
+]

@@ -1,0 +1,217 @@
+"""What all layers with state over time have in common, and how time is folded.
+
+Tensors of a spiking model have the shape `(batch, time, …)`. A time axis of
+length 1 in front of a longer one stands for a value that is constant in time.
+"""
+
+import inspect
+
+import keras
+from keras import ops
+
+__all__ = ["SpikingLayer", "SpikingTwin", "fold_time", "unfold_time"]
+
+
+_LAYER_ARGUMENTS = ("name", "dtype", "trainable")
+
+
+def fold_time(x):
+    """Return `x` of shape `(batch, time, …)` as `(batch·time, …)`."""
+    return ops.reshape(x, (-1, *ops.shape(x)[2:]))
+
+
+def unfold_time(x, timesteps):
+    """Return `x` of shape `(batch·timesteps, …)` as `(batch, timesteps, …)`."""
+    return ops.reshape(x, (-1, timesteps, *ops.shape(x)[1:]))
+
+
+class SpikingLayer(keras.layers.Layer):
+    """Base of the layers that carry a state from time step to time step.
+
+    The state follows the convention of `keras.layers.RNN`: a list of tensors,
+    `initial_state=` in, `return_state=True` out. It is an explicit value, so any
+    batch size works; only `stateful=True` keeps it in variables, for a fixed one.
+
+    A subclass says three things: `current`, the part without memory; `start`, the
+    state before the first step; and `advance`, some steps in time. The time loop of
+    `keras_snn.SpikingModel` calls these, so that what is constant is computed once.
+
+    Args:
+        return_state: Whether the layer returns `(outputs, *state)`.
+        stateful: Whether the state is kept from call to call, until `reset_state()`.
+            Needs a fixed batch size.
+
+    Attributes:
+        value_shape: Shape of the output of one sample and step, once the layer is built.
+    """
+
+    def __init__(self, *, return_state=False, stateful=False, **kwargs):
+        super().__init__(**kwargs)
+        self.return_state = return_state
+        self.stateful = stateful
+        self._kept_state = []
+        self._cell_shape = None
+        self.value_shape = None
+
+    @property
+    def state_dtype(self):
+        """Dtype of the state: at least float32, also under a mixed precision policy."""
+        return keras.backend.result_type(self.compute_dtype, "float32")
+
+    def current(self, inputs):
+        """Return what drives the state, `(batch, time, …)`, for inputs `(batch, time, …)`."""
+        return inputs
+
+    def current_shape(self, input_shape):
+        """Return the shape of what `current` returns."""
+        return tuple(input_shape)
+
+    def start(self, shape):
+        """Return the state before the first step, for a current of `shape` `(batch, …)`."""
+        raise NotImplementedError
+
+    def advance(self, current, state, timesteps):
+        """Run `timesteps` steps.
+
+        Args:
+            current: Tensor of shape `(batch, timesteps, …)`, or `(batch, 1, …)` if it is constant.
+            state: What `start` or the previous call returned.
+            timesteps: Number of steps, a Python integer.
+
+        Returns:
+            `(outputs, state)` with outputs of shape `(batch, timesteps, …)`.
+        """
+        raise NotImplementedError
+
+    def build(self, input_shape):
+        batch, _, *cell = self.current_shape(input_shape)
+        self._cell_shape = tuple(cell)
+        self.value_shape = tuple(self.compute_output_shape(input_shape)[2:])
+        if self.stateful:
+            if batch is None:
+                raise ValueError(
+                    f"Layer '{self.name}' is stateful and needs a known batch size. Received: "
+                    f"input_shape={input_shape}. Use keras.Input(…, batch_size=n) or stateful=False."
+                )
+            shapes = [(batch, *value.shape[1:]) for value in self.start((1, *cell))]
+            self._kept_state = [
+                self.add_weight(
+                    shape=shape,
+                    dtype=self.state_dtype,
+                    initializer="zeros",
+                    trainable=False,
+                    autocast=False,
+                    name=f"state_{i}",
+                )
+                for i, shape in enumerate(shapes)
+            ]
+            self.reset_state()
+        self.built = True
+
+    def get_initial_state(self, batch_size):
+        """Return the state before the first step for a batch of `batch_size`; the layer must be built."""
+        return self.start((batch_size, *self._cell_shape))
+
+    def reset_state(self):
+        """Set the kept state of a stateful layer back to what it is before the first step."""
+        if not self.stateful:
+            raise ValueError(f"Layer '{self.name}' keeps no state. Create it with stateful=True.")
+        for variable, value in zip(
+            self._kept_state, self.get_initial_state(self._kept_state[0].shape[0]), strict=True
+        ):
+            variable.assign(value)
+
+    def call(self, inputs, initial_state=None):
+        timesteps = self._timesteps(inputs.shape)
+        current = self.current(inputs)
+        if initial_state is not None:
+            state = list(initial_state) if isinstance(initial_state, (list, tuple)) else [initial_state]
+        elif self.stateful:
+            state = [ops.convert_to_tensor(variable) for variable in self._kept_state]
+        else:
+            shape = ops.shape(current)
+            state = self.start((shape[0], *shape[2:]))
+        outputs, state = self.advance(current, state, timesteps)
+        if self.stateful:
+            for variable, value in zip(self._kept_state, state, strict=True):
+                variable.assign(value)
+        return (outputs, *state) if self.return_state else outputs
+
+    def _timesteps(self, input_shape):
+        if len(input_shape) < 2 or input_shape[1] is None:
+            raise ValueError(
+                f"Layer '{self.name}' ({type(self).__name__}) needs input of shape (batch, time, …) with a "
+                f"known number of time steps. Received: shape {tuple(input_shape)}. Give the time axis a "
+                "length, for example keras.Input((timesteps, …))."
+            )
+        return input_shape[1]
+
+    def compute_output_shape(self, input_shape, initial_state=None):
+        return self.current_shape(input_shape)
+
+    def compute_output_spec(self, inputs, initial_state=None):
+        self._timesteps(inputs.shape)
+        outputs = keras.KerasTensor(self.compute_output_shape(inputs.shape), self.compute_dtype)
+        if not self.return_state:
+            return outputs
+        batch, _, *cell = self.current_shape(inputs.shape)
+        state = self.start((1, *cell))
+        return (outputs, *(keras.KerasTensor((batch, *v.shape[1:]), v.dtype) for v in state))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "return_state": self.return_state,
+            "stateful": self.stateful,
+        }
+
+
+class SpikingTwin(SpikingLayer):
+    """Base of the layers that replace a Keras layer and take its arguments.
+
+    `class SpikingConv2D(SpikingLinear, analog_class=keras.layers.Conv2D)` is a whole
+    twin: it takes the arguments of the Keras layer in the same order with the same
+    defaults, then those of `options`, keyword-only, and owns such a layer as `analog`.
+
+    Attributes:
+        options: Our arguments and their defaults.
+        analog_class: The Keras layer that the twin replaces.
+        analog: The Keras layer that computes what has no memory.
+    """
+
+    options = {"return_state": False, "stateful": False}
+    analog_class = None
+
+    def __init_subclass__(cls, analog_class=None, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if analog_class is None:
+            return
+        kinds = inspect.Parameter
+        _, *theirs = inspect.signature(analog_class.__init__).parameters.values()
+        ours = [kinds(name, kinds.KEYWORD_ONLY, default=value) for name, value in cls.options.items()]
+        cls.__signature__ = inspect.Signature(
+            [*(p for p in theirs if p.kind is not kinds.VAR_KEYWORD), *ours, kinds("kwargs", kinds.VAR_KEYWORD)]
+        )
+        cls.__doc__ = f"Spiking twin of `keras.layers.{analog_class.__name__}`.\n\n    {cls.__doc__}"
+        cls.analog_class = analog_class
+        keras.saving.register_keras_serializable(package="keras_snn")(cls)
+
+    def __init__(self, *args, return_state=False, stateful=False, **kwargs):
+        own = {name: kwargs.pop(name) for name in _LAYER_ARGUMENTS if name in kwargs}
+        super().__init__(return_state=return_state, stateful=stateful, **own)
+        self.analog = self.analog_class(*args, dtype=self.analog_dtype, **kwargs)
+
+    @property
+    def analog_dtype(self):
+        """Dtype or policy of the analog layer."""
+        return self.dtype_policy
+
+    def build(self, input_shape):
+        if not self.analog.built:
+            self.analog.build((input_shape[0], *input_shape[2:]))
+        super().build(input_shape)
+
+    def get_config(self):
+        ours = (*_LAYER_ARGUMENTS, *self.options)
+        analog = {k: v for k, v in self.analog.get_config().items() if k not in ours}
+        return {**analog, **super().get_config()}

@@ -1,0 +1,104 @@
+"""Spiking twins of the layers with weights, and of an activation on its own.
+
+The linear part is the Keras layer itself, run once over batch and time folded
+together; only the neuron loops over time.
+"""
+
+import keras
+from keras import ops
+
+from keras_snn import neurons
+from keras_snn.layers.base import SpikingTwin, fold_time, unfold_time
+
+__all__ = [
+    "SpikingLinear",
+    "SpikingDense",
+    "SpikingConv1D",
+    "SpikingConv2D",
+    "SpikingConv3D",
+    "SpikingDepthwiseConv1D",
+    "SpikingDepthwiseConv2D",
+    "SpikingSeparableConv1D",
+    "SpikingSeparableConv2D",
+    "SpikingConv1DTranspose",
+    "SpikingConv2DTranspose",
+    "SpikingConv3DTranspose",
+    "SpikingActivation",
+]
+
+
+class SpikingLinear(SpikingTwin):
+    """The linear layer, with spiking neurons in the place of its activation.
+
+    Takes the arguments of the Keras layer of the same name, in the same order with
+    the same defaults, and these:
+
+    Args:
+        neuron: Name or object of `keras_snn.neurons`.
+        return_state: Whether to return `(spikes, *state)`.
+        stateful: Whether to keep the membrane potential from call to call.
+
+    Call arguments:
+        inputs: Tensor of shape `(batch, time, …)`.
+        initial_state: State to start from, as returned with `return_state=True`.
+
+    Returns:
+        Spikes, 0 or 1, of shape `(batch, time, …)`.
+
+    Raises:
+        ValueError: If `activation` is not `None`, `"linear"` or `"relu"`: the neuron
+            is the activation.
+    """
+
+    options = {"neuron": "if", **SpikingTwin.options}
+
+    def __init__(self, *args, neuron="if", **kwargs):
+        super().__init__(*args, **kwargs)
+        self.neuron = neurons.get(neuron)
+        self._activation = keras.activations.serialize(self.analog.activation)
+        if self._activation not in ("linear", "relu"):
+            raise ValueError(
+                f"`activation` of {type(self).__name__} must be None, 'linear' or 'relu', because the "
+                f"neuron is the activation. Received: activation={self._activation!r}. Put another "
+                "activation in a layer of its own."
+            )
+        self.analog.activation = keras.activations.linear
+
+    def current(self, inputs):
+        return unfold_time(self.analog(fold_time(inputs)), inputs.shape[1])
+
+    def current_shape(self, input_shape):
+        batch, timesteps, *shape = input_shape
+        return (batch, timesteps, *self.analog.compute_output_shape((batch, *shape))[1:])
+
+    def start(self, shape):
+        return self.neuron.initial_state(shape, self.state_dtype)
+
+    def advance(self, current, state, timesteps):
+        current = ops.cast(current, self.state_dtype)
+        currents = ops.unstack(current, current.shape[1], axis=1)
+        if len(currents) == 1:
+            currents *= timesteps
+        spikes = []
+        for one_step in currents:
+            fired, state = self.neuron.step(one_step, state)
+            spikes.append(ops.cast(fired, self.compute_dtype))
+        return ops.stack(spikes, axis=1), state
+
+    def get_config(self):
+        neuron = keras.saving.serialize_keras_object(self.neuron)
+        return {**super().get_config(), "activation": self._activation, "neuron": neuron}
+
+
+class SpikingDense(SpikingLinear, analog_class=keras.layers.Dense): ...
+class SpikingConv1D(SpikingLinear, analog_class=keras.layers.Conv1D): ...
+class SpikingConv2D(SpikingLinear, analog_class=keras.layers.Conv2D): ...
+class SpikingConv3D(SpikingLinear, analog_class=keras.layers.Conv3D): ...
+class SpikingDepthwiseConv1D(SpikingLinear, analog_class=keras.layers.DepthwiseConv1D): ...
+class SpikingDepthwiseConv2D(SpikingLinear, analog_class=keras.layers.DepthwiseConv2D): ...
+class SpikingSeparableConv1D(SpikingLinear, analog_class=keras.layers.SeparableConv1D): ...
+class SpikingSeparableConv2D(SpikingLinear, analog_class=keras.layers.SeparableConv2D): ...
+class SpikingConv1DTranspose(SpikingLinear, analog_class=keras.layers.Conv1DTranspose): ...
+class SpikingConv2DTranspose(SpikingLinear, analog_class=keras.layers.Conv2DTranspose): ...
+class SpikingConv3DTranspose(SpikingLinear, analog_class=keras.layers.Conv3DTranspose): ...
+class SpikingActivation(SpikingLinear, analog_class=keras.layers.Activation): ...

@@ -1,0 +1,79 @@
+"""Layers that pass current on: the same at every step, no neuron, no state."""
+
+import keras
+from keras import ops
+
+from keras_snn.layers.base import fold_time, unfold_time
+
+__all__ = ["PerTimestep", "ScaleShift"]
+
+
+@keras.saving.register_keras_serializable(package="keras_snn")
+class PerTimestep(keras.layers.Wrapper):
+    """Applies a Keras layer without memory to every time step.
+
+    As `keras.layers.TimeDistributed`, but in one call over batch and time folded
+    together, and for several inputs; an input of one time step beside a longer one
+    stands for a constant.
+
+    Args:
+        layer: The Keras layer, for input of shape `(batch, …)`.
+
+    Call arguments:
+        inputs: Tensor of shape `(batch, time, …)`, or a list of them.
+    """
+
+    def build(self, input_shape=None):
+        if not self.layer.built:
+            self.layer.build(_without_time(input_shape))
+        self.built = True
+
+    def call(self, inputs):
+        several = isinstance(inputs, (list, tuple))
+        tensors = list(inputs) if several else [inputs]
+        timesteps = max(x.shape[1] for x in tensors)
+        folded = [fold_time(x if x.shape[1] == timesteps else ops.repeat(x, timesteps, axis=1)) for x in tensors]
+        return unfold_time(self.layer(folded if several else folded[0]), timesteps)
+
+    def compute_output_shape(self, input_shape):
+        shapes = input_shape if _is_list(input_shape) else [input_shape]
+        timesteps = None if any(shape[1] is None for shape in shapes) else max(shape[1] for shape in shapes)
+        batch, *shape = self.layer.compute_output_shape(_without_time(input_shape))
+        return (batch, timesteps, *shape)
+
+
+@keras.saving.register_keras_serializable(package="keras_snn")
+class ScaleShift(keras.layers.Layer):
+    """scale·x + shift, element by element: what of a batch normalization could not be folded.
+
+    Args:
+        shape: Shape of the two weights; broadcast against the last axes of the input.
+    """
+
+    def __init__(self, shape=(), **kwargs):
+        super().__init__(**kwargs)
+        self.shape = tuple(shape)
+
+    def build(self, input_shape):
+        self.scale = self.add_weight(shape=self.shape, initializer="ones", name="scale")
+        self.shift = self.add_weight(shape=self.shape, initializer="zeros", name="shift")
+        self.built = True
+
+    def call(self, inputs):
+        return inputs * self.scale + self.shift
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "shape": self.shape}
+
+
+def _is_list(input_shape):
+    return bool(input_shape) and isinstance(input_shape[0], (list, tuple))
+
+
+def _without_time(input_shape):
+    if _is_list(input_shape):
+        return [_without_time(shape) for shape in input_shape]
+    return (input_shape[0], *input_shape[2:])

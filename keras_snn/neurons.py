@@ -1,0 +1,111 @@
+"""Spiking neurons: the equations, as small frozen objects over `keras.ops`.
+
+A neuron says how a membrane potential integrates an input current and when it
+spikes. It holds no state: the state is a list of tensors that goes in and comes
+out of every step. A new neuron is one class here.
+"""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_snn._validation import check_choice, check_number
+
+__all__ = ["IntegrateAndFire", "get"]
+
+
+@keras.saving.register_keras_serializable(package="keras_snn")
+@dataclasses.dataclass(frozen=True)
+class IntegrateAndFire:
+    """Integrate-and-fire neuron without leak; at most one spike per time step.
+
+    With z(t) the input current and θ = `v_threshold`:
+
+        Θ(t) = 1 if V(t−1) + z(t) ≥ θ, else 0
+        reset="subtract":  V(t) = V(t−1) + z(t) − θ·Θ(t)
+        reset="zero":      V(t) = (V(t−1) + z(t))·(1 − Θ(t))
+
+    Reset by subtraction keeps the surplus above the threshold, so that the firing
+    rate approaches clip(z/θ, 0, 1) as 1/t; reset to zero loses it, which leaves an
+    error for ever.
+
+    Args:
+        v_threshold: Firing threshold θ; positive, in the unit of the current.
+        reset: `"subtract"` or `"zero"`.
+        initial_potential: V(0) as a fraction of `v_threshold`. A half makes the
+            spike count a rounding of the summed current instead of a floor.
+
+    Raises:
+        TypeError, ValueError: If an argument is outside what it may be.
+
+    Source:
+        Rueckauer et al. (2016), arXiv:1612.04052, equations 2 and 3. Initial
+        potential: Bu et al. (2022), AAAI.
+
+    >>> neuron = IntegrateAndFire(initial_potential=0.0)
+    >>> spikes, (v,) = neuron.step(ops.array([0.75, 1.25]), neuron.initial_state((2,), "float32"))
+    >>> ops.convert_to_numpy(spikes), ops.convert_to_numpy(v)
+    (array([0., 1.], dtype=float32), array([0.75, 0.25], dtype=float32))
+    """
+
+    v_threshold: float = 1.0
+    reset: str = "subtract"
+    initial_potential: float = 0.5
+
+    def __post_init__(self):
+        check_number("v_threshold", self.v_threshold, above=0)
+        check_choice("reset", self.reset, ("subtract", "zero"))
+        check_number("initial_potential", self.initial_potential)
+
+    def initial_state(self, shape, dtype):
+        """Return the state before the first step: `[membrane_potential]` of `shape`."""
+        return [ops.full(shape, self.initial_potential * self.v_threshold, dtype=dtype)]
+
+    def step(self, current, state):
+        """Integrate one time step.
+
+        Args:
+            current: Tensor of shape `(batch, …)`.
+            state: What `initial_state` or the previous step returned.
+
+        Returns:
+            `(spikes, state)`; spikes are 0 or 1, in the dtype of the state.
+        """
+        (v,) = state
+        v = v + current
+        # >=, so that a current equal to v_threshold gives rate 1.
+        fires = v >= self.v_threshold
+        spikes = ops.cast(fires, v.dtype)
+        if self.reset == "subtract":
+            return spikes, [v - self.v_threshold * spikes]
+        return spikes, [ops.where(fires, ops.zeros_like(v), v)]
+
+    def get_config(self):
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+_BY_NAME = {"if": IntegrateAndFire}
+
+
+def get(identifier):
+    """Return a neuron: the object itself, the default one of a name, or one from its config.
+
+    >>> get("if")
+    IntegrateAndFire(v_threshold=1.0, reset='subtract', initial_potential=0.5)
+    """
+    if isinstance(identifier, dict):
+        identifier = keras.saving.deserialize_keras_object(identifier)
+    if isinstance(identifier, str):
+        return _BY_NAME[check_choice("neuron", identifier, tuple(_BY_NAME))]()
+    if not (hasattr(identifier, "initial_state") and hasattr(identifier, "step")):
+        names = ", ".join(repr(name) for name in _BY_NAME)
+        raise TypeError(
+            f"`neuron` must be one of {names} or an object with `initial_state` and `step`. "
+            f"Received: neuron={identifier!r}. See `keras_snn.neurons`."
+        )
+    return identifier

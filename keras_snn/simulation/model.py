@@ -1,0 +1,186 @@
+"""The converted network as a Keras model."""
+
+import keras
+from keras import ops
+
+from keras_snn._validation import check_integer
+from keras_snn.simulation.network import StepNetwork
+
+__all__ = ["SpikingModel"]
+
+# Measured: small chunks keep the states in the cache; more steps only lengthen tracing.
+_AUTO_UNROLL = 4
+
+
+@keras.saving.register_keras_serializable(package="keras_snn")
+class SpikingModel(keras.Model):
+    """A spiking neural network that takes and returns what its source network does.
+
+    `convert` makes it. Every call runs `timesteps` steps from the initial state: the input
+    is a constant current, and the output the read-out after the last step.
+
+    Args:
+        layers: The layers, each after those whose values it takes.
+        wiring: For every layer `(name, names of its inputs)`, in the same order.
+        inputs, outputs: Names of the inputs and of the output layers, nested as the model
+            takes and returns them.
+        shapes: Dict of the shape of every input, without batch.
+        timesteps: Length of the simulation; may be set later.
+        unroll: Steps that one pass through the loop over time handles at once, or `"auto"`;
+            may be set later. The results do not depend on it.
+        conversion_report: The `ConversionReport`, or `None`.
+
+    Raises:
+        TypeError, ValueError: If `timesteps` or `unroll` is not an integer of at least 1.
+    """
+
+    def __init__(
+        self,
+        layers,
+        wiring,
+        *,
+        inputs,
+        outputs,
+        shapes,
+        timesteps=64,
+        unroll="auto",
+        conversion_report=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self._ordered_layers = list(layers)
+        self._wiring = [(name, tuple(names)) for name, names in wiring]
+        self.input_shapes = {name: tuple(shape) for name, shape in shapes.items()}
+        self.network = StepNetwork(layers, self._wiring, inputs, outputs)
+        self.timesteps = timesteps
+        self.unroll = unroll
+        self.conversion_report = conversion_report
+        self.built = True
+
+    @property
+    def timesteps(self):
+        """Number of time steps of a call."""
+        return self._timesteps
+
+    @timesteps.setter
+    def timesteps(self, value):
+        self._timesteps = check_integer("timesteps", value, minimum=1)
+        self._forget_compiled()
+
+    @property
+    def unroll(self):
+        """Time steps that one pass through the loop handles, or `"auto"`."""
+        return self._unroll
+
+    @unroll.setter
+    def unroll(self, value):
+        hint = "Use a number of time steps or 'auto'."
+        self._unroll = value if value == "auto" else check_integer("unroll", value, minimum=1, hint=hint)
+        self._forget_compiled()
+
+    def _forget_compiled(self):
+        self.predict_function = self.test_function = self.train_function = None
+
+    @property
+    def chunk(self):
+        """Time steps per pass through the loop: `unroll`, at most `timesteps`."""
+        return min(_AUTO_UNROLL if self._unroll == "auto" else self._unroll, self._timesteps)
+
+    def call(self, inputs, training=None):
+        network, chunk = self.network, self.chunk
+        drive = network.drive(self.as_given(inputs))
+        batch_size = ops.shape(next(iter(drive.values())))[0]
+        names = keras.tree.flatten(network.outputs)
+
+        def steps(carry, timesteps):
+            values, states = network.run(drive, carry[0], timesteps)
+            return [states, {name: values[name][:, -1] for name in names}]
+
+        empty = {
+            name: ops.zeros((batch_size, *shape), dtype=self.compute_dtype)
+            for name, shape in self._output_shapes().items()
+        }
+        whole, rest = divmod(self.timesteps, chunk)
+        carry = [network.start(drive), empty]
+        if whole > 1:
+            carry = ops.fori_loop(0, whole, lambda _, carry: steps(carry, chunk), carry)
+        elif whole:
+            carry = steps(carry, chunk)
+        if rest:
+            carry = steps(carry, rest)
+        return keras.tree.map_structure(carry[1].__getitem__, network.outputs)
+
+    def as_given(self, inputs):
+        """Return the inputs in the shape and dtype that the network wants.
+
+        Raises:
+            ValueError: If they do not fit.
+        """
+        names = keras.tree.flatten(self.network.inputs)
+        tensors = keras.tree.flatten(inputs)
+        if len(tensors) != len(names):
+            raise ValueError(
+                f"`x` must hold {len(names)} inputs ({', '.join(names)}). Received: {len(tensors)}. "
+                "Nest it as the inputs of the source model."
+            )
+        checked = []
+        for name, tensor in zip(names, tensors, strict=True):
+            wanted, came = self.input_shapes[name], tuple(tensor.shape)
+            if came[1:] != wanted and (*came[1:], 1) != wanted:
+                shape = ", ".join(["batch", *map(str, wanted)])
+                raise ValueError(
+                    f"`x` must have the shape ({shape}) for input '{name}'. Received: shape {came}. "
+                    "Reshape it as the input of the source model."
+                )
+            if len(came) == len(wanted):
+                tensor = ops.expand_dims(tensor, -1)
+            checked.append(ops.cast(tensor, self.compute_dtype))
+        return checked
+
+    def _output_shapes(self):
+        layers = self.network.stateful_layers
+        names = keras.tree.flatten(self.network.outputs)
+        return {name: layers[name].value_shape for name in names}
+
+    def compute_output_shape(self, input_shape):
+        shapes = self._output_shapes()
+        return keras.tree.map_structure(lambda name: (None, *shapes[name]), self.network.outputs)
+
+    def simulate(self, x, y=None, **options):
+        """Run the network step by step and keep what happens.
+
+        See `keras_snn.simulation.recording.simulate`, whose arguments these are.
+        """
+        from keras_snn.simulation.recording import simulate
+
+        return simulate(self, x, y, **options)
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        # A converted model is compiled without an optimizer, which Keras does not expect here.
+        if self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "name": self.name,
+            "dtype": serialize(self.dtype_policy),
+            "layers": [serialize(layer) for layer in self._ordered_layers],
+            "wiring": [[name, list(names)] for name, names in self._wiring],
+            "inputs": self.network.inputs,
+            "outputs": self.network.outputs,
+            "shapes": {name: list(shape) for name, shape in self.input_shapes.items()},
+            "timesteps": self.timesteps,
+            "unroll": self.unroll,
+            "conversion_report": serialize(self.conversion_report),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        deserialize = keras.saving.deserialize_keras_object
+        config["layers"] = [deserialize(layer) for layer in config["layers"]]
+        config["dtype"] = deserialize(config["dtype"])
+        config["conversion_report"] = deserialize(config["conversion_report"])
+        return cls(**config)

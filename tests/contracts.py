@@ -1,0 +1,167 @@
+"""The laws of the design, as functions. Each takes what it is about and asserts that it holds."""
+
+import inspect
+
+import keras
+import numpy as np
+
+import keras_snn
+from keras_snn.conversion.calibration import calibrate
+from keras_snn.conversion.normalization import normalize, relus
+from keras_snn.conversion.passes import fold
+from keras_snn.graph import nodes as kinds
+from keras_snn.graph.evaluation import evaluate
+from keras_snn.graph.lowering import lower
+
+
+def convert(model, data, **options):
+    return keras_snn.convert(model, data, **{"normalization": "max", "verbose": 0, **options})
+
+
+def assert_same(first, second, *, tolerance=0.0):
+    """Nested arrays are equal, up to `tolerance` relative to the largest value."""
+    keras.tree.assert_same_structure(first, second)
+    for a, b in zip(keras.tree.flatten(first), keras.tree.flatten(second), strict=True):
+        a, b = np.asarray(a), np.asarray(b)
+        assert a.shape == b.shape
+        largest = max(np.abs(b).max(), 1.0)
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * largest)
+
+
+def law_1_lowering_keeps_the_function(model, x):
+    assert_same(evaluate(lower(model), x), model(x), tolerance=1e-5)
+
+
+def law_2_folding_keeps_the_function(model, x):
+    graph = lower(model)
+    assert_same(evaluate(fold(graph), x), evaluate(graph, x), tolerance=1e-5)
+
+
+def law_3_normalizing_keeps_the_function_up_to_the_scale(model, x, rng):
+    graph = fold(lower(model))
+    before = evaluate(graph, x, everything=True)
+    # Scales that clip nothing.
+    largest = {node.name: max(before[node.name].max(), 0.1) for node in relus(graph)}
+    scales = {name: value * rng.uniform(1.0, 3.0) for name, value in largest.items()}
+    normalized = normalize(graph, scales)
+    after = evaluate(normalized, x, everything=True)
+    for name, scale in scales.items():
+        assert_same(after[name] * scale, before[name], tolerance=1e-5)
+    assert_same(evaluate(normalized, x), evaluate(graph, x), tolerance=1e-5)
+
+
+def law_4_calibration_depends_on_neither_batches_nor_order(model, x, rng):
+    """For values whose sums are exact, so that every order gives the same activations."""
+    graph = fold(lower(model))
+    order = rng.permutation(len(keras.tree.flatten(x)[0]))
+    shuffled = keras.tree.map_structure(lambda a: a[order], x)
+    first = calibrate(graph, x, batch_size=5, verbose=0)
+    second = calibrate(graph, shuffled, batch_size=3, verbose=0)
+    assert first.keys() == second.keys() == {node.name for node in relus(graph)}
+    for name, histogram in first.items():
+        np.testing.assert_array_equal(histogram.counts, second[name].counts)
+        assert histogram.zeros == second[name].zeros
+        assert histogram.maximum == second[name].maximum
+
+
+def law_5_charge_is_conserved(layer, current, state, spikes, timesteps):
+    """v[T] = v[0] + Σ current − v_threshold · spike_count, exactly: for exact sums."""
+    start = layer.neuron.initial_potential * layer.neuron.v_threshold
+    expected = start + current.sum(axis=1) - layer.neuron.v_threshold * spikes.sum(axis=1)
+    np.testing.assert_array_equal(np.asarray(state), expected)
+    assert spikes.shape[1] == timesteps
+
+
+def law_6_rate_of_constant_current(current, spike_count, timesteps, v_threshold):
+    bound = 1 / timesteps + 4 * timesteps * np.finfo("float32").eps
+    assert np.all(np.abs(spike_count / timesteps - current / v_threshold) <= bound)
+
+
+def law_7_twin_has_the_signature_of_its_layer(twin):
+    theirs = [
+        p
+        for p in list(inspect.signature(twin.analog_class.__init__).parameters.values())[1:]
+        if p.kind is not p.VAR_KEYWORD
+    ]
+    parameters = list(inspect.signature(twin).parameters.values())
+    assert [(p.name, p.default, p.kind) for p in parameters[: len(theirs)]] == [
+        (p.name, p.default, p.kind) for p in theirs
+    ]
+    ours = parameters[len(theirs) : -1]
+    assert {"return_state", "stateful"} <= {p.name for p in ours}
+    assert all(p.kind is p.KEYWORD_ONLY and p.default is not p.empty for p in ours)
+
+
+def law_8_saved_and_loaded_it_spikes_the_same(snn, x, path):
+    snn.save(path)
+    loaded = keras.models.load_model(path)
+    first, second = (m.simulate(x, record=["spike_trains", "membrane_potentials"]) for m in (snn, loaded))
+    assert first.spike_trains.keys() == second.spike_trains.keys()
+    assert_same(first.spike_trains, second.spike_trains)
+    assert_same(first.membrane_potentials, second.membrane_potentials)
+    assert_same(snn.predict(x, verbose=0), loaded.predict(x, verbose=0))
+    return loaded
+
+
+def law_9_results_depend_on_neither_unroll_nor_batches(snn, x, samples):
+    """Bit for bit; for values whose sums are exact."""
+    timesteps = snn.timesteps
+    snn.unroll = timesteps
+    reference = snn.simulate(x, record=["spike_trains"], batch_size=samples)
+    for unroll, batch_size in ((1, samples), (3, 5), (timesteps - 1, 1)):
+        snn.unroll = unroll
+        again = snn.simulate(x, record=["spike_trains"], batch_size=batch_size)
+        assert_same(again.spike_trains, reference.spike_trains)
+        predicted = snn.predict(x, batch_size=batch_size, verbose=0)
+        # Softmax and division by the steps round the same sums in another order of vectors.
+        assert_same(predicted, reference.outputs, tolerance=1e-6)
+
+
+def law_10_a_file_says_the_same(snn, loaded):
+    """The .keras file keeps arrays, edges and units; other formats are tested with their writers."""
+    assert [layer.name for layer in loaded.layers] == [layer.name for layer in snn.layers]
+    for ours, theirs in zip(snn.layers, loaded.layers, strict=True):
+        assert type(ours) is type(theirs)
+        assert_same(ours.get_weights(), theirs.get_weights())
+    keep = ("wiring", "inputs", "outputs", "shapes", "timesteps", "unroll")
+    assert all(snn.get_config()[key] == loaded.get_config()[key] for key in keep)
+    assert loaded.conversion_report == snn.conversion_report
+
+
+def law_11_the_source_is_unchanged(model, x, act):
+    """`act` runs; the weights, outputs and recorded calls of `model` stay."""
+
+    def recorded_calls():
+        calls = []
+
+        def note(layer, *args, **kwargs):
+            calls.append(layer.name)
+            return layer(*args, **kwargs)
+
+        functional = keras.Model(model.inputs, model.outputs)
+        keras.models.clone_model(functional, call_function=note)
+        return calls
+
+    weights, outputs, calls = model.get_weights(), model(x), recorded_calls()
+    snn = act()
+    assert_same(model.get_weights(), weights)
+    assert_same(model(x), outputs)
+    assert recorded_calls() == calls
+    ours = {id(variable) for variable in snn.variables}
+    assert not ours & {id(variable) for variable in model.variables}
+
+
+def law_12_it_converges_to_the_source(snn, model, x, *, timesteps=(32, 512), factor=6):
+    """The error falls about as fast as the number of steps grows, 16 times here."""
+    expected = keras.tree.flatten(model(x))
+    errors = []
+    for steps in timesteps:
+        snn.timesteps = steps
+        outputs = keras.tree.flatten(snn.predict(x, verbose=0))
+        pairs = zip(outputs, expected, strict=True)
+        errors.append(max(float(np.abs(a - b).mean() / max(np.abs(b).mean(), 1e-3)) for a, b in pairs))
+    assert errors[1] <= errors[0] / factor + 2e-5, errors
+
+
+def spiking_layers_of(graph):
+    return [node for node in graph.nodes.values() if isinstance(node, kinds.Spike)]

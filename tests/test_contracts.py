@@ -1,0 +1,208 @@
+"""Every law on every rule, network and layer."""
+
+import contracts
+import keras
+import networks
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_snn.graph.rules import rules
+from keras_snn.layers import base, linear
+from keras_snn.neurons import IntegrateAndFire
+
+EXAMPLES = [
+    pytest.param(example, id=f"{rule.layer_class.__name__}-{i}")
+    for rule in rules()
+    for i, example in enumerate(rule.examples)
+]
+TWINS = [
+    twin
+    for family in base.SpikingTwin.__subclasses__()
+    for twin in (family, *family.__subclasses__())
+    if twin.analog_class
+]
+BY_NAME = [pytest.param(network, id=network.__name__) for network in networks.NETWORKS]
+
+
+def _alone(example, rng):
+    inputs = [keras.Input(shape) for shape in example.shapes]
+    outputs = example.make()(inputs if len(inputs) > 1 else inputs[0])
+    return networks.randomize(keras.Model(inputs, outputs), rng)
+
+
+def _between(example, rng):
+    """The layer between batch norms, neurons and linear layers, as in a network."""
+    inputs = [keras.Input(shape) for shape in example.shapes]
+    values = []
+    for x in inputs:
+        x = layers.ReLU()(layers.BatchNormalization()(layers.Dense(x.shape[-1])(x)))
+        values.append(layers.BatchNormalization()(x))
+    layer = example.make()
+    x = layer(values if len(values) > 1 else values[0])
+    if "softmax" not in str(layer.get_config()).lower():
+        x = layers.BatchNormalization()(x)
+        x = layers.Dense(3)(layers.ReLU()(layers.Dense(4)(x)))
+    return networks.randomize(keras.Model(inputs, x), rng)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+class TestRules:
+    def test_lowering_keeps_the_function(self, example, rng):
+        model = _alone(example, rng)
+        contracts.law_1_lowering_keeps_the_function(model, networks.data_for(model, rng))
+
+    def test_folding_keeps_the_function_when_it_is_between_batch_norms(self, example, rng):
+        model = _between(example, rng)
+        contracts.law_2_folding_keeps_the_function(model, networks.data_for(model, rng))
+
+    def test_normalizing_keeps_the_function_up_to_the_scale(self, example, rng):
+        model = _between(example, rng)
+        contracts.law_3_normalizing_keeps_the_function_up_to_the_scale(
+            model, networks.data_for(model, rng), rng
+        )
+
+    def test_converted_it_approaches_the_source_which_is_unchanged(self, example, rng):
+        model = _between(example, rng)
+        x = networks.data_for(model, rng, samples=16)
+        made = []
+
+        def act():
+            made.append(contracts.convert(model, x))
+            return made[0]
+
+        contracts.law_11_the_source_is_unchanged(model, x, act)
+        contracts.law_12_it_converges_to_the_source(made[0], model, x)
+
+
+@pytest.mark.parametrize("network", BY_NAME)
+class TestNetworks:
+    def test_lowering_folding_and_normalizing_keep_the_function(self, network, rng):
+        model = networks.build(network, rng)
+        x = networks.data_for(model, rng)
+        contracts.law_1_lowering_keeps_the_function(model, x)
+        contracts.law_2_folding_keeps_the_function(model, x)
+        contracts.law_3_normalizing_keeps_the_function_up_to_the_scale(model, x, rng)
+
+    def test_calibration_depends_on_neither_batches_nor_order(self, network, rng):
+        model = networks.build_dyadic(network, rng)
+        x = networks.data_for(model, rng, dyadic=True)
+        contracts.law_4_calibration_depends_on_neither_batches_nor_order(model, x, rng)
+
+    def test_saved_and_loaded_it_spikes_the_same(self, network, rng, tmp_path):
+        model = networks.build(network, rng)
+        x = networks.data_for(model, rng)
+        snn = contracts.convert(model, x, timesteps=11)
+        loaded = contracts.law_8_saved_and_loaded_it_spikes_the_same(snn, x, tmp_path / "snn.keras")
+        contracts.law_10_a_file_says_the_same(snn, loaded)
+
+    def test_results_depend_on_neither_unroll_nor_batches(self, network, rng):
+        model = networks.build_dyadic(network, rng)
+        x = networks.data_for(model, rng, dyadic=True)
+        snn = contracts.convert(model, x, timesteps=10)
+        contracts.law_9_results_depend_on_neither_unroll_nor_batches(snn, x, samples=12)
+
+    def test_converted_it_approaches_the_source_which_is_unchanged(self, network, rng):
+        model = networks.build(network, rng)
+        x = networks.data_for(model, rng, samples=16)
+        made = []
+
+        def act():
+            made.append(contracts.convert(model, x))
+            return made[0]
+
+        contracts.law_11_the_source_is_unchanged(model, x, act)
+        contracts.law_12_it_converges_to_the_source(made[0], model, x)
+
+
+_ARGUMENTS = {
+    "Dense": ({"units": 4}, (5,)),
+    "Conv1D": ({"filters": 4, "kernel_size": 3, "padding": "causal"}, (7, 2)),
+    "Conv2D": ({"filters": 4, "kernel_size": 3, "strides": 2, "padding": "same"}, (7, 6, 2)),
+    "Conv3D": ({"filters": 3, "kernel_size": 2}, (4, 5, 3, 2)),
+    "DepthwiseConv1D": ({"kernel_size": 3, "depth_multiplier": 2}, (7, 2)),
+    "DepthwiseConv2D": ({"kernel_size": 3, "padding": "same"}, (5, 6, 2)),
+    "SeparableConv1D": ({"filters": 3, "kernel_size": 3}, (7, 2)),
+    "SeparableConv2D": ({"filters": 3, "kernel_size": 3}, (5, 6, 2)),
+    "Conv1DTranspose": ({"filters": 3, "kernel_size": 3, "strides": 2}, (4, 2)),
+    "Conv2DTranspose": ({"filters": 3, "kernel_size": 3, "strides": 2}, (4, 3, 2)),
+    "Conv3DTranspose": ({"filters": 2, "kernel_size": 2}, (3, 4, 2, 2)),
+    "Activation": ({"activation": "relu"}, (4, 3)),
+}
+
+
+@pytest.mark.parametrize("twin", TWINS, ids=lambda twin: twin.__name__)
+def test_twin_has_the_signature_of_its_layer(twin):
+    contracts.law_7_twin_has_the_signature_of_its_layer(twin)
+
+
+@pytest.mark.parametrize(
+    "twin", linear.SpikingLinear.__subclasses__(), ids=lambda twin: twin.__name__
+)
+class TestTwins:
+    timesteps = 13
+
+    def _layer(self, twin, rng, **options):
+        arguments, shape = _ARGUMENTS[twin.analog_class.__name__]
+        layer = twin(**arguments, return_state=True, **options)
+        layer.build((None, self.timesteps, *shape))
+        networks.make_dyadic(layer, rng)
+        return layer, shape
+
+    def _analog(self, layer, shape):
+        analog = layer.analog_class(**_ARGUMENTS[layer.analog_class.__name__][0])
+        analog.build((None, *shape))
+        analog.set_weights(layer.get_weights())
+        return analog
+
+    def test_conserves_charge(self, twin, rng):
+        neuron = IntegrateAndFire(v_threshold=float(rng.choice([0.5, 1.0, 2.0])), initial_potential=0.25)
+        layer, shape = self._layer(twin, rng, neuron=neuron)
+        x = (rng.integers(-4, 5, (3, self.timesteps, *shape)) / 4).astype("float32")
+        spikes, potential = (np.asarray(v) for v in layer(x))
+        analog = self._analog(layer, shape)
+        analog.activation = keras.activations.linear
+        current = np.stack([np.asarray(analog(x[:, t])) for t in range(self.timesteps)], axis=1)
+        contracts.law_5_charge_is_conserved(layer, current, potential, spikes, self.timesteps)
+        assert set(np.unique(spikes)) <= {0.0, 1.0}
+
+    def test_rate_of_constant_input_is_the_clipped_activation(self, twin, rng):
+        layer, shape = self._layer(twin, rng)
+        x = (rng.integers(0, 5, (3, *shape)) / 16).astype("float32")
+        spikes, _ = layer(np.repeat(x[:, None], self.timesteps, axis=1))
+        analog = self._analog(layer, shape)
+        contracts.law_6_rate_of_constant_current(
+            np.clip(np.asarray(analog(x)), 0, 1), np.asarray(spikes).sum(axis=1), self.timesteps, 1.0
+        )
+
+    def test_state_passed_on_continues_the_run(self, twin, rng):
+        layer, shape = self._layer(twin, rng)
+        x = (rng.integers(-4, 5, (3, self.timesteps, *shape)) / 4).astype("float32")
+        whole, end = layer(x)
+        first, state = layer(x[:, :5])
+        second, last = layer(x[:, 5:], initial_state=state)
+        contracts.assert_same(np.concatenate([first, second], axis=1), np.asarray(whole))
+        contracts.assert_same(np.asarray(last), np.asarray(end))
+
+    def test_stateful_continues_the_run_until_reset(self, twin, rng):
+        layer, shape = self._layer(twin, rng)
+        x = (rng.integers(-4, 5, (3, self.timesteps, *shape)) / 4).astype("float32")
+        whole, _ = layer(x)
+        stateful = twin.from_config({**layer.get_config(), "stateful": True, "return_state": False})
+        stateful.build((3, 1, *shape))
+        stateful.analog.set_weights(layer.get_weights())
+        for _ in range(2):
+            stateful.reset_state()
+            parts = [stateful(x[:, :5]), stateful(x[:, 5:])]
+            contracts.assert_same(np.concatenate(parts, axis=1), np.asarray(whole))
+
+    def test_saved_in_a_sequential_model_it_spikes_the_same(self, twin, rng, tmp_path):
+        arguments, shape = _ARGUMENTS[twin.analog_class.__name__]
+        model = keras.Sequential([keras.Input((self.timesteps, *shape)), twin(**arguments)])
+        networks.make_dyadic(model, rng)
+        model.save(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        x = (rng.integers(-4, 5, (5, self.timesteps, *shape)) / 4).astype("float32")
+        whole = model.predict(x, verbose=0)
+        contracts.assert_same(loaded.predict(x, verbose=0), whole)
+        contracts.assert_same(model.predict(x, batch_size=2, verbose=0), whole)
