@@ -18,16 +18,14 @@ FOLDER = pathlib.Path(__file__).parent.parent / "keras_snn" / "demo"
 def build():
     model = keras.Sequential([keras.Input((28, 28, 1), name="image")], name="mnist_cnn")
     model.add(layers.Rescaling(1 / 255, name="rescaling"))
-    for i, (filters, pool) in enumerate([(16, False), (16, True), (32, True)], start=1):
+    for i, filters in enumerate((16, 32, 64), start=1):
         model.add(layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"conv{i}"))
         model.add(layers.BatchNormalization(name=f"batch_norm{i}"))
         model.add(layers.ReLU(name=f"relu{i}"))
-        if pool:
-            model.add(layers.MaxPooling2D(name=f"max_pool{i}"))
+        model.add(layers.MaxPooling2D(name=f"max_pool{i}"))
     model.add(layers.Flatten(name="flatten"))
-    model.add(layers.Dropout(0.5, name="dropout"))
-    model.add(layers.Dense(32, activation="relu", name="dense1"))
-    model.add(layers.Dense(10, activation="softmax", name="dense2"))
+    model.add(layers.Dropout(0.4, name="dropout"))
+    model.add(layers.Dense(10, activation="softmax", name="dense"))
     return model
 
 
@@ -38,8 +36,8 @@ def main():
         for split in ("train", "test")
     )
     model = build()
-    epochs = 8
-    rate = keras.optimizers.schedules.CosineDecay(0.003, epochs * -(-len(x) // 64))
+    epochs = 6
+    rate = keras.optimizers.schedules.CosineDecay(0.004, epochs * -(-len(x) // 64))
     model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(x, y, batch_size=64, epochs=epochs, verbose=2)
     # An optimizer without slots keeps the file small.

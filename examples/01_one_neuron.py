@@ -1,6 +1,6 @@
 """One integrate-and-fire neuron: a constant current becomes a firing rate.
 
-    python examples/01_one_neuron.py
+python examples/01_one_neuron.py
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Convert a dense network, look inside, save it and load it again.
 
-    python examples/02_convert_a_dense_net.py
+python examples/02_convert_a_dense_net.py
 """
 
 import argparse

@@ -53,15 +53,16 @@ class Batches:
         sizes = {len(array) for array in arrays}
         if len(sizes) > 1:
             raise self._bad(
-                "must hold as many samples in every array", f"{sorted(sizes)} samples", "Give arrays of one length"
+                "must hold as many samples in every array",
+                f"{sorted(sizes)} samples",
+                "Give arrays of one length",
             )
         size = sizes.pop() if sizes else 0
         self.count = math.ceil(size / self.batch_size)
 
         def batches():
             for start in range(0, size, self.batch_size):
-                rows = slice(start, start + self.batch_size)
-                yield tuple(keras.tree.map_structure(lambda a: np.asarray(a)[rows], part) for part in parts)
+                yield tuple(_rows(part, start, start + self.batch_size) for part in parts)
 
         self.batches = batches
 
@@ -106,14 +107,16 @@ class Batches:
         if array.shape[1:] != wanted and (*array.shape[1:], 1) != wanted:
             raise self._bad(
                 f"must have the shape {_show(wanted)} for input '{name}'",
-                f"shape {array.shape}",
+                f"shape {_show(array.shape[1:])}",
                 "Reshape it as the input of the model",
             )
         array = array.reshape(len(array), *wanted)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             count = int(array.size - np.isfinite(array).sum())
             raise self._bad(
-                "must be finite", f"{count} values that are NaN or infinite in input '{name}'", "Clean the data"
+                "must be finite",
+                f"{count} values that are NaN or infinite in input '{name}'",
+                "Clean the data",
             )
         return array
 
@@ -126,6 +129,10 @@ def _x_and_y(data):
     if isinstance(data, tuple):
         return (data[0], data[1]) if len(data) > 1 else (data[0], None)
     return data, None
+
+
+def _rows(arrays, start, stop):
+    return keras.tree.map_structure(lambda array: np.asarray(array)[start:stop], arrays)
 
 
 def _show(shape):

@@ -24,9 +24,7 @@ def check_integer(name, value, *, minimum, hint=""):
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"`{name}` must be an integer. Received: {name}={value!r}.{_sentence(hint)}")
     if value < minimum:
-        raise ValueError(
-            f"`{name}` must be at least {minimum}. Received: {name}={value!r}.{_sentence(hint)}"
-        )
+        raise ValueError(f"`{name}` must be at least {minimum}. Received: {name}={value!r}.{_sentence(hint)}")
     return int(value)
 
 

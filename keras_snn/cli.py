@@ -7,6 +7,7 @@ import pathlib
 import sys
 import tempfile
 import time
+import warnings
 
 import keras
 import numpy as np
@@ -28,11 +29,15 @@ def main(arguments=None):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog="keras-snn", description="Spiking networks from trained Keras models.")
+    parser = argparse.ArgumentParser(
+        prog="keras-snn", description="Spiking networks from trained Keras models."
+    )
     parser.add_argument("--version", action="version", version=f"keras-snn {keras_snn.__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    demo = commands.add_parser("demo", help="convert and run a small digit network that comes with the package")
+    demo = commands.add_parser(
+        "demo", help="convert and run a small digit network that comes with the package"
+    )
     demo.add_argument("--samples", type=_positive, default=1000, help="test images, at most 1000")
     demo.set_defaults(run=_demo)
 
@@ -96,19 +101,26 @@ def _demo(options):
 def _convert(options):
     if options.output.suffix != ".keras":
         raise ValueError(f"--output must end in .keras. Received: '{options.output}'.")
+    if not options.output.parent.is_dir():
+        raise ValueError(f"'{options.output.parent}' must be a folder. Received: no such folder.")
     if options.output.exists() and not options.force:
         raise ValueError(f"'{options.output}' exists. Use --force to overwrite it.")
     model = _load(options.model)
     data = None if options.data is None else _read(options.data)["x"]
-    snn = keras_snn.convert(
-        model,
-        data,
-        timesteps=options.timesteps,
-        normalization=options.normalization,
-        percentile=options.percentile,
-    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        snn = keras_snn.convert(
+            model,
+            data,
+            timesteps=options.timesteps,
+            normalization=options.normalization,
+            percentile=options.percentile,
+        )
     _save(snn, options.output)
-    print(f"\n{snn.conversion_report}\n\nwrote {options.output}")
+    print(f"\n{snn.conversion_report}\n")
+    for warning in caught:
+        print(f"keras-snn: warning: {warning.message}", file=sys.stderr)
+    print(f"wrote {options.output}")
 
 
 def _evaluate(options):
@@ -136,7 +148,9 @@ def _load(path):
         return keras.models.load_model(path)
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"'{path}' must be a .keras file. Received: one that does not load ({reason}).") from error
+        raise ValueError(
+            f"'{path}' must be a .keras file. Received: one that does not load ({reason})."
+        ) from error
 
 
 def _read(path):
@@ -145,7 +159,9 @@ def _read(path):
         raise ValueError(f"'{path}' must be an .npz or .npy file. Received: no such file.")
     try:
         loaded = np.load(path, allow_pickle=False)
-        arrays = {"x": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+        arrays = (
+            {"x": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+        )
     except Exception as error:
         raise ValueError(f"'{path}' must be an .npz or .npy file of numbers. Received: {error}.") from error
     if "x" not in arrays:

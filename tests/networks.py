@@ -89,7 +89,9 @@ def branches(relu, norm):
     a = _chain(x, layers.DepthwiseConv2D(3, padding="same"), relu())
     b = _chain(x, layers.MaxPooling2D(3, strides=1, padding="same"), layers.Conv2D(2, 1), relu())
     x = layers.Concatenate()([a, b, x])
-    x = _chain(x, *norm(), layers.ZeroPadding2D(((1, 0), (0, 2))), layers.Conv2D(5, 3, padding="same"), relu())
+    x = _chain(
+        x, *norm(), layers.ZeroPadding2D(((1, 0), (0, 2))), layers.Conv2D(5, 3, padding="same"), relu()
+    )
     return keras.Model(inputs, _chain(x, layers.Reshape((-1, 5)), layers.Dense(3), relu()))
 
 

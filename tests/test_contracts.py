@@ -136,9 +136,7 @@ def test_twin_has_the_signature_of_its_layer(twin):
     contracts.law_7_twin_has_the_signature_of_its_layer(twin)
 
 
-@pytest.mark.parametrize(
-    "twin", linear.SpikingLinear.__subclasses__(), ids=lambda twin: twin.__name__
-)
+@pytest.mark.parametrize("twin", linear.SpikingLinear.__subclasses__(), ids=lambda twin: twin.__name__)
 class TestTwins:
     timesteps = 13
 

@@ -116,7 +116,11 @@ def _spiking_layer(graph, node, names, users, constant, dtype):
             analog, weights = analog_layer(source, name=names[source.name], dtype=dtype)
             config = {k: v for k, v in analog.get_config().items() if k != "activation"}
             return _TWINS[type(analog)](**config, neuron=node.neuron), weights, source.inputs
-        return spiking_layers.SpikingActivation("relu", neuron=node.neuron, name=name, dtype=dtype), [], node.inputs
+        return (
+            spiking_layers.SpikingActivation("relu", neuron=node.neuron, name=name, dtype=dtype),
+            [],
+            node.inputs,
+        )
     analog, weights = analog_layer(node, name=name, dtype=dtype)
     if isinstance(node, kinds.Activation):
         return spiking_layers.SpikingSoftmax(node.axis, name=name, dtype=dtype), [], node.inputs

@@ -54,7 +54,7 @@ class Histogram:
     def fraction_above(self, scale):
         """Return the fraction of the non-zero activations above `scale`, to the width of a bin."""
         total = int(self.counts.sum())
-        above = int(self.counts[self.upper_edges() > scale * 2.0 ** (0.5 / _BINS_PER_OCTAVE)].sum())
+        above = int(self.counts[self.upper_edges() >= scale * 2.0 ** (1 / _BINS_PER_OCTAVE)].sum())
         return above / total if total else 0.0
 
     def rate_error(self, scale, timesteps):

@@ -154,9 +154,7 @@ def _(node: kinds.Affine, moments):
 @_propagate.register
 def _(node: kinds.ChannelAffine, moments):
     mean, variance = moments if node.moments is None else node.moments
-    scale, shift = (
-        v if v.ndim < 2 else v.reshape(-1, v.shape[-1]).mean(0) for v in (node.scale, node.shift)
-    )
+    scale, shift = (v if v.ndim < 2 else v.reshape(-1, v.shape[-1]).mean(0) for v in (node.scale, node.shift))
     return mean * scale + shift, variance * scale**2
 
 

@@ -160,7 +160,9 @@ def _move_forward(graph, source, node, user):
         folded = _fold_forward(user, node, node.shape)
         if folded is None:
             return None
-        return graph.with_nodes({**graph.nodes, user.name: dataclasses.replace(folded, inputs=(source.name,))})
+        return graph.with_nodes(
+            {**graph.nodes, user.name: dataclasses.replace(folded, inputs=(source.name,))}
+        )
     behind = _behind(graph, node, user)
     if behind is None:
         return None

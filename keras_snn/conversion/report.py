@@ -59,7 +59,9 @@ class ConversionReport:
         header = ("layer", "became", "from", "scale", "clipped", "error")
         rows = [header, *(_row(layer) for layer in self.layers)]
         widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
+        ]
         lines.insert(1, "  ".join("-" * width for width in widths))
         options = ", ".join(f"{name}={value}" for name, value in self.options.items())
         versions = ", ".join(f"{name} {value}" for name, value in self.versions.items())
@@ -87,7 +89,8 @@ def report_on(model, stands_for, histograms, options, versions):
         model: The `SpikingModel`.
         stands_for: Dict of the nodes that each of its layers stands for.
         histograms: Dict of the `Histogram` of each activation; empty without data.
-        options, versions: Dicts to keep with the report.
+        options: Dict of the options of `convert`.
+        versions: Dict of the versions that made the model.
     """
     rows = []
     for layer in model.layers:

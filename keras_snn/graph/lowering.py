@@ -35,14 +35,13 @@ def lower(model):
     clone, calls = _record_calls(model)
     for tensor, source in zip(clone.inputs, model.inputs, strict=True):
         lowering.add_input(tensor, source)
+    _raise_if_any(model, lowering.obstacles)
     lowering.run(calls)
     names = {id(tensor): name for tensor, name in lowering.names}
     outputs = keras.tree.map_structure(lambda t: names[id(t)], clone.output)
     inputs = keras.tree.map_structure(lambda t: names[id(t)], clone.input)
     graph = kinds.Graph(lowering.nodes, inputs, outputs)
-    obstacles = lowering.obstacles + _misplaced_softmax(graph)
-    if obstacles:
-        raise UnsupportedLayerError(_message(model, obstacles))
+    _raise_if_any(model, lowering.obstacles + _misplaced_softmax(graph))
     return graph.with_nodes(graph.nodes)
 
 
@@ -52,12 +51,13 @@ def _check_model(model):
             f"`model` must be a Keras model. Received: model={model!r} of type {type(model).__name__}. "
             "Load a saved one with keras.models.load_model."
         )
-    if isinstance(model, keras.Sequential) and not model.inputs:
+    inputs = getattr(model, "inputs", None)
+    if isinstance(model, keras.Sequential) and not inputs:
         raise ValueError(
             f"`model` must be built. Received: Sequential '{model.name}' without an input shape. "
             "Call model.build((None, …)) or start it with keras.Input."
         )
-    if not getattr(model, "inputs", None):
+    if not inputs:
         raise ValueError(
             f"`model` must be a Sequential or Functional model. Received: subclassed model '{model.name}' "
             f"({type(model).__name__}), which has no graph of layers. Rebuild it as "
@@ -152,8 +152,7 @@ class _Lowering:
         if rule is None:
             raise Refusal(
                 "no conversion rule",
-                "replace it by one of keras_snn.supported_layers(), or teach it with "
-                "keras_snn.register_rule",
+                "replace it by one of keras_snn.supported_layers(), or teach it with keras_snn.register_rule",
             )
         return rule.lower(layer, *inputs, emit=emit)
 
@@ -206,7 +205,13 @@ def _class_name(layer):
     return f"keras.layers.{name}" if isinstance(layer, keras.layers.Layer) else f"keras.ops operation {name}"
 
 
-def _message(model, obstacles):
-    lines = [f"  - '{path}' ({kind}): {reason}. Instead: {way_out}." for path, kind, reason, way_out in obstacles]
+def _raise_if_any(model, obstacles):
+    if not obstacles:
+        return
+    lines = [
+        f"  - '{path}' ({kind}): {reason}. Instead: {way_out}." for path, kind, reason, way_out in obstacles
+    ]
     count = "1 part" if len(lines) == 1 else f"{len(lines)} parts"
-    return "\n".join([f"Model '{model.name}' has {count} that cannot become spiking:", *lines])
+    raise UnsupportedLayerError(
+        "\n".join([f"Model '{model.name}' has {count} that cannot become spiking:", *lines])
+    )

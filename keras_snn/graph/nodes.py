@@ -164,7 +164,9 @@ class Pool(Node):
     padding: str = "valid"
 
     def output_shape(self, shape):
-        positions = _window_shape(shape[:-1], self.window, self.strides, (1,) * len(self.window), self.padding)
+        positions = _window_shape(
+            shape[:-1], self.window, self.strides, (1,) * len(self.window), self.padding
+        )
         return (*positions, shape[-1])
 
 

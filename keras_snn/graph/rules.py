@@ -99,7 +99,7 @@ def _rule(layer_class, *examples):
 
 
 def _weight(value):
-    return keras.ops.convert_to_numpy(value)
+    return np.asarray(value)
 
 
 def _bias(layer, units, dtype):

@@ -190,7 +190,11 @@ class SpikingTwin(SpikingLayer):
         _, *theirs = inspect.signature(analog_class.__init__).parameters.values()
         ours = [kinds(name, kinds.KEYWORD_ONLY, default=value) for name, value in cls.options.items()]
         cls.__signature__ = inspect.Signature(
-            [*(p for p in theirs if p.kind is not kinds.VAR_KEYWORD), *ours, kinds("kwargs", kinds.VAR_KEYWORD)]
+            [
+                *(p for p in theirs if p.kind is not kinds.VAR_KEYWORD),
+                *ours,
+                kinds("kwargs", kinds.VAR_KEYWORD),
+            ]
         )
         cls.__doc__ = f"Spiking twin of `keras.layers.{analog_class.__name__}`.\n\n    {cls.__doc__}"
         cls.analog_class = analog_class

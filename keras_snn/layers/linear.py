@@ -11,19 +11,19 @@ from keras_snn import neurons
 from keras_snn.layers.base import SpikingTwin, fold_time, unfold_time
 
 __all__ = [
-    "SpikingLinear",
-    "SpikingDense",
+    "SpikingActivation",
     "SpikingConv1D",
+    "SpikingConv1DTranspose",
     "SpikingConv2D",
+    "SpikingConv2DTranspose",
     "SpikingConv3D",
+    "SpikingConv3DTranspose",
+    "SpikingDense",
     "SpikingDepthwiseConv1D",
     "SpikingDepthwiseConv2D",
+    "SpikingLinear",
     "SpikingSeparableConv1D",
     "SpikingSeparableConv2D",
-    "SpikingConv1DTranspose",
-    "SpikingConv2DTranspose",
-    "SpikingConv3DTranspose",
-    "SpikingActivation",
 ]
 
 
@@ -91,14 +91,36 @@ class SpikingLinear(SpikingTwin):
 
 
 class SpikingDense(SpikingLinear, analog_class=keras.layers.Dense): ...
+
+
 class SpikingConv1D(SpikingLinear, analog_class=keras.layers.Conv1D): ...
+
+
 class SpikingConv2D(SpikingLinear, analog_class=keras.layers.Conv2D): ...
+
+
 class SpikingConv3D(SpikingLinear, analog_class=keras.layers.Conv3D): ...
+
+
 class SpikingDepthwiseConv1D(SpikingLinear, analog_class=keras.layers.DepthwiseConv1D): ...
+
+
 class SpikingDepthwiseConv2D(SpikingLinear, analog_class=keras.layers.DepthwiseConv2D): ...
+
+
 class SpikingSeparableConv1D(SpikingLinear, analog_class=keras.layers.SeparableConv1D): ...
+
+
 class SpikingSeparableConv2D(SpikingLinear, analog_class=keras.layers.SeparableConv2D): ...
+
+
 class SpikingConv1DTranspose(SpikingLinear, analog_class=keras.layers.Conv1DTranspose): ...
+
+
 class SpikingConv2DTranspose(SpikingLinear, analog_class=keras.layers.Conv2DTranspose): ...
+
+
 class SpikingConv3DTranspose(SpikingLinear, analog_class=keras.layers.Conv3DTranspose): ...
+
+
 class SpikingActivation(SpikingLinear, analog_class=keras.layers.Activation): ...

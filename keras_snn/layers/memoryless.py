@@ -32,7 +32,9 @@ class PerTimestep(keras.layers.Wrapper):
         several = isinstance(inputs, (list, tuple))
         tensors = list(inputs) if several else [inputs]
         timesteps = max(x.shape[1] for x in tensors)
-        folded = [fold_time(x if x.shape[1] == timesteps else ops.repeat(x, timesteps, axis=1)) for x in tensors]
+        folded = [
+            fold_time(x if x.shape[1] == timesteps else ops.repeat(x, timesteps, axis=1)) for x in tensors
+        ]
         return unfold_time(self.layer(folded if several else folded[0]), timesteps)
 
     def compute_output_shape(self, input_shape):

@@ -111,11 +111,15 @@ class SpikingModel(keras.Model):
         return keras.tree.map_structure(carry[1].__getitem__, network.outputs)
 
     def as_given(self, inputs):
-        """Return the inputs in the shape and dtype that the network wants.
+        """Return a list of the inputs in the shape and dtype that the network wants.
 
         Raises:
             ValueError: If they do not fit.
         """
+        return [ops.cast(x, self.compute_dtype) for x in keras.tree.flatten(self._shaped(inputs))]
+
+    def _shaped(self, inputs):
+        """Return the inputs, arrays or tensors, with the shape that the network wants."""
         names = keras.tree.flatten(self.network.inputs)
         tensors = keras.tree.flatten(inputs)
         if len(tensors) != len(names):
@@ -123,7 +127,7 @@ class SpikingModel(keras.Model):
                 f"`x` must hold {len(names)} inputs ({', '.join(names)}). Received: {len(tensors)}. "
                 "Nest it as the inputs of the source model."
             )
-        checked = []
+        shaped = []
         for name, tensor in zip(names, tensors, strict=True):
             wanted, came = self.input_shapes[name], tuple(tensor.shape)
             if came[1:] != wanted and (*came[1:], 1) != wanted:
@@ -132,10 +136,22 @@ class SpikingModel(keras.Model):
                     f"`x` must have the shape ({shape}) for input '{name}'. Received: shape {came}. "
                     "Reshape it as the input of the source model."
                 )
-            if len(came) == len(wanted):
-                tensor = ops.expand_dims(tensor, -1)
-            checked.append(ops.cast(tensor, self.compute_dtype))
-        return checked
+            shaped.append(tensor[..., None] if len(came) == len(wanted) else tensor)
+        return keras.tree.pack_sequence_as(inputs, shaped)
+
+    def _checked(self, x):
+        """Return arrays as `_shaped` does; data that comes in batches is checked batch by batch."""
+        arrays = keras.tree.flatten(x)
+        return self._shaped(x) if arrays and all(hasattr(a, "shape") for a in arrays) else x
+
+    def predict(self, x, *args, **kwargs):
+        """As `keras.Model.predict`; raises a `ValueError` if `x` does not fit."""
+        # Before Keras compiles for it: TensorFlow forgets the rank of inputs of two ranks.
+        return super().predict(self._checked(x), *args, **kwargs)
+
+    def evaluate(self, x=None, *args, **kwargs):
+        """As `keras.Model.evaluate`; raises a `ValueError` if `x` does not fit."""
+        return super().evaluate(self._checked(x), *args, **kwargs)
 
     def _output_shapes(self):
         layers = self.network.stateful_layers

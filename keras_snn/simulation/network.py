@@ -25,9 +25,7 @@ class StepNetwork:
 
     def __init__(self, layers, wiring, inputs, outputs):
         self.inputs, self.outputs = inputs, outputs
-        self.steps = [
-            (layer, tuple(names)) for layer, (_, names) in zip(layers, wiring, strict=True)
-        ]
+        self.steps = [(layer, tuple(names)) for layer, (_, names) in zip(layers, wiring, strict=True)]
         constant = set(keras.tree.flatten(inputs))
         self._driving, self._driven, self._varying = [], [], []
         for layer, names in self.steps:

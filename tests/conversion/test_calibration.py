@@ -1,0 +1,142 @@
+import keras
+import networks
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_snn.conversion.calibration import Histogram, calibrate
+from keras_snn.conversion.passes import fold
+from keras_snn.errors import CalibrationError
+from keras_snn.graph.evaluation import evaluate
+from keras_snn.graph.lowering import lower
+
+RESOLUTION = 2 ** (1 / 128) - 1
+
+
+def identity_graph(shape=(50,)):
+    """A graph whose one relu sees the data itself."""
+    inputs = keras.Input(shape, name="data")
+    return lower(keras.Model(inputs, layers.ReLU(name="relu")(inputs)))
+
+
+def histogram_of(values, **options):
+    options = {"batch_size": 32, "verbose": 0, **options}
+    return calibrate(identity_graph(values.shape[1:]), values, **options)["relu"]
+
+
+def test_percentile_is_that_of_the_positive_values_to_the_resolution(rng):
+    values = rng.normal(0, 1, (500, 50)).astype("float32") * 10 ** rng.uniform(-3, 3, 50).astype("float32")
+    histogram = histogram_of(values)
+    positive = np.sort(values[values > 0].astype("float64"))
+    assert histogram.maximum == positive[-1]
+    assert histogram.counts.sum() == len(positive)
+    assert histogram.zeros == np.sum(values <= 0)
+    for percentile in (1, 50, 99, 99.9, 99.99, 100):
+        exact = positive[int(np.ceil(percentile / 100 * len(positive))) - 1]
+        assert exact <= histogram.percentile(percentile) <= exact * (1 + RESOLUTION)
+    assert histogram.percentile(100) == positive[-1]
+
+
+def test_fraction_above_and_rate_error_are_those_of_the_values(rng):
+    values = np.abs(rng.normal(0, 1, (400, 50))).astype("float32")
+    histogram = histogram_of(values)
+    scale = 1.7
+    assert histogram.fraction_above(scale) == pytest.approx(np.mean(values > scale), abs=2e-3)
+    rounded = np.clip(np.floor(values / scale * 8 + 0.5), 0, 8) * scale / 8
+    error = np.sqrt(np.sum((values - rounded) ** 2) / np.sum(values**2))
+    assert histogram.rate_error(scale, 8) == pytest.approx(error, rel=0.02)
+
+
+def test_histogram_sees_the_activations_of_the_network(rng):
+    model = networks.build(networks.residual, rng)
+    x = networks.data_for(model, rng, samples=20)
+    graph = fold(lower(model))
+    values = evaluate(graph, x, everything=True)
+    for name, histogram in calibrate(graph, x, batch_size=7, verbose=0).items():
+        assert histogram.maximum == pytest.approx(values[name].max(), rel=1e-4)
+        assert histogram.counts.sum() + histogram.zeros == values[name].size
+
+
+class Sequence(keras.utils.PyDataset):
+    def __init__(self, x, y):
+        super().__init__()
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        return self.x[i::4], self.y[i::4]
+
+
+def test_every_kind_of_data_gives_the_same(rng):
+    import tensorflow as tf
+
+    x = rng.uniform(0, 1, (30, 50)).astype("float32")
+    y = np.arange(30)
+    reference = histogram_of(x)
+    kinds = {
+        "tuple": (x, y),
+        "list": [x],
+        "float64": x.astype("float64"),
+        "dataset of x": tf.data.Dataset.from_tensor_slices(x).batch(7),
+        "dataset of x and y": tf.data.Dataset.from_tensor_slices((x, y)).shuffle(30, seed=1).batch(4),
+        "PyDataset": Sequence(x, y),
+    }
+    for name, data in kinds.items():
+        other = calibrate(identity_graph(), data, batch_size=4, verbose=0)["relu"]
+        np.testing.assert_array_equal(other.counts, reference.counts, err_msg=name)
+        assert other.maximum == reference.maximum
+
+
+def test_uint8_images_count_as_numbers(rng):
+    values = rng.integers(0, 256, (10, 50)).astype("uint8")
+    assert histogram_of(values).maximum == values.max()
+
+
+NAN = np.array([[np.nan, 1.0], [np.inf, 2.0]], "float32")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            np.zeros((3, 4, 3)),
+            "must have the shape (batch, 2) for input 'data'. Received: shape (batch, 4, 3).",
+        ),
+        (np.zeros((0, 2)), "must hold at least one sample. Received: no samples."),
+        (NAN, "must be finite. Received: 2 values that are NaN or infinite in input 'data'."),
+        (np.array([["a", "b"]]), "must hold numbers. Received: dtype <U1."),
+        ("digits.npz", "must be an array, a list or dict of arrays, a tf.data.Dataset"),
+        (5, "Received: int 5."),
+        ([np.zeros((3, 2)), np.zeros((3, 2))], "must hold 1 inputs (data). Received: 2."),
+        ((np.zeros((3, 2)), np.zeros(4)), "must hold as many samples in every array. Received: [3, 4]"),
+    ],
+)
+def test_calibrate_raises_when_the_data_is_wrong(data, message):
+    with pytest.raises(CalibrationError) as error:
+        calibrate(identity_graph((2,)), data, batch_size=2, verbose=0)
+    assert str(error.value).startswith("`calibration_data` must")
+    assert message in str(error.value)
+
+
+def test_calibrate_raises_when_a_dataset_never_ends():
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensors(np.zeros((1, 2), "float32")).repeat()
+    with pytest.raises(CalibrationError, match="must end. Received: an infinite dataset. Limit it"):
+        calibrate(identity_graph((2,)), data, batch_size=2, verbose=0)
+
+
+def test_calibrate_raises_when_an_activation_overflows(rng):
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, layers.Dense(1, activation="relu", name="big")(inputs))
+    model.set_weights([np.full((2, 1), 3e38), np.zeros(1)])
+    with pytest.raises(CalibrationError, match="must give finite activations. Received: inf in 'big/relu'"):
+        calibrate(lower(model), np.ones((4, 2), "float32"), batch_size=2, verbose=0)
+
+
+def test_empty_histogram_has_no_error():
+    silent = Histogram(np.zeros(80 * 128, "int64"), 10, 0.0)
+    assert silent.rate_error(1.0, 8) == 0.0
+    assert silent.fraction_above(1.0) == 0.0

@@ -1,0 +1,196 @@
+import warnings
+
+import keras
+import networks
+import numpy as np
+import pytest
+from keras import layers
+
+import keras_snn
+from keras_snn.layers import PerTimestep, Readout, SpikingConv2D, SpikingDense, SpikingMaxPool, SpikingSoftmax
+from keras_snn.neurons import IntegrateAndFire
+
+
+def convert(model, data, **options):
+    return keras_snn.convert(model, data, **{"verbose": 0, "timesteps": 8, **options})
+
+
+def test_layers_keep_the_names_of_those_they_replace(rng):
+    inputs = keras.Input((8, 8, 1))
+    x = layers.Conv2D(3, 3, name="conv")(inputs)
+    x = layers.ReLU(name="act")(layers.BatchNormalization(name="norm")(x))
+    x = layers.MaxPooling2D(name="pool")(x)
+    x = layers.Dense(5, activation="relu", name="hidden")(layers.Flatten(name="flat")(x))
+    model = keras.Model(inputs, layers.Dense(2, activation="softmax", name="label")(x), name="digits")
+    networks.randomize(model, rng)
+    snn = convert(model, networks.data_for(model, rng))
+    assert [(layer.name, type(layer)) for layer in snn.layers] == [
+        ("conv", SpikingConv2D),
+        ("pool", SpikingMaxPool),
+        ("flat", PerTimestep),
+        ("hidden", SpikingDense),
+        ("label", PerTimestep),
+        ("label_softmax", SpikingSoftmax),
+    ]
+    assert snn.name == "digits"
+    assert snn.get_layer("conv").name == "conv"
+    report = {layer.name: layer for layer in snn.conversion_report.layers}
+    assert report["conv"].origins == ("conv", "norm", "act")
+    assert report["conv"].scale > 0
+    assert report["pool"].scale is None
+
+
+def test_layers_get_the_policy_of_the_model(rng):
+    keras.config.set_dtype_policy("float64")
+    try:
+        model = networks.build(networks.plain, rng)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    x = networks.data_for(model, rng)
+    snn = convert(model, x, normalization="max", timesteps=2000)
+    assert snn.predict(x, verbose=0).dtype == "float64"
+    assert {v.dtype for v in snn.trainable_variables} == {"float64"}
+    np.testing.assert_allclose(snn.predict(x, verbose=0), model.predict(x, verbose=0), rtol=0, atol=5e-3)
+
+
+def test_max_pooling_of_the_input_stays_analog(rng):
+    inputs = keras.Input((8, 8, 1))
+    x = layers.Conv2D(3, 3, activation="relu")(layers.MaxPooling2D(2, name="pool")(inputs))
+    model = networks.randomize(keras.Model(inputs, layers.Flatten()(x)), rng)
+    x = networks.data_for(model, rng)
+    snn = convert(model, x, normalization="max", timesteps=500)
+    assert isinstance(snn.get_layer("pool"), PerTimestep)
+    assert isinstance(snn.layers[-1], Readout)
+    np.testing.assert_allclose(snn.predict(x, verbose=0), model.predict(x, verbose=0), rtol=0, atol=2e-2)
+
+
+def test_evaluate_uses_the_losses_and_metrics_of_the_source(rng):
+    model = networks.build(networks.plain, rng)
+    x = networks.data_for(model, rng, samples=40)
+    y = model.predict(x, verbose=0).argmax(axis=-1)
+    assert not convert(model, x).compiled
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    snn = convert(model, x, timesteps=16)
+    loss, accuracy = snn.evaluate(x, y, verbose=0)
+    outputs = snn.predict(x, verbose=0)
+    assert accuracy == pytest.approx(np.mean(outputs.argmax(axis=-1) == y))
+    assert loss == pytest.approx(-np.mean(np.log(outputs[np.arange(40), y])), rel=1e-4)
+
+
+@pytest.mark.parametrize("percentile", [50, 99])
+def test_percentile_sets_the_scale_and_what_is_clipped(percentile, rng):
+    model = networks.build(networks.plain, rng)
+    x = networks.data_for(model, rng, samples=40)
+    report = convert(model, x, percentile=percentile).conversion_report
+    clipped = [layer.clipped for layer in report.layers if layer.clipped is not None]
+    assert len(clipped) == 3
+    assert clipped == pytest.approx([1 - percentile / 100] * 3, abs=0.011)
+
+
+def test_max_clips_nothing(rng):
+    model = networks.build(networks.plain, rng)
+    report = convert(model, networks.data_for(model, rng), normalization="max").conversion_report
+    assert [layer.clipped for layer in report.layers if layer.clipped is not None] == [0.0] * 3
+    assert "normalization=max" in str(report)
+
+
+def test_report_prints_a_row_for_every_layer(rng):
+    model = networks.build(networks.residual, rng)
+    snn = convert(model, networks.data_for(model, rng))
+    lines = str(snn.conversion_report).splitlines()
+    assert [line.split()[0] for line in lines[2 : 2 + len(snn.layers)]] == [
+        layer.name for layer in snn.layers
+    ]
+
+
+def test_convert_without_data_warns_once_and_converts(rng):
+    model = networks.randomize(networks.plain(layers.ReLU, list), rng)
+    with pytest.warns(UserWarning, match="estimated the scales") as caught:
+        snn = keras_snn.convert(model, timesteps=2000)
+    assert [str(w.message)[:17] for w in caught if w.category is UserWarning] == ["keras_snn.convert"]
+    x = networks.data_for(model, rng)
+    expected = model.predict(x, verbose=0)
+    # The scales of the 99.9th percentile clip a little.
+    assert np.abs(snn.predict(x, verbose=0) - expected).mean() < 0.1 * np.abs(expected).mean()
+
+
+def test_a_silent_layer_is_named_in_the_report_and_one_warning(rng):
+    inputs = keras.Input((4,))
+    x = layers.Dense(5, activation="relu", name="dead")(inputs)
+    model = keras.Model(inputs, layers.Dense(3, name="out")(x))
+    model.set_weights([-np.ones((4, 5)), np.zeros(5), np.ones((5, 3)), np.arange(3)])
+    with pytest.warns(UserWarning, match="Silent on all .*: 'dead'") as caught:
+        snn = convert(model, rng.uniform(0.1, 1, (20, 4)).astype("float32"))
+    assert [w.category for w in caught].count(UserWarning) == 1
+    assert snn.conversion_report.silent_layers == ["dead"]
+    assert "silent" in str(snn.conversion_report)
+    np.testing.assert_array_equal(snn.predict(np.ones((2, 4)), verbose=0), [[0, 1, 2]] * 2)
+
+
+def test_neuron_object_goes_into_every_spiking_layer(rng):
+    model = networks.build(networks.plain, rng)
+    x = networks.data_for(model, rng)
+    neuron = IntegrateAndFire(v_threshold=0.5, reset="zero", initial_potential=0.0)
+    snn = convert(model, x, neuron=neuron)
+    assert [layer.neuron for layer in snn.layers if hasattr(layer, "neuron")] == [neuron] * 3
+
+
+def test_threshold_and_scale_are_one_thing(rng):
+    """Thresholds of any power of two give the same spikes as 1, bit for bit."""
+    model = networks.build(networks.residual, rng)
+    x = networks.data_for(model, rng)
+    trains = [
+        convert(model, x, neuron=IntegrateAndFire(v_threshold=v))
+        .simulate(x, record="spike_trains")
+        .spike_trains
+        for v in (1.0, 4.0)
+    ]
+    for name in trains[0]:
+        np.testing.assert_array_equal(trains[0][name], trains[1][name])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"timesteps": 0}, ValueError, "`timesteps` must be at least 1. Received: timesteps=0."),
+        ({"timesteps": 3.5}, TypeError, "`timesteps` must be an integer. Received: timesteps=3.5."),
+        ({"timesteps": True}, TypeError, "Received: timesteps=True."),
+        ({"batch_size": 0}, ValueError, "`batch_size` must be at least 1. Received: batch_size=0."),
+        ({"percentile": 0}, ValueError, "`percentile` must be in (0, 100]. Received: percentile=0."),
+        ({"percentile": 101}, ValueError, "Received: percentile=101. Use 99.9 to ignore"),
+        ({"neuron": "lif"}, ValueError, "`neuron` must be one of 'if'. Received: neuron='lif'."),
+        ({"normalization": "l2"}, ValueError, "`normalization` must be one of 'percentile', 'max'."),
+        ({"max_pool": "or"}, ValueError, "`max_pool` must be one of 'exact'. Received: max_pool='or'."),
+        ({"softmax": "hard"}, ValueError, "`softmax` must be one of 'potential'. Received"),
+        ({"input_encoding": "ttfs"}, ValueError, "`input_encoding` must be one of 'current'. Received"),
+        ({"unroll": "all"}, TypeError, "`unroll` must be an integer. Received: unroll='all'. Use a number"),
+        ({"unroll": 0}, ValueError, "`unroll` must be at least 1. Received: unroll=0."),
+    ],
+)
+def test_convert_raises_when_an_option_is_wrong(options, error, message, rng):
+    model = networks.build(networks.plain, rng)
+    with pytest.raises(error) as raised:
+        convert(model, networks.data_for(model, rng), **options)
+    assert message in str(raised.value)
+
+
+def test_convert_raises_when_nothing_would_spike():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)], name="linear")
+    with pytest.raises(
+        ValueError, match="`model` must have relu activations.*Received: model 'linear' without"
+    ):
+        convert(model, np.ones((2, 4)))
+
+
+def test_convert_raises_when_the_model_is_spiking_already(rng):
+    model = networks.build(networks.plain, rng)
+    snn = convert(model, networks.data_for(model, rng))
+    with pytest.raises(ValueError, match="must be an analog network. Received: the spiking model"):
+        convert(snn, None)
+
+
+def test_convert_warns_of_nothing_when_all_is_well(rng):
+    model = networks.build(networks.plain, rng)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        convert(model, networks.data_for(model, rng))

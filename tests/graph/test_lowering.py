@@ -1,0 +1,137 @@
+import keras
+import networks
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_snn.errors import UnsupportedLayerError
+from keras_snn.graph import nodes as kinds
+from keras_snn.graph.evaluation import evaluate
+from keras_snn.graph.lowering import lower
+from keras_snn.graph.rules import register_rule, supported_layers
+
+
+def test_lower_gives_a_shared_layer_a_node_for_every_call(rng):
+    model = networks.build(networks.shared, rng)
+    graph = lower(model)
+    first, second = (n for n in graph.nodes.values() if n.name.startswith("shared"))
+    assert (first.name, second.name) == ("shared", "shared/call_2")
+    np.testing.assert_array_equal(first.kernel, second.kernel)
+    assert any(name.startswith("inner/conv2d") for name in graph.nodes)
+
+
+def test_lower_keeps_the_structure_of_inputs_and_outputs(rng):
+    graph = lower(networks.build(networks.several, rng))
+    assert set(graph.inputs) == {"sequence", "vector"}
+    assert set(graph.outputs) == {"label", "size"}
+
+
+def test_lower_lists_every_obstacle_with_its_way_out():
+    inputs = keras.Input((8, 8, 3))
+    inner = keras.Sequential(
+        [keras.Input((6, 6, 2)), layers.Conv2D(2, 1, activation="gelu", name="b")], name="inner"
+    )
+    x = layers.Conv2D(2, 3, activation="tanh", name="a")(inputs)
+    x = inner(x)
+    x = layers.Dense(4, activation="softmax", name="early")(x)
+    x = layers.LeakyReLU(name="leaky")(x)
+    x = layers.ReLU(negative_slope=0.25, threshold=1.5, name="sloped")(x)
+    x = layers.LSTM(3, name="lstm")(layers.Reshape((-1, 4))(x))
+    model = keras.Model(inputs, keras.ops.sin(x), name="odd")
+    with pytest.raises(UnsupportedLayerError) as error:
+        lower(model)
+    no_rule = (
+        "no conversion rule. Instead: replace it by one of keras_snn.supported_layers(), "
+        "or teach it with keras_snn.register_rule."
+    )
+    no_slope = "train with ReLU(), whose negative_slope and threshold are 0."
+    assert str(error.value).splitlines() == [
+        "Model 'odd' has 7 parts that cannot become spiking:",
+        "  - 'a' (keras.layers.Conv2D): activation='tanh'. Instead: train with activation='relu'.",
+        "  - 'inner/b' (keras.layers.Conv2D): activation='gelu'. Instead: train with activation='relu'.",
+        f"  - 'leaky' (keras.layers.LeakyReLU): {no_rule}",
+        "  - 'sloped' (keras.layers.ReLU): negative_slope=0.25, threshold=1.5. Instead: " + no_slope,
+        f"  - 'lstm' (keras.layers.LSTM): {no_rule}",
+        f"  - '{model.operations[-1].name}' (keras.ops operation Sin): {no_rule}",
+        "  - 'early' (softmax): softmax before the output. Instead: use softmax at the output only.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "message"),
+    [
+        (lambda: layers.BatchNormalization(axis=1), (4, 3), "axis=1. Instead: normalize the last axis"),
+        (
+            lambda: layers.Conv2D(2, 3, data_format="channels_first"),
+            (3, 8, 8),
+            "data_format='channels_first'",
+        ),
+        (lambda: layers.Dense(2, activation=layers.LeakyReLU()), (3,), "activation=LeakyReLU"),
+        (lambda: layers.Softmax(axis=(1, 2)), (3, 4), "axis=(1, 2). Instead: use one axis"),
+    ],
+)
+def test_lower_names_the_option_in_the_way(layer, shape, message):
+    inputs = keras.Input(shape)
+    model = keras.Model(inputs, layer()(inputs))
+    with pytest.raises(UnsupportedLayerError) as error:
+        lower(model)
+    assert message in str(error.value)
+
+
+def test_lower_raises_when_a_spatial_size_is_unknown():
+    inputs = keras.Input((None, 8, 3), name="image")
+    model = keras.Model(inputs, layers.Conv2D(2, 3)(inputs))
+    with pytest.raises(UnsupportedLayerError, match=r"'image' \(Input\): shape=\(None, 8, 3\)"):
+        lower(model)
+
+
+def test_lower_raises_when_a_model_is_subclassed():
+    class Custom(keras.Model):
+        def call(self, inputs):
+            return inputs
+
+    model = Custom(name="mine")
+    model(np.zeros((1, 2)))
+    with pytest.raises(ValueError, match=r"Received: subclassed model 'mine' \(Custom\), which has no graph"):
+        lower(model)
+
+
+def test_lower_raises_when_a_model_is_not_built():
+    with pytest.raises(ValueError, match=r"`model` must be built. Received: Sequential 'raw' without"):
+        lower(keras.Sequential([layers.Dense(3)], name="raw"))
+
+
+def test_lower_raises_when_it_is_no_model():
+    with pytest.raises(TypeError, match=r"`model` must be a Keras model. Received: model='cnn.keras'"):
+        lower("cnn.keras")
+
+
+def test_registered_rule_teaches_a_layer(rng):
+    class Doubled(layers.Layer):
+        def call(self, inputs):
+            return 2 * inputs
+
+    def lower_doubled(layer, x, *, emit):
+        return emit(kinds.ChannelAffine, x, scale=np.array(2.0), shift=np.array(0.0))
+
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, Doubled()(inputs))
+    with pytest.raises(UnsupportedLayerError, match="Doubled"):
+        lower(model)
+    register_rule(Doubled, lower_doubled)
+    x = rng.normal(0, 1, (4, 3))
+    np.testing.assert_allclose(evaluate(lower(model), x), 2 * x)
+    assert "Doubled" in supported_layers()
+
+
+def test_a_rule_with_a_wrong_shape_is_found_out():
+    class Halved(layers.Layer):
+        def call(self, inputs):
+            return inputs[:, ::2]
+
+    register_rule(Halved, lambda layer, x, *, emit: x)
+    inputs = keras.Input((6,))
+    with pytest.raises(
+        RuntimeError, match=r"gave shape \(6,\) for layer 'halved', whose output has shape \(3,\)"
+    ):
+        lower(keras.Model(inputs, Halved()(inputs)))

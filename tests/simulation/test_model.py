@@ -1,0 +1,129 @@
+import keras
+import networks
+import numpy as np
+import pytest
+from contracts import assert_same, convert
+
+import keras_snn
+
+
+@pytest.fixture
+def pair(rng):
+    model = networks.build(networks.plain, rng)
+    x = networks.data_for(model, rng)
+    return model, convert(model, x, timesteps=12), x
+
+
+def test_predict_has_the_shape_and_meaning_of_the_source(pair):
+    model, snn, x = pair
+    outputs = snn.predict(x, verbose=0)
+    assert outputs.shape == model.predict(x, verbose=0).shape
+    np.testing.assert_allclose(outputs.sum(axis=-1), 1, rtol=0, atol=1e-6)
+    assert_same(np.asarray(snn(x)), outputs, tolerance=1e-6)
+
+
+def test_timesteps_may_be_set_between_predictions(pair):
+    _, snn, x = pair
+    over_time = snn.simulate(x).outputs_over_time
+    for timesteps in (1, 5, 12, 3):
+        snn.timesteps = timesteps
+        assert_same(snn.predict(x, verbose=0), over_time[:, timesteps - 1], tolerance=1e-6)
+
+
+def test_symbolic_call_and_summary_know_the_shapes(pair, capsys):
+    _, snn, _ = pair
+    inputs = keras.Input((9, 8, 2))
+    assert snn(inputs).shape == (None, 4)
+    snn.summary()
+    text = capsys.readouterr().out
+    assert "conv (SpikingConv2D)" in text
+    assert f"{snn.count_params():,}" in text
+
+
+def test_it_is_a_layer_of_another_model(pair):
+    _, snn, x = pair
+    inputs = keras.Input((9, 8, 2))
+    outer = keras.Model(inputs, keras.layers.Rescaling(2.0)(snn(inputs)))
+    assert_same(outer.predict(x, verbose=0), 2 * snn.predict(x, verbose=0), tolerance=1e-6)
+
+
+def test_input_may_be_of_another_dtype_or_lack_a_last_axis_of_one(rng):
+    model = networks.build(networks.volume, rng)
+    x = rng.integers(0, 3, (5, 4, 5, 6, 1))
+    snn = convert(model, x, timesteps=5)
+    expected = snn.predict(x.astype("float32"), verbose=0)
+    for other in (x.astype("uint8"), x.astype("float64"), x[..., 0].astype("float32")):
+        assert_same(snn.predict(other, verbose=0), expected)
+
+
+@pytest.mark.parametrize("shape", [(3, 9, 8, 3), (3, 8, 9, 2), (3, 4)])
+def test_predict_raises_when_the_input_has_the_wrong_shape(shape, pair):
+    _, snn, _ = pair
+    with pytest.raises(
+        ValueError, match=r"`x` must have the shape \(batch, 9, 8, 2\) for input '.*'. Received: shape"
+    ):
+        snn.predict(np.zeros(shape, "float32"), verbose=0)
+
+
+def test_predict_raises_when_an_input_is_missing(rng):
+    model = networks.build(networks.several, rng)
+    x = networks.data_for(model, rng)
+    snn = convert(model, x, timesteps=3)
+    with pytest.raises(ValueError, match=r"`x` must hold 2 inputs \(sequence, vector\). Received: 1."):
+        snn.predict(x["vector"], verbose=0)
+
+
+def test_saved_it_loads_compiled_with_its_report(pair, tmp_path, rng):
+    model, _, x = pair
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    snn = convert(model, x, timesteps=6, unroll=2)
+    y = rng.integers(0, 4, len(x))
+    snn.save(tmp_path / "snn.keras")
+    loaded = keras.models.load_model(tmp_path / "snn.keras")
+    assert isinstance(loaded, keras_snn.SpikingModel)
+    assert (loaded.timesteps, loaded.unroll) == (6, 2)
+    assert str(loaded.conversion_report) == str(snn.conversion_report)
+    assert loaded.evaluate(x, y, verbose=0) == snn.evaluate(x, y, verbose=0)
+
+
+def test_weights_saved_alone_load_into_a_model_of_the_same_config(pair, tmp_path):
+    _, snn, x = pair
+    snn.save_weights(tmp_path / "snn.weights.h5")
+    other = keras_snn.SpikingModel.from_config(snn.get_config())
+    other.load_weights(tmp_path / "snn.weights.h5")
+    assert_same(other.predict(x, verbose=0), snn.predict(x, verbose=0))
+
+
+@pytest.mark.parametrize("name", ["timesteps", "unroll"])
+def test_setting_raises_when_it_is_no_number_of_steps(name, pair):
+    _, snn, _ = pair
+    with pytest.raises(ValueError, match=f"`{name}` must be at least 1. Received: {name}=0."):
+        setattr(snn, name, 0)
+    with pytest.raises(TypeError, match=f"`{name}` must be an integer. Received: {name}=2.5."):
+        setattr(snn, name, 2.5)
+
+
+def test_compiled_graph_does_not_grow_with_timesteps(pair):
+    """One loop over chunks: 400 steps are as many operations as 40."""
+    import tensorflow as tf
+
+    _, snn, x = pair
+    sizes = []
+    for timesteps in (40, 400):
+        snn.timesteps = timesteps
+        graph = tf.function(lambda inputs: snn(inputs)).get_concrete_function(tf.constant(x)).graph
+        sizes.append(len(graph.as_graph_def().SerializeToString()))
+    assert sizes[1] < sizes[0] * 1.01
+
+
+def test_first_layer_is_computed_once(pair):
+    """Only one convolution of the first layer is in the graph, and it is outside the loop."""
+    import tensorflow as tf
+
+    _, snn, x = pair
+    definition = (
+        tf.function(lambda inputs: snn(inputs)).get_concrete_function(tf.constant(x)).graph.as_graph_def()
+    )
+    outside = [node for node in definition.node if node.op == "Conv2D"]
+    inside = [node for f in definition.library.function for node in f.node_def if node.op == "Conv2D"]
+    assert (len(outside), len(inside)) == (1, 1)

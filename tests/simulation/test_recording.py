@@ -1,0 +1,103 @@
+import networks
+import numpy as np
+import pytest
+from contracts import assert_same, convert
+
+
+@pytest.fixture
+def case(rng):
+    model = networks.build(networks.plain, rng)
+    x = networks.data_for(model, rng, samples=14)
+    return convert(model, x, timesteps=9), x, rng.integers(0, 4, 14)
+
+
+def test_records_agree_with_each_other(case):
+    snn, x, _ = case
+    run = snn.simulate(x, record=["spike_counts", "spike_trains", "membrane_potentials"], batch_size=4)
+    assert run.outputs_over_time.shape == (14, 9, 4)
+    assert_same(run.outputs, run.outputs_over_time[:, -1])
+    assert_same(run.outputs, snn.predict(x, verbose=0), tolerance=1e-6)
+    assert set(run.spike_trains) == {"conv", "conv2d", "dense"}
+    for name, train in run.spike_trains.items():
+        assert train.shape[:2] == (14, 9)
+        assert_same(run.spike_counts[name], train.sum(axis=1))
+        assert_same(run.firing_rates[name], train.mean(axis=(0, 1)), tolerance=1e-6)
+        assert run.membrane_potentials[name].shape == train.shape
+        # A neuron that fired is below the threshold or saturated, one that did not is below it.
+        assert np.all(run.membrane_potentials[name][train == 0] < 1)
+
+
+def test_potentials_follow_from_current_and_spikes(case):
+    """In the first layer, whose current is constant: V(t) − V(t−1) + spike is the same at every step."""
+    snn, x, _ = case
+    run = snn.simulate(x, record=["spike_trains", "membrane_potentials"])
+    v, spikes = run.membrane_potentials["conv"], run.spike_trains["conv"]
+    current = np.diff(v, axis=1) + spikes[:, 1:]
+    expected = v[:, :1] - 0.5 + spikes[:, :1]
+    np.testing.assert_allclose(current, np.broadcast_to(expected, current.shape), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_accuracy_is_that_of_the_outputs(case, one_hot):
+    snn, x, y = case
+    run = snn.simulate(x, np.eye(4)[y] if one_hot else y[:, None], batch_size=5)
+    expected = [np.mean(run.outputs_over_time[:, t].argmax(-1) == y) for t in range(9)]
+    np.testing.assert_allclose(run.accuracy_over_time, expected)
+    assert snn.simulate(x).accuracy_over_time is None
+
+
+def test_datasets_and_arrays_give_the_same(case):
+    import tensorflow as tf
+
+    snn, x, y = case
+    first = snn.simulate(x, y)
+    second = snn.simulate(tf.data.Dataset.from_tensor_slices((x, y)).batch(5))
+    assert_same(second.outputs_over_time, first.outputs_over_time, tolerance=1e-6)
+    np.testing.assert_array_equal(second.accuracy_over_time, first.accuracy_over_time)
+
+
+def test_timesteps_of_a_run_leave_those_of_the_model(case):
+    snn, x, _ = case
+    run = snn.simulate(x, timesteps=21)
+    assert run.outputs_over_time.shape[1] == run.timesteps == 21
+    assert snn.timesteps == 9
+
+
+def test_outputs_keep_their_structure(rng):
+    model = networks.build(networks.several, rng)
+    x = networks.data_for(model, rng)
+    snn = convert(model, x, timesteps=4)
+    run = snn.simulate(x)
+    assert run.outputs_over_time["label"].shape == (12, 4, 3)
+    assert_same(run.outputs, snn.predict(x, verbose=0), tolerance=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"record": ["spikes"]}, ValueError, "`record` must be one of 'spike_counts', 'spike_trains'"),
+        ({"timesteps": 0}, ValueError, "`timesteps` must be at least 1. Received: timesteps=0."),
+        ({"batch_size": 1.5}, TypeError, "`batch_size` must be an integer. Received: batch_size=1.5."),
+        ({"y": np.zeros((14, 7))}, ValueError, "or one-hot of shape (14, 4). Received: shape (14, 7)."),
+        ({"y": np.zeros(3)}, ValueError, "must hold as many samples in every array. Received: [3, 14]"),
+    ],
+)
+def test_simulate_raises_when_an_argument_is_wrong(options, error, message, case):
+    snn, x, _ = case
+    with pytest.raises(error) as raised:
+        snn.simulate(x, **options)
+    assert message in str(raised.value)
+
+
+def test_simulate_raises_when_the_input_is_wrong(case):
+    snn, x, _ = case
+    with pytest.raises(ValueError, match=r"`x` must have the shape \(batch, 9, 8, 2\)"):
+        snn.simulate(x[..., :1])
+    with pytest.raises(ValueError, match="`x` must be finite. Received: 1 values that are NaN"):
+        snn.simulate(np.where(np.arange(x.size).reshape(x.shape) == 3, np.nan, x))
+
+
+def test_a_record_that_was_not_made_raises(case):
+    snn, x, _ = case
+    with pytest.raises(ValueError, match=r"'spike_counts' was not recorded. Received: record=\[\]"):
+        _ = snn.simulate(x).firing_rates

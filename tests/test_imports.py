@@ -1,0 +1,72 @@
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import keras_snn
+
+ROOT = pathlib.Path(keras_snn.__file__).parent
+
+# What each part may import from; nobody imports upwards.
+BASE = {"errors", "_validation", "_version"}
+ALLOWED = {
+    "errors": set(),
+    "_validation": set(),
+    "_version": set(),
+    "_data": set(),
+    "neurons": BASE,
+    "layers": BASE | {"neurons"},
+    "graph": BASE,
+    "simulation": BASE | {"_data", "neurons", "layers", "graph"},
+    "conversion": BASE | {"_data", "neurons", "layers", "graph", "simulation"},
+    "cli": {""},
+    "": {"errors", "layers", "neurons", "_version", "conversion", "graph", "simulation"},
+    "demo": set(),
+}
+
+
+def part_of(path):
+    relative = path.relative_to(ROOT)
+    name = relative.parts[0] if len(relative.parts) > 1 else relative.stem
+    return "" if name == "__init__" else name
+
+
+def imported_parts(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import in {path}"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            if name.split(".")[0] == "keras_snn":
+                parts = name.split(".")
+                yield parts[1] if len(parts) > 1 and parts[1] in ALLOWED else ""
+            else:
+                assert not name.startswith(("keras.src", "tensorflow")), f"{name} in {path}"
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_one_way(path):
+    part = part_of(path)
+    wrong = set(imported_parts(path)) - ALLOWED[part] - {part}
+    assert not wrong, f"{path} imports {wrong}"
+
+
+def test_import_loads_no_optional_package():
+    code = (
+        "import keras, sys; before = set(sys.modules); import keras_snn;"
+        "new = {name.split('.')[0] for name in set(sys.modules) - before};"
+        "sys.exit(len(new & {'tensorboard', 'matplotlib', 'nir', 'tensorflow_datasets', 'torch'}))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_public_names_are_there():
+    for module in (keras_snn, keras_snn.layers, keras_snn.neurons, keras_snn.errors):
+        for name in module.__all__:
+            assert hasattr(module, name), f"{module.__name__}.{name}"

@@ -1,0 +1,111 @@
+import itertools
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_snn import neurons
+from keras_snn.neurons import IntegrateAndFire
+
+
+def simulate(neuron, currents):
+    """Spikes and potentials of a neuron, `(time, neurons)`, for currents of that shape."""
+    state = neuron.initial_state(currents.shape[1:], "float64")
+    spikes, potentials = [], []
+    for current in currents:
+        fired, state = neuron.step(ops.convert_to_tensor(current, "float64"), state)
+        spikes.append(ops.convert_to_numpy(fired))
+        potentials.append(ops.convert_to_numpy(state[0]))
+    return np.array(spikes), np.array(potentials)
+
+
+def by_hand(currents, v_threshold, reset, initial_potential):
+    """One neuron after the other, in plain Python, as the equations say."""
+    spikes, potentials = np.zeros_like(currents), np.zeros_like(currents)
+    for i in range(currents.shape[1]):
+        v = initial_potential * v_threshold
+        for t in range(len(currents)):
+            v = v + currents[t, i]
+            if v >= v_threshold:
+                spikes[t, i] = 1
+                v = v - v_threshold if reset == "subtract" else 0.0
+            potentials[t, i] = v
+    return spikes, potentials
+
+
+@pytest.mark.parametrize(
+    ("reset", "v_threshold"), list(itertools.product(("subtract", "zero"), (1.0, 0.7, 3.5)))
+)
+def test_integrate_and_fire_is_its_equations(reset, v_threshold, rng):
+    currents = rng.normal(0.3, 0.8, (50, 40)) * v_threshold
+    start = float(rng.uniform(0, 0.9))
+    neuron = IntegrateAndFire(v_threshold=v_threshold, reset=reset, initial_potential=start)
+    spikes, potentials = simulate(neuron, currents)
+    expected_spikes, expected_potentials = by_hand(currents, v_threshold, reset, start)
+    np.testing.assert_array_equal(spikes, expected_spikes)
+    np.testing.assert_allclose(potentials, expected_potentials, rtol=0, atol=1e-12)
+
+
+def test_reset_by_subtraction_conserves_charge(rng):
+    neuron = IntegrateAndFire(v_threshold=1.3, initial_potential=0.2)
+    currents = rng.normal(0.2, 1.0, (200, 30))
+    spikes, potentials = simulate(neuron, currents)
+    expected = 0.2 * 1.3 + currents.sum(axis=0) - 1.3 * spikes.sum(axis=0)
+    np.testing.assert_allclose(potentials[-1], expected, rtol=0, atol=1e-11)
+
+
+def test_rate_of_reset_by_subtraction_is_current_minus_rest_over_time(rng):
+    """Equation of the first layer: r = a − (V(t) − V(0)) / (t·θ)."""
+    current = rng.uniform(0, 1, 50)
+    spikes, potentials = simulate(IntegrateAndFire(), np.tile(current, (77, 1)))
+    expected = current - (potentials[-1] - 0.5) / 77
+    np.testing.assert_allclose(spikes.mean(axis=0), expected, rtol=0, atol=1e-13)
+
+
+def test_spike_count_rounds_when_the_initial_potential_is_a_half(rng):
+    current = rng.uniform(-0.2, 1.2, 200)
+    spikes, _ = simulate(IntegrateAndFire(), np.tile(current, (16, 1)))
+    np.testing.assert_array_equal(spikes.sum(axis=0), np.clip(np.floor(16 * current + 0.5), 0, 16))
+
+
+def test_reset_to_zero_never_fires_more_than_reset_by_subtraction(rng):
+    currents = np.abs(rng.normal(0.3, 0.3, (60, 50)))
+    zero, _ = simulate(IntegrateAndFire(reset="zero"), currents)
+    subtract, _ = simulate(IntegrateAndFire(reset="subtract"), currents)
+    assert np.all(zero.cumsum(axis=0) <= subtract.cumsum(axis=0))
+    assert zero.sum() < subtract.sum()
+
+
+def test_current_of_threshold_fires_every_step():
+    spikes, _ = simulate(IntegrateAndFire(initial_potential=0.0), np.ones((9, 1)))
+    assert spikes.sum() == 9
+
+
+def test_neuron_survives_serialization():
+    neuron = IntegrateAndFire(v_threshold=0.3, reset="zero", initial_potential=0.1)
+    config = keras.saving.serialize_keras_object(neuron)
+    assert neurons.get(config) == neuron
+    assert neurons.get("if") == IntegrateAndFire()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"v_threshold": 0}, "`v_threshold` must be finite and above 0. Received: v_threshold=0."),
+        ({"v_threshold": float("nan")}, "Received: v_threshold=nan."),
+        ({"reset": "soft"}, "`reset` must be one of 'subtract', 'zero'. Received: reset='soft'."),
+        ({"initial_potential": float("inf")}, "`initial_potential` must be finite. Received"),
+    ],
+)
+def test_neuron_raises_when_an_argument_is_wrong(arguments, message):
+    with pytest.raises(ValueError) as error:
+        IntegrateAndFire(**arguments)
+    assert message in str(error.value)
+
+
+def test_get_raises_when_there_is_no_such_neuron():
+    with pytest.raises(ValueError, match="`neuron` must be one of 'if'. Received: neuron='lif'."):
+        neurons.get("lif")
+    with pytest.raises(TypeError, match="an object with `initial_state` and `step`. Received: neuron=3"):
+        neurons.get(3)
