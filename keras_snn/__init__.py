@@ -3,7 +3,7 @@
 from keras_snn import errors, layers, neurons
 from keras_snn._version import __version__
 from keras_snn.conversion.convert import convert
-from keras_snn.graph.rules import register_rule, supported_layers
+from keras_snn.graph.registry import register_rule, supported_layers
 from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.result import SimulationResult
 

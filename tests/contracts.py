@@ -10,7 +10,6 @@ import keras_snn
 from keras_snn.conversion.calibration import calibrate
 from keras_snn.conversion.normalization import normalize, relus
 from keras_snn.conversion.passes import fold
-from keras_snn.graph import nodes as kinds
 from keras_snn.graph.evaluation import evaluate
 from keras_snn.graph.lowering import lower
 
@@ -33,7 +32,7 @@ def assert_same(first, second, *, tolerance=0.0):
 
 
 def law_1_lowering_keeps_the_function(model, x):
-    assert_same(evaluate(lower(model), x), model(x), tolerance=1e-5)
+    assert_same(evaluate(lower(model), x), model(x, training=False), tolerance=1e-5)
 
 
 def law_2_folding_keeps_the_function(model, x):
@@ -146,26 +145,24 @@ def law_11_the_source_is_unchanged(model, x, act):
         keras.models.clone_model(functional, call_function=note)
         return calls
 
-    weights, outputs, calls = model.get_weights(), model(x), recorded_calls()
+    weights, outputs, calls = model.get_weights(), model(x, training=False), recorded_calls()
     snn = act()
     assert_same(model.get_weights(), weights)
-    assert_same(model(x), outputs)
+    assert_same(model(x, training=False), outputs)
     assert recorded_calls() == calls
     ours = {id(variable) for variable in snn.variables}
     assert not ours & {id(variable) for variable in model.variables}
 
 
-def law_12_it_converges_to_the_source(snn, model, x, *, timesteps=(32, 512), factor=6):
-    """The error falls about as fast as the number of steps grows, 16 times here."""
-    expected = keras.tree.flatten(model(x))
-    errors = []
-    for steps in timesteps:
+def law_12_it_converges_to_the_source(snn, model, x):
+    """The error falls as 1/T: error · T stays, within a factor for how it happens to be rounded."""
+    expected = keras.tree.flatten(model(x, training=False))
+    constants = []
+    for steps in (16, 64, 1024):
         snn.timesteps = steps
         outputs = keras.tree.flatten(snn.predict(x, verbose=0))
         pairs = zip(outputs, expected, strict=True)
-        errors.append(max(float(np.abs(a - b).mean() / max(np.abs(b).mean(), 1e-3)) for a, b in pairs))
-    assert errors[1] <= errors[0] / factor + 2e-5, errors
-
-
-def spiking_layers_of(graph):
-    return [node for node in graph.nodes.values() if isinstance(node, kinds.Spike)]
+        error = max(float(np.abs(a - b).mean() / max(np.abs(b).mean(), 1e-3)) for a, b in pairs)
+        constants.append(error * steps)
+    # Sums of 1,024 float32 numbers near 1 are off by up to 2e-5.
+    assert constants[-1] <= 4 * max(constants[:-1]) + 1024 * 2e-5, constants

@@ -122,7 +122,7 @@ def test_bad_files_give_one_line_and_no_output(files, capsys):
         (["convert", files / "cnn.keras", "--output", files / "new.h5"], "--output must end in .keras."),
         (
             ["convert", files / "cnn.keras", "--output", files / "no" / "new.keras"],
-            "No such file or directory",
+            "no' must be a folder. Received: no such folder.",
         ),
     ]
     for arguments, message in cases:

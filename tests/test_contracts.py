@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_snn.graph.rules import rules
+from keras_snn.graph.registry import rules
 from keras_snn.layers import base, linear
 from keras_snn.neurons import IntegrateAndFire
 

@@ -11,7 +11,8 @@ import keras
 
 from keras_snn.errors import UnsupportedLayerError
 from keras_snn.graph import nodes as kinds
-from keras_snn.graph.rules import Refusal, rule_for
+from keras_snn.graph import rules  # noqa: F401 - registers the rules of the Keras layers
+from keras_snn.graph.registry import Refusal, rule_for
 
 __all__ = ["lower"]
 

@@ -6,9 +6,10 @@ from keras import layers
 
 from keras_snn.errors import UnsupportedLayerError
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph import registry
 from keras_snn.graph.evaluation import evaluate
 from keras_snn.graph.lowering import lower
-from keras_snn.graph.rules import register_rule, supported_layers
+from keras_snn.graph.registry import register_rule, supported_layers
 
 
 def test_lower_gives_a_shared_layer_a_node_for_every_call(rng):
@@ -106,7 +107,13 @@ def test_lower_raises_when_it_is_no_model():
         lower("cnn.keras")
 
 
-def test_registered_rule_teaches_a_layer(rng):
+@pytest.fixture
+def own_registry(monkeypatch):
+    """What a test registers is forgotten after it."""
+    monkeypatch.setattr(registry, "_RULES", dict(registry._RULES))
+
+
+def test_registered_rule_teaches_a_layer(rng, own_registry):
     class Doubled(layers.Layer):
         def call(self, inputs):
             return 2 * inputs
@@ -124,7 +131,7 @@ def test_registered_rule_teaches_a_layer(rng):
     assert "Doubled" in supported_layers()
 
 
-def test_a_rule_with_a_wrong_shape_is_found_out():
+def test_a_rule_with_a_wrong_shape_is_found_out(own_registry):
     class Halved(layers.Layer):
         def call(self, inputs):
             return inputs[:, ::2]
