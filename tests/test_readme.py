@@ -18,7 +18,7 @@ def test_python_in_the_readme_runs(rng, tmp_path, monkeypatch, capsys):
         layers.Dense(4, activation="softmax"),
     ]
     model = networks.randomize(keras.Sequential([keras.Input((8, 8, 1)), *hidden]), rng)
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.save("cnn.keras")
     x = networks.data_for(model, rng, samples=40)
     names = {"x_train": x, "x_test": x[:8], "y_test": np.arange(8) % 4}
