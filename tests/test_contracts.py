@@ -11,6 +11,8 @@ from keras_snn.graph.registry import rules
 from keras_snn.layers import base, linear
 from keras_snn.neurons import IntegrateAndFire
 
+to_numpy = keras.ops.convert_to_numpy
+
 EXAMPLES = [
     pytest.param(example, id=f"{rule.layer_class.__name__}-{i}")
     for rule in rules()
@@ -157,10 +159,10 @@ class TestTwins:
         neuron = IntegrateAndFire(v_threshold=float(rng.choice([0.5, 1.0, 2.0])), initial_potential=0.25)
         layer, shape = self._layer(twin, rng, neuron=neuron)
         x = (rng.integers(-4, 5, (3, self.timesteps, *shape)) / 4).astype("float32")
-        spikes, potential = (np.asarray(v) for v in layer(x))
+        spikes, potential = (to_numpy(v) for v in layer(x))
         analog = self._analog(layer, shape)
         analog.activation = keras.activations.linear
-        current = np.stack([np.asarray(analog(x[:, t])) for t in range(self.timesteps)], axis=1)
+        current = np.stack([to_numpy(analog(x[:, t])) for t in range(self.timesteps)], axis=1)
         contracts.law_5_charge_is_conserved(layer, current, potential, spikes, self.timesteps)
         assert set(np.unique(spikes)) <= {0.0, 1.0}
 
@@ -170,7 +172,7 @@ class TestTwins:
         spikes, _ = layer(np.repeat(x[:, None], self.timesteps, axis=1))
         analog = self._analog(layer, shape)
         contracts.law_6_rate_of_constant_current(
-            np.clip(np.asarray(analog(x)), 0, 1), np.asarray(spikes).sum(axis=1), self.timesteps, 1.0
+            np.clip(to_numpy(analog(x)), 0, 1), to_numpy(spikes).sum(axis=1), self.timesteps, 1.0
         )
 
     def test_state_passed_on_continues_the_run(self, twin, rng):
@@ -179,8 +181,8 @@ class TestTwins:
         whole, end = layer(x)
         first, state = layer(x[:, :5])
         second, last = layer(x[:, 5:], initial_state=state)
-        contracts.assert_same(np.concatenate([first, second], axis=1), np.asarray(whole))
-        contracts.assert_same(np.asarray(last), np.asarray(end))
+        contracts.assert_same(np.concatenate([to_numpy(first), to_numpy(second)], axis=1), to_numpy(whole))
+        contracts.assert_same(to_numpy(last), to_numpy(end))
 
     def test_stateful_continues_the_run_until_reset(self, twin, rng):
         layer, shape = self._layer(twin, rng)
@@ -192,7 +194,7 @@ class TestTwins:
         for _ in range(2):
             stateful.reset_state()
             parts = [stateful(x[:, :5]), stateful(x[:, 5:])]
-            contracts.assert_same(np.concatenate(parts, axis=1), np.asarray(whole))
+            contracts.assert_same(np.concatenate([to_numpy(part) for part in parts], axis=1), to_numpy(whole))
 
     def test_saved_in_a_sequential_model_it_spikes_the_same(self, twin, rng, tmp_path):
         arguments, shape = _ARGUMENTS[twin.analog_class.__name__]

@@ -78,7 +78,9 @@ class _Observer(keras.layers.Layer):
         octaves = ops.log2(ops.maximum(values, 2.0**_LOWEST_OCTAVE)) - _LOWEST_OCTAVE
         bins = ops.cast(ops.floor(octaves * _BINS_PER_OCTAVE + 0.5), "int32")
         bins = ops.where(values > 0, 1 + ops.clip(bins, 0, _BINS - 1), 0)
-        return {"counts": ops.bincount(bins, minlength=_BINS + 1), "maximum": ops.max(values)}
+        # JAX cannot compile ops.bincount.
+        counts = ops.segment_sum(ops.ones_like(bins), bins, num_segments=_BINS + 1)
+        return {"counts": counts, "maximum": ops.max(values)}
 
     def compute_output_spec(self, inputs):
         return {

@@ -27,7 +27,7 @@ def _rule(layer_class, *examples):
 
 
 def _weight(value):
-    return np.asarray(value)
+    return keras.ops.convert_to_numpy(value)
 
 
 def _bias(layer, units, dtype):
