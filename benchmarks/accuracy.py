@@ -37,7 +37,7 @@ def measure(example, dataset, seed, epochs):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--dataset", default="mnist", choices=["mnist", "fashion_mnist", "cifar10"])
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     options = parser.parse_args()
     example = runpy.run_path(str(EXAMPLE))

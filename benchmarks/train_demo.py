@@ -2,6 +2,7 @@
 
     TFDS_DATA_DIR=… python benchmarks/train_demo.py
 
+Run it with the lowest supported version of Keras: later ones read its files, earlier ones do not.
 Deterministic up to the order in which threads add. Prints the accuracy on the full test set.
 """
 

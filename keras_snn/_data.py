@@ -5,7 +5,7 @@ import math
 import keras
 import numpy as np
 
-__all__ = ["Batches"]
+__all__ = ["Batches", "fit_shape", "in_order"]
 
 
 class Batches:
@@ -34,7 +34,10 @@ class Batches:
                 raise self._bad("must end", "an infinite dataset", "Limit it with .take(n)")
             self.batches = data.as_numpy_iterator
         elif isinstance(data, keras.utils.PyDataset):
-            self.count = data.num_batches
+            try:
+                self.count = data.num_batches
+            except NotImplementedError:
+                self.count = None
             if self.count is None:
                 raise self._bad("must end", "a PyDataset without a length", "Give it __len__")
             self.batches = lambda: (data[i] for i in range(self.count))
@@ -42,8 +45,8 @@ class Batches:
             self._open_arrays(data)
 
     def _open_arrays(self, data):
-        parts = [part for part in _x_and_y(data) if part is not None]
-        arrays = [np.asarray(array) for array in keras.tree.flatten(parts)]
+        parts = [keras.tree.map_structure(np.asarray, part) for part in _x_and_y(data) if part is not None]
+        arrays = keras.tree.flatten(parts)
         if any(array.dtype == object or array.ndim == 0 for array in arrays):
             raise self._bad(
                 "must be an array, a list or dict of arrays, a tf.data.Dataset or a keras.utils.PyDataset",
@@ -84,33 +87,15 @@ class Batches:
 
     def _check(self, x):
         names = keras.tree.flatten(self.structure)
-        arrays = keras.tree.flatten(x)
-        if isinstance(x, dict) and isinstance(self.structure, dict) and x.keys() != self.structure.keys():
-            raise self._bad(
-                f"must have the keys {sorted(self.structure)}",
-                f"{sorted(x)}",
-                "Nest it as the inputs of the model",
-            )
-        if len(arrays) != len(names):
-            raise self._bad(
-                f"must hold {len(names)} inputs ({', '.join(names)})",
-                f"{len(arrays)}",
-                "Nest it as the inputs of the model",
-            )
-        arrays = [self._check_array(name, np.asarray(a)) for name, a in zip(names, arrays, strict=True)]
+        arrays = [np.asarray(array) for array in in_order(self.structure, x, self.argument, self.error)]
+        arrays = [self._check_array(name, array) for name, array in zip(names, arrays, strict=True)]
         return keras.tree.pack_sequence_as(self.structure, arrays)
 
     def _check_array(self, name, array):
         wanted = tuple(self.shapes[name])
         if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
             raise self._bad("must hold numbers", f"dtype {array.dtype}", "Convert it with .astype('float32')")
-        if array.shape[1:] != wanted and (*array.shape[1:], 1) != wanted:
-            raise self._bad(
-                f"must have the shape {_show(wanted)} for input '{name}'",
-                f"shape {_show(array.shape[1:])}",
-                "Reshape it as the input of the model",
-            )
-        array = array.reshape(len(array), *wanted)
+        array = fit_shape(name, array, wanted, self.argument, self.error)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             count = int(array.size - np.isfinite(array).sum())
             raise self._bad(
@@ -124,15 +109,63 @@ class Batches:
         return self.error(f"`{self.argument}` {wanted}. Received: {came}. {advice}.")
 
 
+def in_order(structure, x, argument, error=ValueError):
+    """Return the inputs in `x` as a list, in the order of the flattened `structure`.
+
+    As in Keras, a dict goes by the names of the inputs, and may hold more.
+
+    Raises:
+        ValueError (or `error`): If inputs are missing, or there are too many.
+    """
+    names = keras.tree.flatten(structure)
+    if isinstance(x, dict):
+        keys = (
+            list(keras.tree.flatten({key: key for key in structure}))
+            if isinstance(structure, dict)
+            else names
+        )
+        missing = [key for key in keys if key not in x]
+        if missing:
+            raise error(
+                f"`{argument}` must have the keys {', '.join(map(repr, keys))}. Received: "
+                f"{', '.join(map(repr, x)) or 'no keys'}. Name the arrays as the inputs of the model."
+            )
+        return [x[key] for key in keys]
+    values = keras.tree.flatten(x)
+    if len(values) != len(names):
+        raise error(
+            f"`{argument}` must hold {len(names)} inputs ({', '.join(names)}). Received: {len(values)}. "
+            "Nest it as the inputs of the model."
+        )
+    return values
+
+
+def fit_shape(name, x, wanted, argument, error=ValueError):
+    """Return an array or tensor `(batch, *wanted)`; a last axis of length 1 may be missing.
+
+    Raises:
+        ValueError (or `error`): If `x` has another shape.
+    """
+    came = tuple(x.shape)
+    if came[1:] == tuple(wanted):
+        return x
+    if (*came[1:], 1) == tuple(wanted):
+        return x[..., None]
+    raise error(
+        f"`{argument}` must have the shape {_show(wanted)} for input '{name}'. Received: shape "
+        f"{_show(came[1:])}. Reshape it as the input of the model."
+    )
+
+
 def _x_and_y(data):
     """Return `(x, y)` of a batch or of whole data; a tuple is `(x, y)`, as in Keras."""
-    if isinstance(data, tuple):
+    if isinstance(data, tuple) and data:
         return (data[0], data[1]) if len(data) > 1 else (data[0], None)
     return data, None
 
 
 def _rows(arrays, start, stop):
-    return keras.tree.map_structure(lambda array: np.asarray(array)[start:stop], arrays)
+    return keras.tree.map_structure(lambda array: array[start:stop], arrays)
 
 
 def _show(shape):

@@ -40,7 +40,7 @@ def check_number(name, value, *, above=-math.inf, at_most=math.inf, hint=""):
     value = float(value)
     if not math.isfinite(value) or not above < value <= at_most:
         raise ValueError(
-            f"`{name}` must be {_interval(above, at_most)}. Received: {name}={value:g}.{_sentence(hint)}"
+            f"`{name}` must be {_interval(above, at_most)}. Received: {name}={value:.12g}.{_sentence(hint)}"
         )
     return value
 

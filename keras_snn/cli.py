@@ -103,6 +103,8 @@ def _convert(options):
         raise ValueError(f"--output must end in .keras. Received: '{options.output}'.")
     if not options.output.parent.is_dir():
         raise ValueError(f"'{options.output.parent}' must be a folder. Received: no such folder.")
+    if options.output.exists() and options.output.samefile(options.model):
+        raise ValueError(f"'{options.output}' is the model to convert. Name another --output.")
     if options.output.exists() and not options.force:
         raise ValueError(f"'{options.output}' exists. Use --force to overwrite it.")
     model = _load(options.model)
@@ -134,6 +136,10 @@ def _evaluate(options):
     if "y" not in data:
         raise ValueError(f"'{options.data}' must hold the arrays x and y. Received: {', '.join(data)}.")
     run = model.simulate(data["x"], data["y"], timesteps=options.timesteps, verbose=1)
+    if run.accuracy_over_time is None:
+        raise ValueError(
+            f"'{options.model}' must classify. Received: labels y that are no classes of its output."
+        )
     print("\ntime steps  accuracy")
     shown = {2**i for i in range(run.timesteps.bit_length())} | {run.timesteps}
     for steps in sorted(shown):
@@ -147,7 +153,7 @@ def _load(path):
     try:
         return keras.models.load_model(path)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise ValueError(
             f"'{path}' must be a .keras file. Received: one that does not load ({reason})."
         ) from error
@@ -171,14 +177,10 @@ def _read(path):
 
 def _save(model, path):
     """Save a model so that the file is whole or not there."""
-    handle, temporary = tempfile.mkstemp(suffix=".keras", dir=path.parent, prefix=f".{path.stem}-")
-    os.close(handle)
-    try:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
+        temporary = pathlib.Path(folder) / path.name
         model.save(temporary)
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 if __name__ == "__main__":

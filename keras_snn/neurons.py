@@ -102,10 +102,11 @@ def get(identifier):
         identifier = keras.saving.deserialize_keras_object(identifier)
     if isinstance(identifier, str):
         return _BY_NAME[check_choice("neuron", identifier, tuple(_BY_NAME))]()
-    if not (hasattr(identifier, "initial_state") and hasattr(identifier, "step")):
+    needed = ("v_threshold", "initial_state", "step")
+    if isinstance(identifier, type) or not all(hasattr(identifier, name) for name in needed):
         names = ", ".join(repr(name) for name in _BY_NAME)
         raise TypeError(
-            f"`neuron` must be one of {names} or an object with `initial_state` and `step`. "
+            f"`neuron` must be one of {names} or an object with `v_threshold`, `initial_state` and `step`. "
             f"Received: neuron={identifier!r}. See `keras_snn.neurons`."
         )
     return identifier

@@ -31,7 +31,9 @@ def small_mnist(monkeypatch):
         assert batch_size == -1
         assert as_supervised
         rows = slice(0, 600) if split.startswith("train") else slice(600, 700)
-        return tuple(array[rows] for array in digits)
+        x, y = (array[rows] for array in digits)
+        # As CIFAR-10 has it: colours, and another size.
+        return (x.repeat(3, axis=-1)[:, :, :26], y) if name == "cifar10" else (x, y)
 
     monkeypatch.setattr(tfds, "load", load)
     monkeypatch.setattr(tfds, "as_numpy", lambda data: data)
@@ -67,4 +69,4 @@ def test_cnn_trains_converts_and_prints_the_table(run_example, small_mnist, data
 
 def test_examples_are_short():
     for path in EXAMPLES.glob("*.py"):
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= 75, path
+        assert len(path.read_text(encoding="utf-8").splitlines()) < 60, path

@@ -107,5 +107,9 @@ def test_neuron_raises_when_an_argument_is_wrong(arguments, message):
 def test_get_raises_when_there_is_no_such_neuron():
     with pytest.raises(ValueError, match="`neuron` must be one of 'if'. Received: neuron='lif'."):
         neurons.get("lif")
-    with pytest.raises(TypeError, match="an object with `initial_state` and `step`. Received: neuron=3"):
+    with pytest.raises(
+        TypeError, match="an object with `v_threshold`, `initial_state` and `step`. Received: neuron=3"
+    ):
         neurons.get(3)
+    with pytest.raises(TypeError, match="Received: neuron=<class .*IntegrateAndFire'>"):
+        neurons.get(IntegrateAndFire)

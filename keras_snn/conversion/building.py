@@ -34,7 +34,7 @@ def build_analog(graph, observe, *, dtype=None):
     values, observations = {}, {}
     for node in graph.nodes.values():
         if isinstance(node, kinds.Input):
-            values[node.name] = keras.Input(node.shape, dtype=node.dtype, name=node.name)
+            values[node.name] = keras.Input(node.shape, dtype=_compute_dtype(dtype), name=node.name)
             continue
         layer, weights = analog_layer(node, dtype=dtype)
         inputs = [values[name] for name in node.inputs]
@@ -43,6 +43,10 @@ def build_analog(graph, observe, *, dtype=None):
         if isinstance(node, kinds.Activation) and node.function == "relu":
             observations[node.name] = observe(node)(values[node.name])
     return keras.Model(keras.tree.map_structure(values.__getitem__, graph.inputs), observations)
+
+
+def _compute_dtype(dtype):
+    return keras.dtype_policies.get(dtype or keras.config.dtype_policy()).compute_dtype
 
 
 def build_spiking(graph, *, timesteps, unroll, name, dtype=None):
@@ -75,10 +79,12 @@ def build_spiking(graph, *, timesteps, unroll, name, dtype=None):
         fused = () if inputs == node.inputs else (graph.nodes[node.inputs[0]],)
         stands_for[layer.name] = (*fused, node)
     outputs = {}
-    for output in graph.output_names:
+    for output in dict.fromkeys(graph.output_names):
         outputs[output] = known_as[output]
         if not isinstance(graph.nodes[output], kinds.Activation):
-            readout = spiking_layers.Readout(name=f"{known_as[output]}_readout", dtype=dtype)
+            taken = {*known_as.values(), *(layer.name for layer in layers)}
+            name_of_readout = _free_name(f"{known_as[output]}_readout", taken)
+            readout = spiking_layers.Readout(name=name_of_readout, dtype=dtype)
             _build(readout, [shapes[output]], [])
             layers.append(readout)
             wiring.append((readout.name, [known_as[output]]))
@@ -137,16 +143,19 @@ def _build(layer, shapes, weights):
     layer.set_weights(weights)
 
 
+def _free_name(name, taken):
+    unique, n = name, 1
+    while unique in taken:
+        n += 1
+        unique = f"{name}_{n}"
+    return unique
+
+
 def _layer_names(graph):
     """Return a valid, unique Keras name for every node."""
     names = {}
     for path in graph.nodes:
-        base = name = path.replace("/", "_")
-        n = 1
-        while name in names.values():
-            n += 1
-            name = f"{base}_{n}"
-        names[path] = name
+        names[path] = _free_name(path.replace("/", "_"), set(names.values()))
     return names
 
 
@@ -172,7 +181,8 @@ def _(node: kinds.Affine, **options):
         kernel_size=window, strides=node.strides, padding=node.padding, dilation_rate=node.dilation
     )
     rank = len(window)
-    if node.groups > 1 and inputs == 1 and rank < 3 and len(set(node.strides)) == 1:
+    is_depthwise = node.groups > 1 and inputs == 1
+    if is_depthwise and rank < 3 and len(set(node.strides)) == 1 and node.padding != "causal":
         weights[0] = node.kernel.reshape(*window, node.groups, units // node.groups)
         layer_class = getattr(keras_layers, f"DepthwiseConv{rank}D")
         multiplier = units // node.groups

@@ -74,6 +74,8 @@ class _Observer(keras.layers.Layer):
 
     def call(self, inputs):
         values = ops.cast(ops.reshape(inputs, (-1,)), "float32")
+        # NaN compares as no number; as infinity it reaches the maximum.
+        values = ops.where(ops.isnan(values), float("inf"), values)
         # Bins end half a step off the powers of two: no rounding of log2 moves those to a neighbour.
         octaves = ops.log2(ops.maximum(values, 2.0**_LOWEST_OCTAVE)) - _LOWEST_OCTAVE
         bins = ops.cast(ops.floor(octaves * _BINS_PER_OCTAVE + 0.5), "int32")

@@ -86,18 +86,19 @@ def convert(
     source = lower(model)
     _check_becomes_spiking(model, source)
     graph = fold(source)
+    dtype = _policy_of(model)
     histograms = {}
     if calibration_data is None:
         scales = scales_from_moments(source, rank)
         _warn_without_data()
     else:
-        dtype = model.dtype_policy
         histograms = calibrate(graph, calibration_data, batch_size=batch_size, verbose=verbose, dtype=dtype)
         scales = scales_from_data(graph, histograms, rank)
     graph = to_spiking(normalize(graph, scales), neuron, scales)
-    snn, stands_for = build_spiking(
-        graph, timesteps=timesteps, unroll=unroll, name=model.name, dtype=model.dtype_policy
-    )
+    snn, stands_for = build_spiking(graph, timesteps=timesteps, unroll=unroll, name=model.name, dtype=dtype)
+    # A Sequential has no names of outputs.
+    if hasattr(model, "output_names"):
+        snn.output_names = list(model.output_names)
     options = {
         "timesteps": timesteps,
         "neuron": repr(neuron),
@@ -127,6 +128,21 @@ def _check_becomes_spiking(model, graph):
         )
 
 
+def _policy_of(model):
+    """Return the dtype policy of the layers with weights, if they have one, else that of the model."""
+    layers = [layer for layer in _layers_of(model) if layer.weights]
+    policies = {layer.dtype_policy.name for layer in layers}
+    return layers[0].dtype_policy if len(policies) == 1 else model.dtype_policy
+
+
+def _layers_of(model):
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _layers_of(layer)
+        else:
+            yield layer
+
+
 def _warn_without_data():
     warnings.warn(
         "keras_snn.convert estimated the scales from batch normalization and weights, without data. "
@@ -147,11 +163,19 @@ def _warn_of_silence(report):
 
 def _compile_like(snn, model):
     """Compile the spiking model with the losses and metrics of the source model."""
-    config = model.get_compile_config() if model.compiled else None
-    if config:
-        config = keras.saving.deserialize_keras_object(config)
-        # Without the optimizer, whose slots would double the memory of the weights.
-        snn.compile(**{**config, "optimizer": None})
+    if not model.compiled:
+        return
+    try:
+        config = keras.saving.deserialize_keras_object(model.get_compile_config())
+    except (TypeError, ValueError) as error:
+        warnings.warn(
+            f"The spiking model is not compiled, because a loss or metric of '{model.name}' is not "
+            f"registered with Keras ({str(error).splitlines()[0][:100]}). Call snn.compile(loss=…).",
+            stacklevel=3,
+        )
+        return
+    # Without the optimizer, whose slots would double the memory of the weights.
+    snn.compile(**{**config, "optimizer": None})
 
 
 def _versions():

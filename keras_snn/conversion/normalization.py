@@ -63,7 +63,8 @@ def scales_from_moments(graph, percentile):
 
     Takes every input of a relu as normally distributed, channel by channel. A batch norm
     knows its mean and variance; through other layers they are propagated as if inputs
-    were independent, from an input of uniform values in [0, 1]. λ is the percentile of
+    were independent, from an input of uniform values in [0, 1], or in
+    [0, 255] in front of a rescaling of images. λ is the percentile of
     the positive part of the mixture of the channels.
 
     Args:
@@ -77,6 +78,8 @@ def scales_from_moments(graph, percentile):
             moments[node.name] = np.full(channels, 0.5), np.full(channels, 1 / 12)
             continue
         inputs = [moments[name] for name in node.inputs]
+        if isinstance(graph.nodes[node.inputs[0]], kinds.Input) and _rescales_images(node):
+            inputs = [(mean * 255, variance * 255**2) for mean, variance in inputs]
         if isinstance(node, kinds.Activation) and node.function == "relu":
             scale = _positive_percentile(*inputs[0], percentile)
             scales[node.name] = min(scale, node.max_value)
@@ -107,6 +110,10 @@ def normalize(graph, scales):
         graph = insert_scale(graph, 1 / scale, before=node.name)
         graph = insert_scale(graph, scale, after=node.name)
     return fold(graph)
+
+
+def _rescales_images(node):
+    return isinstance(node, kinds.ChannelAffine) and node.moments is None and np.abs(node.scale).max() < 0.05
 
 
 def _positive_percentile(mean, variance, percentile):

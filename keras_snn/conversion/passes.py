@@ -25,7 +25,7 @@ def insert_scale(graph, scale, *, before=None, after=None):
     """
     node = graph.nodes[before or after]
     source = graph.nodes[node.inputs[0]] if before else node
-    factor = _channel_affine(graph, f"{node.name}/scale", source, scale, 0.0, origins=())
+    factor = _channel_affine(graph.nodes, f"{node.name}/scale", source, scale, 0.0, origins=())
     nodes = {**graph.nodes, factor.name: factor}
     if after:
         return graph.with_nodes(nodes, {after: factor.name})
@@ -84,7 +84,7 @@ def _is_only_user(graph, source, users):
 
 def _merge(graph, first, second):
     merged = _channel_affine(
-        graph,
+        graph.nodes,
         second.name,
         graph.nodes[first.inputs[0]],
         first.scale * second.scale,
@@ -146,7 +146,7 @@ def _distribute(graph, add, node):
     for i, name in enumerate(add.inputs):
         shift = node.shift if i == 0 else 0.0
         branch = _channel_affine(
-            graph, f"{node.name}/{i}", graph.nodes[name], node.scale, shift, origins=node.origins
+            graph.nodes, f"{node.name}/{i}", graph.nodes[name], node.scale, shift, origins=node.origins
         )
         nodes[branch.name] = branch
         branches.append(branch.name)
@@ -168,7 +168,11 @@ def _move_forward(graph, source, node, user):
         return None
     inputs = tuple(source.name if name == node.name else name for name in user.inputs)
     user = dataclasses.replace(user, inputs=inputs)
-    factor = _channel_affine(graph, node.name, user, *behind, origins=node.origins)
+    # The node keeps its name if it moves whole.
+    rest = {name: other for name, other in graph.nodes.items() if name != node.name}
+    stays = any(node.name in other.inputs for other in rest.values() if other.name != user.name)
+    taken = graph.nodes if stays or node.name in graph.output_names else rest
+    factor = _channel_affine(taken, node.name, user, *behind, origins=node.origins)
     nodes = {**graph.nodes, user.name: user, factor.name: factor}
     return graph.with_nodes(nodes, {user.name: factor.name})
 
@@ -210,10 +214,10 @@ def _rearranged(user, value, shape):
     return np.pad(value, (*user.padding, (0, 0)), mode="edge")
 
 
-def _channel_affine(graph, name, source, scale, shift, *, origins):
-    """Return a `ChannelAffine` on the value of `source`, under a name that is free."""
+def _channel_affine(taken, name, source, scale, shift, *, origins):
+    """Return a `ChannelAffine` on the value of `source`, under a name that is not `taken`."""
     unique, n = name, 1
-    while unique in graph.nodes:
+    while unique in taken:
         n += 1
         unique = f"{name}{n}"
     scale, shift = (_compact(np.asarray(v, "float64"), source.shape) for v in (scale, shift))

@@ -1,6 +1,7 @@
 """What a conversion did, layer by layer."""
 
 import dataclasses
+import textwrap
 
 import keras
 
@@ -65,13 +66,15 @@ class ConversionReport:
         lines.insert(1, "  ".join("-" * width for width in widths))
         options = ", ".join(f"{name}={value}" for name, value in self.options.items())
         versions = ", ".join(f"{name} {value}" for name, value in self.versions.items())
-        notes = [
-            "scale: the activation that becomes one spike per step. clipped: share of the non-zero",
-            "activations above it. error: relative RMS error of the layer's spike counts after",
-            f"{self.options['timesteps']} steps, from clipping and rounding alone.",
-            f"Converted with {options} ({versions}).",
-        ]
-        return "\n".join(line.rstrip() for line in [*lines, "", *notes])
+        steps = self.options["timesteps"]
+        legend = (
+            "scale: the activation that becomes one spike per step. clipped: share of the non-zero "
+            "activations above it. error: relative RMS error of the layer's spike counts after "
+            f"{steps} steps, from clipping and rounding alone."
+        )
+        notes = (legend, f"Converted with {options} ({versions}).")
+        wrapped = [line for note in notes for line in textwrap.wrap(note, 100)]
+        return "\n".join(line.rstrip() for line in [*lines, "", *wrapped])
 
     def get_config(self):
         return dataclasses.asdict(self)
@@ -117,4 +120,9 @@ def _row(layer):
         "silent" if layer.silent else "" if layer.clipped is None else f"{layer.clipped:.2%}",
         "" if layer.error is None else f"{layer.error:.2%}",
     )
-    return (layer.name, layer.became, ", ".join(layer.origins) or "(rescaling)", *numbers)
+    return (
+        layer.name,
+        layer.became,
+        ", ".join(layer.origins) or ("(output)" if layer.became == "Readout" else "(rescaling)"),
+        *numbers,
+    )

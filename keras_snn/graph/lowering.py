@@ -36,11 +36,11 @@ def lower(model):
     clone, calls = _record_calls(model)
     for tensor, source in zip(clone.inputs, model.inputs, strict=True):
         lowering.add_input(tensor, source)
-    _raise_if_any(model, lowering.obstacles)
     lowering.run(calls)
-    names = {id(tensor): name for tensor, name in lowering.names}
-    outputs = keras.tree.map_structure(lambda t: names[id(t)], clone.output)
-    inputs = keras.tree.map_structure(lambda t: names[id(t)], clone.input)
+    inputs, outputs = (
+        keras.tree.map_structure(lambda t: lowering.node_of(t).name, _unwrapped(tensors))
+        for tensors in (clone.input, clone.output)
+    )
     graph = kinds.Graph(lowering.nodes, inputs, outputs)
     _raise_if_any(model, lowering.obstacles + _misplaced_softmax(graph))
     return graph.with_nodes(graph.nodes)
@@ -64,6 +64,12 @@ def _check_model(model):
             f"({type(model).__name__}), which has no graph of layers. Rebuild it as "
             "keras.Model(inputs, outputs), with inputs = keras.Input(…)."
         )
+
+
+def _unwrapped(tensors):
+    """Return the tensor of a list of one: Keras takes and returns that as the tensor itself."""
+    is_list = isinstance(tensors, (list, tuple))
+    return tensors[0] if is_list and len(tensors) == 1 else tensors
 
 
 class _StandIn(keras.Operation):
@@ -100,25 +106,37 @@ class _Lowering:
 
     def __init__(self):
         self.nodes = {}
-        self.names = []
+        # Tensors are kept beside their nodes, so that no other gets their id.
+        self.values = {}
         self.obstacles = []
         self.applications = {}
 
     def node_of(self, tensor):
-        return next(self.nodes[name] for known, name in reversed(self.names) if known is tensor)
+        return self.nodes[self.values[id(tensor)][1]]
+
+    def bind(self, tensor, node):
+        self.values[id(tensor)] = (tensor, node.name)
 
     def add_input(self, tensor, source):
         shape = tuple(tensor.shape[1:])
         if None in shape:
             self.obstacles.append(
-                (source.name, "Input", f"shape={shape}", "give keras.Input a shape without None")
+                (source.name, "keras.Input", f"shape={shape}", "give keras.Input a shape without None")
             )
-        node = kinds.Input(name=source.name, shape=shape, dtype=keras.backend.standardize_dtype(tensor.dtype))
-        self.nodes[node.name] = node
-        self.names.append((tensor, node.name))
+        name = source.name
+        if name.startswith("keras_tensor"):
+            name = f"input_{len(self.nodes) + 1}"
+        node = self.nodes[name] = kinds.Input(name=name, shape=shape)
+        self.bind(tensor, node)
 
     def run(self, calls, prefix=""):
         for layer, arguments, outputs in calls:
+            if isinstance(layer, keras.Model) and isinstance(arguments[0][0], dict):
+                given = arguments[0][0]
+                # A dict goes by the names of the inputs, whatever their order.
+                keys = layer.input if isinstance(layer.input, dict) else {x.name: x for x in layer.inputs}
+                order = {id(x): key for key, x in keys.items()}
+                arguments = [given[order[id(x)]] for x in layer.inputs]
             inputs = [x for x in keras.tree.flatten(arguments) if isinstance(x, keras.KerasTensor)]
             self.apply(layer, prefix + layer.name, [self.node_of(x) for x in inputs], outputs)
 
@@ -141,7 +159,7 @@ class _Lowering:
                 name=f"{path}/unsupported_{i}", inputs=tuple(x.name for x in inputs), shape=shape
             )
             self.nodes.setdefault(node.name, node)
-            self.names.append((tensor, node.name))
+            self.bind(tensor, node)
             if node.shape != shape:
                 raise RuntimeError(
                     f"The rule for {_class_name(layer)} gave shape {node.shape} for layer '{path}', whose "
@@ -155,17 +173,19 @@ class _Lowering:
                 "no conversion rule",
                 "replace it by one of keras_snn.supported_layers(), or teach it with keras_snn.register_rule",
             )
+        if getattr(layer, "quantization_mode", None):
+            raise Refusal(f"quantized to {layer.quantization_mode}", "convert it before it is quantized")
         return rule.lower(layer, *inputs, emit=emit)
 
     def enter(self, model, path, inputs, outputs):
         """Lower a model inside the model, in its place."""
         clone, calls = _record_calls(model)
         for tensor, node in zip(clone.inputs, inputs, strict=True):
-            self.names.append((tensor, node.name))
+            self.bind(tensor, node)
         self.run(calls, prefix=f"{path}/")
         inner = keras.tree.flatten(clone.outputs)
         for tensor, result in zip(keras.tree.flatten(outputs), inner, strict=True):
-            self.names.append((tensor, self.node_of(result).name))
+            self.bind(tensor, self.node_of(result))
 
 
 class _Emitter:

@@ -46,6 +46,9 @@ def _window_shape(shape, window, strides, dilation, padding):
     """Return the number of window positions along each axis of `shape`."""
     positions = []
     for size, width, stride, step in zip(shape, window, strides, dilation, strict=True):
+        if size is None:
+            positions.append(None)
+            continue
         before, after = pad_widths(size, width, stride, step, padding)
         positions.append((size + before + after - step * (width - 1) - 1) // stride + 1)
     return tuple(positions)
@@ -75,8 +78,6 @@ class Node:
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Input(Node):
     """A value that the user gives."""
-
-    dtype: str = "float32"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -185,7 +186,10 @@ class Rearrange(Node):
     def output_shape(self, shape):
         if self.target is not None:
             return self.target
-        sizes = (size + before + after for size, (before, after) in zip(shape, self.padding, strict=False))
+        sizes = (
+            None if size is None else size + before + after
+            for size, (before, after) in zip(shape, self.padding, strict=False)
+        )
         return (*sizes, shape[-1])
 
 

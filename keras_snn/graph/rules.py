@@ -27,7 +27,10 @@ def _rule(layer_class, *examples):
 
 
 def _weight(value):
-    return keras.ops.convert_to_numpy(value)
+    value = keras.ops.convert_to_numpy(value)
+    if not np.isfinite(value).all():
+        raise Refusal("weights that are NaN or infinite", "train it again")
+    return value
 
 
 def _bias(layer, units, dtype):
@@ -52,15 +55,31 @@ def _activation(function, x, emit):
         if rule is None:
             raise Refusal(f"activation={type(function).__name__}", "train with activation='relu'")
         return rule.lower(function, x, emit=emit)
-    name = keras.activations.serialize(function)
+    name = _name_of(function)
     if name == "linear":
         return x
     if name in ("relu", "relu6"):
         return emit(kinds.Activation, x, function="relu", max_value=6.0 if name == "relu6" else math.inf)
     if name == "softmax":
         return emit(kinds.Activation, x, function="softmax")
-    name = name if isinstance(name, str) else name.get("class_name", name)
     raise Refusal(f"activation={name!r}", "train with activation='relu'")
+
+
+def _name_of(function):
+    """Return the name of an activation of Keras; another function of that name has dots before it."""
+    plain = getattr(function, "__name__", type(function).__name__)
+    if plain == "<lambda>":
+        return plain
+    try:
+        name = keras.activations.serialize(function)
+    except (TypeError, ValueError):
+        return plain
+    if not isinstance(name, str):
+        return plain
+    probe = keras.ops.convert_to_tensor([-2.0, 0.25, 7.0])
+    known = keras.activations.get(name)
+    values, expected = (keras.ops.convert_to_numpy(f(probe)) for f in (function, known))
+    return name if np.array_equal(values, expected) else f"….{plain}"
 
 
 @_rule(
@@ -213,11 +232,20 @@ def _(layer, x, *, emit):
     (lambda: layers.Normalization(mean=[0.5, -1.0], variance=[0.3, 2.0], invert=True), (6, 2)),
 )
 def _(layer, x, *, emit):
-    mean, variance = (_weight(v)[0].astype("float64") for v in (layer.mean, layer.variance))
+    mean, variance = (_without_leading_ones(_weight(v)) for v in (layer.mean, layer.variance))
     deviation = np.maximum(np.sqrt(variance), keras.config.epsilon())
     if layer.invert:
         return emit(kinds.ChannelAffine, x, scale=deviation, shift=mean)
-    return emit(kinds.ChannelAffine, x, scale=1 / deviation, shift=-mean / deviation)
+    moments = None if mean.ndim > 1 else tuple(np.broadcast_to(v, x.shape[-1]) for v in (mean, variance))
+    return emit(kinds.ChannelAffine, x, scale=1 / deviation, shift=-mean / deviation, moments=moments)
+
+
+def _without_leading_ones(value):
+    """Return statistics as a number or a vector over channels if they are that."""
+    value = np.asarray(value, "float64")
+    while value.ndim and value.shape[0] == 1 and (value.ndim > 1 or value.size == 1):
+        value = value[0]
+    return value
 
 
 # --- Pooling -------------------------------------------------------------------
@@ -262,6 +290,7 @@ for _rank, _shape in _SPATIAL.items():
 
 
 def _reshape(layer, x, *, emit):
+    _need_channels_last(layer)
     target = layer.compute_output_shape((None, *x.shape))[1:]
     return emit(kinds.Rearrange, x, target=tuple(target))
 

@@ -110,12 +110,18 @@ class SpikingLayer(keras.layers.Layer):
 
     def get_initial_state(self, batch_size):
         """Return the state before the first step for a batch of `batch_size`; the layer must be built."""
+        if self._cell_shape is None:
+            raise ValueError(
+                f"Layer '{self.name}' must be built. Call it on data or with build(input_shape)."
+            )
         return self.start((batch_size, *self._cell_shape))
 
     def reset_state(self):
         """Set the kept state of a stateful layer back to what it is before the first step."""
         if not self.stateful:
             raise ValueError(f"Layer '{self.name}' keeps no state. Create it with stateful=True.")
+        if not self._kept_state:
+            return
         for variable, value in zip(
             self._kept_state, self.get_initial_state(self._kept_state[0].shape[0]), strict=True
         ):
@@ -127,6 +133,7 @@ class SpikingLayer(keras.layers.Layer):
         if initial_state is not None:
             state = list(initial_state) if isinstance(initial_state, (list, tuple)) else [initial_state]
         elif self.stateful:
+            self._check_batch(current.shape[0])
             state = [ops.convert_to_tensor(variable) for variable in self._kept_state]
         else:
             shape = ops.shape(current)
@@ -136,6 +143,14 @@ class SpikingLayer(keras.layers.Layer):
             for variable, value in zip(self._kept_state, state, strict=True):
                 variable.assign(value)
         return (outputs, *state) if self.return_state else outputs
+
+    def _check_batch(self, batch_size):
+        kept = self._kept_state[0].shape[0]
+        if batch_size not in (None, kept):
+            raise ValueError(
+                f"Layer '{self.name}' is stateful and keeps the state of {kept} samples. Received: a batch "
+                f"of {batch_size}. Use batches of one size, or stateful=False."
+            )
 
     def _timesteps(self, input_shape):
         if len(input_shape) < 2 or input_shape[1] is None:

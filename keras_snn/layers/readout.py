@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_snn._validation import check_choice
-from keras_snn.layers.base import SpikingLayer, SpikingTwin
+from keras_snn.layers.base import SpikingLayer, SpikingTwin, fold_time, unfold_time
 
 __all__ = ["Readout", "SpikingSoftmax"]
 
@@ -53,7 +53,7 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
     """Class probabilities out of a current.
 
     Args:
-        axis: As in `keras.layers.Softmax`.
+        axis: As in `keras.layers.Softmax`, of the values of one step.
         method: `"potential"`: no spikes; at step t the softmax of the current averaged
             over the steps so far. Deterministic.
         return_state: Whether to return `(outputs, sum, steps)`.
@@ -85,7 +85,7 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
 
     def advance(self, current, state, timesteps):
         averages, state = _average(current, state, timesteps)
-        probabilities = self.analog(averages)
+        probabilities = unfold_time(self.analog(fold_time(averages)), timesteps)
         return ops.cast(probabilities, self.compute_dtype), state
 
     def get_config(self):

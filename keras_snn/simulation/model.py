@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_snn._data import fit_shape, in_order
 from keras_snn._validation import check_integer
 from keras_snn.simulation.network import StepNetwork
 
@@ -29,6 +30,7 @@ class SpikingModel(keras.Model):
         unroll: Steps that one pass through the loop over time handles at once, or `"auto"`;
             may be set later. The results do not depend on it.
         conversion_report: The `ConversionReport`, or `None`.
+        output_names: Names that losses and metrics go by, as those of the source model.
 
     Raises:
         TypeError, ValueError: If `timesteps` or `unroll` is not an integer of at least 1.
@@ -45,6 +47,7 @@ class SpikingModel(keras.Model):
         timesteps=64,
         unroll="auto",
         conversion_report=None,
+        output_names=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -55,6 +58,8 @@ class SpikingModel(keras.Model):
         self.timesteps = timesteps
         self.unroll = unroll
         self.conversion_report = conversion_report
+        if output_names is not None:
+            self.output_names = list(output_names)
         self.built = True
 
     @property
@@ -120,24 +125,11 @@ class SpikingModel(keras.Model):
 
     def _shaped(self, inputs):
         """Return the inputs, arrays or tensors, with the shape that the network wants."""
-        names = keras.tree.flatten(self.network.inputs)
-        tensors = keras.tree.flatten(inputs)
-        if len(tensors) != len(names):
-            raise ValueError(
-                f"`x` must hold {len(names)} inputs ({', '.join(names)}). Received: {len(tensors)}. "
-                "Nest it as the inputs of the source model."
-            )
-        shaped = []
-        for name, tensor in zip(names, tensors, strict=True):
-            wanted, came = self.input_shapes[name], tuple(tensor.shape)
-            if came[1:] != wanted and (*came[1:], 1) != wanted:
-                shape = ", ".join(["batch", *map(str, wanted)])
-                raise ValueError(
-                    f"`x` must have the shape ({shape}) for input '{name}'. Received: shape {came}. "
-                    "Reshape it as the input of the source model."
-                )
-            shaped.append(tensor[..., None] if len(came) == len(wanted) else tensor)
-        return keras.tree.pack_sequence_as(inputs, shaped)
+        structure = self.network.inputs
+        names = keras.tree.flatten(structure)
+        values = zip(names, in_order(structure, inputs, "x"), strict=True)
+        shaped = [fit_shape(name, x, self.input_shapes[name], "x") for name, x in values]
+        return keras.tree.pack_sequence_as(structure, shaped)
 
     def _checked(self, x):
         """Return arrays as `_shaped` does; data that comes in batches is checked batch by batch."""
@@ -171,6 +163,15 @@ class SpikingModel(keras.Model):
 
         return simulate(self, x, y, **options)
 
+    def fit(self, *args, **kwargs):
+        """As `keras.Model.fit`; needs an optimizer, which a converted model is compiled without."""
+        if self.compiled and self.optimizer is None:
+            raise ValueError(
+                f"Model '{self.name}' must have an optimizer for fit. Received: a model compiled by "
+                "keras_snn.convert, without one. Call snn.compile(optimizer=…, loss=…)."
+            )
+        return super().fit(*args, **kwargs)
+
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
         # A converted model is compiled without an optimizer, which Keras does not expect here.
@@ -190,6 +191,7 @@ class SpikingModel(keras.Model):
             "timesteps": self.timesteps,
             "unroll": self.unroll,
             "conversion_report": serialize(self.conversion_report),
+            "output_names": getattr(self, "output_names", None),
         }
 
     @classmethod

@@ -38,7 +38,7 @@ def simulate(model, x, y=None, *, timesteps=None, record=(), batch_size=32, verb
     for name in record:
         check_choice("record", name, _RECORDS)
     batches = Batches(
-        x if y is None else (x, y),
+        x if y is None else (x, np.asarray(y) if isinstance(y, list) else y),
         model.network.inputs,
         model.input_shapes,
         batch_size=batch_size,
@@ -140,16 +140,22 @@ def _join(parts, axis=0):
 
 
 def _accuracy_over_time(outputs, labels):
+    """Return the share of right classes after every step, or `None` if these are no classes."""
     if any(y is None for y in labels) or not isinstance(outputs, np.ndarray):
         return None
     labels = np.concatenate(labels)
-    classes = outputs.shape[-1]
-    if labels.shape == (len(outputs), classes) and classes > 1:
-        labels = labels.argmax(axis=-1)
-    if labels.size != len(outputs) or outputs.ndim != 3:
+    samples, _, *shape = outputs.shape
+    if len(shape) != 1 or shape[0] < 2:
+        return None
+    if labels.shape == (samples, *shape):
+        one_hot = np.isin(labels, (0, 1)).all() and (labels.sum(axis=-1) == 1).all()
+        labels = labels.argmax(axis=-1) if one_hot else labels
+    elif labels.size != samples:
         raise ValueError(
-            f"`y` must be class numbers of shape ({len(outputs)},) or one-hot of shape "
-            f"({len(outputs)}, {classes}). Received: shape {labels.shape}. Leave it out if the model "
+            f"`y` must be class numbers of shape ({samples},) or one-hot of shape "
+            f"({samples}, {shape[0]}). Received: shape {labels.shape}. Leave it out if the model "
             "does not classify."
         )
+    if labels.size != samples or not np.all(labels == np.round(labels)):
+        return None
     return (outputs.argmax(axis=-1) == labels.reshape(-1, 1)).mean(axis=0)

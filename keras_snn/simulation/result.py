@@ -15,7 +15,7 @@ class SimulationResult:
         outputs: Read-out after the last step, `(batch, …)`, nested as the model returns it.
         outputs_over_time: Read-out after every step, `(batch, timesteps, …)`.
         accuracy_over_time: Fraction of samples whose largest output is at their label, after
-            every step, `(timesteps,)`; `None` without labels.
+            every step, `(timesteps,)`; `None` without labels or if the model does not classify.
         timesteps: Number of steps.
         records: Dict of what was recorded: by record name, by layer name.
     """
@@ -38,7 +38,7 @@ class SimulationResult:
 
     @property
     def membrane_potentials(self):
-        """Potential after every step, in units where 1 is the threshold, `(batch, timesteps, …)`."""
+        """Potential after every step, in the unit of `v_threshold`, `(batch, timesteps, …)`."""
         return self._recorded("membrane_potentials")
 
     @property

@@ -136,6 +136,25 @@ def test_calibrate_raises_when_an_activation_overflows(rng):
         calibrate(lower(model), np.ones((4, 2), "float32"), batch_size=2, verbose=0)
 
 
+def test_calibrate_raises_when_an_activation_is_nan():
+    inputs = keras.Input((2,))
+    x = layers.Dense(1, activation="relu", name="big")(inputs)
+    graph = lower(keras.Model(inputs, layers.Dense(1)(x)))
+    nan = np.array([[1e300, -1e300]])
+    graph.nodes["big"].kernel[:] = 1.0
+    with pytest.raises(CalibrationError, match="must give finite activations. Received: inf in 'big/relu'"):
+        calibrate(graph, nan, batch_size=2, verbose=0)
+
+
+def test_calibrate_raises_when_a_sequence_has_no_length():
+    class Endless(keras.utils.PyDataset):
+        def __getitem__(self, i):
+            return np.zeros((1, 2))
+
+    with pytest.raises(CalibrationError, match="must end. Received: a PyDataset without a length"):
+        calibrate(identity_graph((2,)), Endless(), batch_size=2, verbose=0)
+
+
 def test_empty_histogram_has_no_error():
     silent = Histogram(np.zeros(80 * 128, "int64"), 10, 0.0)
     assert silent.rate_error(1.0, 8) == 0.0

@@ -40,6 +40,63 @@ def test_layers_keep_the_names_of_those_they_replace(rng):
     assert report["pool"].scale is None
 
 
+def test_loaded_under_another_policy_it_keeps_that_of_its_layers(rng, tmp_path):
+    keras.config.set_dtype_policy("float64")
+    try:
+        networks.build(networks.plain, rng).save(tmp_path / "model.keras")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model = keras.models.load_model(tmp_path / "model.keras")
+    x = networks.data_for(model, rng)
+    assert convert(model, x).predict(x, verbose=0).dtype == model.predict(x, verbose=0).dtype == "float64"
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_approaches_the_source(policy, rng):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = networks.build(networks.residual, rng)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    x = networks.data_for(model, rng)
+    outputs = convert(model, x, normalization="max", timesteps=256).predict(x, verbose=0).astype("float32")
+    expected = model.predict(x, verbose=0).astype("float32")
+    assert np.abs(outputs - expected).mean() < 0.06 * np.abs(expected).mean()
+
+
+def test_images_of_integers_convert_as_they_are(rng):
+    inputs = keras.Input((8, 8, 1), dtype="uint8")
+    x = layers.Conv2D(3, 3, activation="relu", name="conv")(layers.Rescaling(1 / 255)(inputs))
+    model = networks.randomize(keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x))), rng)
+    images = rng.integers(0, 256, (20, 8, 8, 1)).astype("uint8")
+    snn = convert(model, images, normalization="max", timesteps=1000)
+    np.testing.assert_allclose(snn.predict(images, verbose=0), model.predict(images, verbose=0), atol=0.02)
+    with pytest.warns(UserWarning, match="estimated the scales"):
+        estimated = keras_snn.convert(model)
+    scales = [s.conversion_report.layers[0].scale for s in (estimated, snn)]
+    assert 0.4 < scales[0] / scales[1] < 2.5
+
+
+def test_causal_depthwise_convolutions_convert(rng):
+    inputs = keras.Input((9, 4))
+    x = layers.Conv1D(4, 3, groups=4, padding="causal", activation="relu")(inputs)
+    model = networks.randomize(keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x))), rng)
+    x = networks.data_for(model, rng)
+    snn = convert(model, x, normalization="max", timesteps=1000)
+    np.testing.assert_allclose(snn.predict(x, verbose=0), model.predict(x, verbose=0), atol=0.02)
+
+
+def test_a_model_with_an_unknown_loss_converts_uncompiled_with_a_warning(rng):
+    def own_loss(y, p):
+        return keras.ops.mean((y - p) ** 2)
+
+    model = networks.build(networks.plain, rng)
+    model.compile("sgd", own_loss)
+    with pytest.warns(UserWarning, match="The spiking model is not compiled, because a loss"):
+        snn = convert(model, networks.data_for(model, rng))
+    assert not snn.compiled
+
+
 def test_layers_get_the_policy_of_the_model(rng):
     keras.config.set_dtype_policy("float64")
     try:
@@ -193,4 +250,6 @@ def test_convert_warns_of_nothing_when_all_is_well(rng):
     model = networks.build(networks.plain, rng)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        # Keras reads TensorFlow variables in a way that NumPy 2 deprecates.
+        warnings.filterwarnings("ignore", message="__array__ implementation")
         convert(model, networks.data_for(model, rng))

@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import networks
 import numpy as np
@@ -79,11 +81,59 @@ def test_lower_names_the_option_in_the_way(layer, shape, message):
     assert message in str(error.value)
 
 
+def relu(x):
+    """A function that has the name of another."""
+    return keras.activations.leaky_relu(x, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("activation", "name"),
+    [
+        (relu, "….relu"),
+        (functools.partial(keras.activations.relu, max_value=1), "partial"),
+        (lambda x: x, "<lambda>"),
+    ],
+)
+def test_lower_knows_an_activation_by_more_than_its_name(activation, name):
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, layers.Dense(2, activation=activation, name="d")(inputs))
+    with pytest.raises(UnsupportedLayerError) as error:
+        lower(model)
+    assert f"'d' (keras.layers.Dense): activation='{name}'. Instead" in str(error.value)
+
+
+def test_lower_raises_when_weights_are_not_finite(rng):
+    model = networks.build(networks.plain, rng)
+    model.get_layer("conv").bias.assign([0, 0, np.nan, 0, 0])
+    with pytest.raises(
+        UnsupportedLayerError, match="'conv' .keras.layers.Conv2D.: weights that are NaN or inf"
+    ):
+        lower(model)
+
+
+def test_lower_raises_when_flatten_transposes():
+    inputs = keras.Input((3, 4, 2))
+    model = keras.Model(inputs, layers.Flatten(data_format="channels_first")(inputs))
+    with pytest.raises(UnsupportedLayerError, match="data_format='channels_first'"):
+        lower(model)
+
+
+def test_lower_goes_into_a_model_called_with_a_dict(rng):
+    z, a = keras.Input((3,), name="z"), keras.Input((3,), name="a")
+    inner = keras.Model([z, a], layers.Concatenate()([layers.Dense(2)(z), layers.Dense(3)(a)]))
+    p, q = keras.Input((3,), name="p"), keras.Input((3,), name="q")
+    model = networks.randomize(keras.Model([p, q], inner({"a": p, "z": q})), rng)
+    x = networks.data_for(model, rng)
+    np.testing.assert_allclose(evaluate(lower(model), x), model(x), rtol=1e-5, atol=1e-5)
+
+
 def test_lower_raises_when_a_spatial_size_is_unknown():
     inputs = keras.Input((None, 8, 3), name="image")
-    model = keras.Model(inputs, layers.Conv2D(2, 3)(inputs))
-    with pytest.raises(UnsupportedLayerError, match=r"'image' \(Input\): shape=\(None, 8, 3\)"):
+    model = keras.Model(inputs, layers.Conv2D(2, 3, activation="tanh")(inputs))
+    with pytest.raises(UnsupportedLayerError) as error:
         lower(model)
+    assert "'image' (keras.Input): shape=(None, 8, 3). Instead: give keras.Input" in str(error.value)
+    assert "activation='tanh'" in str(error.value)
 
 
 def test_lower_raises_when_a_model_is_subclassed():

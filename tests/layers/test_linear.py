@@ -91,3 +91,15 @@ def test_stateful_layer_continues_in_predict(rng):
     parts = [model.predict(x[:, t : t + 3], batch_size=2, verbose=0) for t in (0, 3)]
     whole = SpikingActivation("relu")(x)
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
+
+
+def test_stateful_layer_raises_when_the_batch_has_another_size(rng):
+    layer = SpikingActivation("relu", stateful=True, name="spikes")
+    layer(np.zeros((2, 3, 4), "float32"))
+    with pytest.raises(ValueError, match="keeps the state of 2 samples. Received: a batch of 3. Use batches"):
+        layer(np.zeros((3, 3, 4), "float32"))
+
+
+def test_initial_state_raises_before_the_layer_is_built():
+    with pytest.raises(ValueError, match="Layer 'd' must be built. Call it on data"):
+        SpikingDense(3, name="d").get_initial_state(2)

@@ -20,6 +20,12 @@ def test_softmax_is_that_of_the_average_so_far(shape, axis, rng):
     np.testing.assert_allclose(outputs, e / e.sum(axis=axis, keepdims=True), rtol=0, atol=1e-6)
 
 
+def test_softmax_counts_a_positive_axis_in_the_values_of_one_step(rng):
+    current = rng.normal(0, 3, (2, 6, 4, 3)).astype("float32")
+    outputs = SpikingSoftmax(axis=1)(current)
+    np.testing.assert_allclose(outputs[:, -1], keras.layers.Softmax(axis=1)(current.mean(axis=1)), atol=1e-5)
+
+
 @pytest.mark.parametrize("layer_class", [Readout, SpikingSoftmax])
 def test_state_passed_on_continues_the_average(layer_class, rng):
     current = (rng.integers(-8, 9, (3, 10, 4)) / 4).astype("float32")

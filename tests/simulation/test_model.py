@@ -127,3 +127,63 @@ def test_first_layer_is_computed_once(pair):
     outside = [node for node in definition.node if node.op == "Conv2D"]
     inside = [node for f in definition.library.function for node in f.node_def if node.op == "Conv2D"]
     assert (len(outside), len(inside)) == (1, 1)
+
+
+def test_inputs_given_as_a_dict_go_by_name(rng):
+    z, a = keras.Input((4,), name="z"), keras.Input((4,), name="a")
+    hidden = [keras.layers.Dense(6, activation="relu")(x) for x in (z, a)]
+    model = keras.Model([z, a], keras.layers.Dense(2)(keras.layers.Concatenate()(hidden)))
+    networks.randomize(model, rng)
+    first, second = networks.data_for(model, rng)
+    by_name = {"a": second, "z": first, "more": first}
+    snn = convert(model, by_name, timesteps=10)
+    expected = snn.predict([first, second], verbose=0)
+    assert_same(snn.predict(by_name, verbose=0), expected)
+    assert_same(snn.simulate(by_name).outputs, expected, tolerance=1e-6)
+    with pytest.raises(ValueError, match="`x` must have the keys 'z', 'a'. Received: 'z'. Name the arrays"):
+        snn.predict({"z": first}, verbose=0)
+
+
+def test_lists_of_one_are_what_they_hold(rng):
+    inputs = keras.Input((4,))
+    outputs = keras.layers.Dense(3)(keras.layers.Dense(6, activation="relu")(inputs))
+    model = networks.randomize(keras.Model([inputs], [outputs]), rng)
+    x = networks.data_for(model, rng)
+    snn = convert(model, x, timesteps=5)
+    assert snn.predict(x, verbose=0).shape == np.shape(model.predict(x, verbose=0)) == (12, 3)
+    assert snn.simulate(x, np.zeros(12)).accuracy_over_time.shape == (5,)
+
+
+def test_losses_of_several_outputs_go_by_name(rng):
+    inputs = keras.Input((4,))
+    x = keras.layers.Dense(6, activation="relu")(inputs)
+    outputs = [keras.layers.Dense(2, name=name)(x) for name in ("p", "q")]
+    model = networks.randomize(keras.Model(inputs, outputs), rng)
+    model.compile("sgd", {"p": "mse", "q": "mae"})
+    x = networks.data_for(model, rng)
+    y = [np.zeros((12, 2)), np.zeros((12, 2))]
+    snn = convert(model, x, normalization="max", timesteps=500)
+    expected = model.evaluate(x, y, verbose=0, return_dict=True)
+    measured = snn.evaluate(x, y, verbose=0, return_dict=True)
+    assert measured.keys() == expected.keys()
+    for name, value in expected.items():
+        assert measured[name] == pytest.approx(value, rel=0.05)
+
+
+def test_fit_raises_when_there_is_no_optimizer(rng, pair):
+    model, _, x = pair
+    model.compile("sgd", "mse")
+    snn = convert(model, x, timesteps=2)
+    with pytest.raises(ValueError, match="must have an optimizer for fit. Received: a model compiled by"):
+        snn.fit(x, np.zeros((12, 4)), verbose=0)
+
+
+def test_two_outputs_of_one_value_share_its_readout(rng):
+    inputs = keras.Input((4,))
+    y = keras.layers.Dense(2, name="y")(keras.layers.Dense(6, activation="relu", name="y_readout")(inputs))
+    model = networks.randomize(keras.Model(inputs, [y, y]), rng)
+    x = networks.data_for(model, rng)
+    snn = convert(model, x, timesteps=3)
+    assert [layer.name for layer in snn.layers] == ["y_readout", "y", "y_readout_2"]
+    first, second = snn.predict(x, verbose=0)
+    assert_same(first, second)

@@ -1,3 +1,4 @@
+import keras
 import networks
 import numpy as np
 import pytest
@@ -40,10 +41,22 @@ def test_potentials_follow_from_current_and_spikes(case):
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_accuracy_is_that_of_the_outputs(case, one_hot):
     snn, x, y = case
-    run = snn.simulate(x, np.eye(4)[y] if one_hot else y[:, None], batch_size=5)
+    run = snn.simulate(x, np.eye(4)[y] if one_hot else list(y), batch_size=5)
     expected = [np.mean(run.outputs_over_time[:, t].argmax(-1) == y) for t in range(9)]
     np.testing.assert_allclose(run.accuracy_over_time, expected)
     assert snn.simulate(x).accuracy_over_time is None
+
+
+@pytest.mark.parametrize("case_of", ["one unit", "regression"])
+def test_accuracy_is_none_when_the_model_does_not_classify(case_of, rng):
+    inputs = keras.Input((4,))
+    units = 1 if case_of == "one unit" else 3
+    outputs = keras.layers.Dense(units)(keras.layers.Dense(6, activation="relu")(inputs))
+    model = networks.randomize(keras.Model(inputs, outputs), rng)
+    x = networks.data_for(model, rng)
+    snn = convert(model, x, timesteps=3)
+    y = rng.integers(0, 2, 12) if units == 1 else rng.normal(0, 1, (12, 3))
+    assert snn.simulate(x, y).accuracy_over_time is None
 
 
 def test_datasets_and_arrays_give_the_same(case):
