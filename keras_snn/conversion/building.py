@@ -75,7 +75,7 @@ def build_spiking(graph, *, timesteps, unroll, name, dtype=None):
             constant.add(node.name)
         known_as[node.name] = layer.name
         layers.append(layer)
-        wiring.append((layer.name, [known_as[i] for i in inputs]))
+        wiring.append([known_as[i] for i in inputs])
         fused = () if inputs == node.inputs else (graph.nodes[node.inputs[0]],)
         stands_for[layer.name] = (*fused, node)
     outputs = {}
@@ -87,7 +87,7 @@ def build_spiking(graph, *, timesteps, unroll, name, dtype=None):
             readout = spiking_layers.Readout(name=name_of_readout, dtype=dtype)
             _build(readout, [shapes[output]], [])
             layers.append(readout)
-            wiring.append((readout.name, [known_as[output]]))
+            wiring.append([known_as[output]])
             outputs[output] = readout.name
     model = SpikingModel(
         layers,

@@ -22,7 +22,7 @@ class SpikingModel(keras.Model):
 
     Args:
         layers: The layers, each after those whose values it takes.
-        wiring: For every layer `(name, names of its inputs)`, in the same order.
+        wiring: For every layer the names of its inputs, in the same order.
         inputs, outputs: Names of the inputs and of the output layers, nested as the model
             takes and returns them.
         shapes: Dict of the shape of every input, without batch.
@@ -52,7 +52,7 @@ class SpikingModel(keras.Model):
     ):
         super().__init__(**kwargs)
         self._ordered_layers = list(layers)
-        self._wiring = [(name, tuple(names)) for name, names in wiring]
+        self._wiring = [list(names) for names in wiring]
         self.input_shapes = {name: tuple(shape) for name, shape in shapes.items()}
         self.network = StepNetwork(layers, self._wiring, inputs, outputs)
         self.timesteps = timesteps
@@ -184,7 +184,7 @@ class SpikingModel(keras.Model):
             "name": self.name,
             "dtype": serialize(self.dtype_policy),
             "layers": [serialize(layer) for layer in self._ordered_layers],
-            "wiring": [[name, list(names)] for name, names in self._wiring],
+            "wiring": self._wiring,
             "inputs": self.network.inputs,
             "outputs": self.network.outputs,
             "shapes": {name: list(shape) for name, shape in self.input_shapes.items()},

@@ -18,14 +18,14 @@ class StepNetwork:
 
     Args:
         layers: Keras layers, each after those whose values it takes.
-        wiring: For every layer `(name, names of its inputs)`, in the same order.
+        wiring: For every layer the names of its inputs, in the same order.
         inputs: Names of the inputs, nested as the model takes them.
         outputs: Names of the output layers, nested as the model returns them.
     """
 
     def __init__(self, layers, wiring, inputs, outputs):
         self.inputs, self.outputs = inputs, outputs
-        self.steps = [(layer, tuple(names)) for layer, (_, names) in zip(layers, wiring, strict=True)]
+        self.steps = [(layer, tuple(names)) for layer, names in zip(layers, wiring, strict=True)]
         constant = set(keras.tree.flatten(inputs))
         self._driving, self._driven, self._varying = [], [], []
         for layer, names in self.steps:
