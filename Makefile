@@ -4,7 +4,7 @@ VENV ?= .venv
 RUN = TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin
 
 demo: $(VENV)/installed
-	$(RUN)/keras-snn demo
+	@$(RUN)/keras-snn demo
 
 test: $(VENV)/tested
 	$(VENV)/bin/ruff check .
@@ -12,12 +12,14 @@ test: $(VENV)/tested
 	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 $(VENV)/installed: setup.cfg pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --editable .
-	touch $@
+	@echo "Installing TensorFlow, Keras and keras_snn into $(VENV): some minutes, once"
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --editable .
+	@touch $@
 
 $(VENV)/tested: $(VENV)/installed
-	$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
-	touch $@
+	@echo "Installing what the tests need"
+	@$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
+	@touch $@
 
 .PHONY: demo test
