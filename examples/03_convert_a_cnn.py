@@ -2,7 +2,7 @@
 
     python examples/03_convert_a_cnn.py --dataset mnist        # or fashion_mnist, cifar10
 
-The data comes from tensorflow-datasets, which downloads it once, or finds it in TFDS_DATA_DIR.
+The data comes from tensorflow-datasets (pip install -e '.[datasets]'), downloaded once or in TFDS_DATA_DIR.
 """
 
 import argparse

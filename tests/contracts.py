@@ -144,6 +144,7 @@ def law_11_the_source_is_unchanged(model, x, act):
     assert recorded_calls() == calls
     ours = {id(variable) for variable in snn.variables}
     assert not ours & {id(variable) for variable in model.variables}
+    return snn
 
 
 def law_12_it_converges_to_the_source(snn, model, x):

@@ -131,8 +131,16 @@ def _(layer, x, *, emit):
 
 
 def _convolution(layer, x, *, emit):
-    _need_channels_last(layer)
+    return _convolve(layer, x, _weight(layer.kernel), layer.groups, emit)
+
+
+def _depthwise(layer, x, *, emit):
     kernel = _weight(layer.kernel)
+    return _convolve(layer, x, kernel.reshape(*kernel.shape[:-2], 1, -1), kernel.shape[-2], emit)
+
+
+def _convolve(layer, x, kernel, groups, emit):
+    _need_channels_last(layer)
     y = emit(
         kinds.Affine,
         x,
@@ -141,7 +149,7 @@ def _convolution(layer, x, *, emit):
         strides=tuple(layer.strides),
         dilation=tuple(layer.dilation_rate),
         padding=layer.padding,
-        groups=layer.groups,
+        groups=groups,
     )
     return _activation(layer.activation, y, emit)
 
@@ -162,24 +170,6 @@ _rule(
     (lambda: layers.Conv3D(3, 2, strides=(1, 2, 1), padding="same", activation="relu"), (4, 5, 6, 2)),
     (lambda: layers.Conv3D(3, (1, 2, 3)), (3, 4, 5, 2)),
 )(_convolution)
-
-
-def _depthwise(layer, x, *, emit):
-    _need_channels_last(layer)
-    kernel = _weight(layer.kernel)
-    channels = kernel.shape[-2]
-    kernel = kernel.reshape(*kernel.shape[:-2], 1, -1)
-    y = emit(
-        kinds.Affine,
-        x,
-        kernel=kernel,
-        bias=_bias(layer, kernel.shape[-1], kernel.dtype),
-        strides=tuple(layer.strides),
-        dilation=tuple(layer.dilation_rate),
-        padding=layer.padding,
-        groups=channels,
-    )
-    return _activation(layer.activation, y, emit)
 
 
 _rule(
