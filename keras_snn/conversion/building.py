@@ -24,7 +24,7 @@ def build_analog(graph, observe, *, dtype=None):
 
     Args:
         graph: A `Graph` before neurons are put in.
-        observe: Function `(node) -> layer`; the layer sees the value of that activation.
+        observe: Function without arguments that returns a layer; it sees the values of an activation.
         dtype: Dtype or policy of the layers.
 
     Returns:
@@ -41,7 +41,7 @@ def build_analog(graph, observe, *, dtype=None):
         values[node.name] = layer(inputs if len(inputs) > 1 else inputs[0])
         layer.set_weights(weights)
         if isinstance(node, kinds.Activation) and node.function == "relu":
-            observations[node.name] = observe(node)(values[node.name])
+            observations[node.name] = observe()(values[node.name])
     return keras.Model(keras.tree.map_structure(values.__getitem__, graph.inputs), observations)
 
 
@@ -83,7 +83,7 @@ def build_spiking(graph, *, timesteps, unroll, name, dtype=None):
         outputs[output] = known_as[output]
         if not isinstance(graph.nodes[output], kinds.Activation):
             taken = {*known_as.values(), *(layer.name for layer in layers)}
-            name_of_readout = _free_name(f"{known_as[output]}_readout", taken)
+            name_of_readout = kinds.free_name(f"{known_as[output]}_readout", taken)
             readout = spiking_layers.Readout(name=name_of_readout, dtype=dtype)
             _build(readout, [shapes[output]], [])
             layers.append(readout)
@@ -143,19 +143,11 @@ def _build(layer, shapes, weights):
     layer.set_weights(weights)
 
 
-def _free_name(name, taken):
-    unique, n = name, 1
-    while unique in taken:
-        n += 1
-        unique = f"{name}_{n}"
-    return unique
-
-
 def _layer_names(graph):
     """Return a valid, unique Keras name for every node."""
     names = {}
     for path in graph.nodes:
-        names[path] = _free_name(path.replace("/", "_"), set(names.values()))
+        names[path] = kinds.free_name(path.replace("/", "_"), set(names.values()))
     return names
 
 

@@ -114,7 +114,7 @@ def calibrate(graph, data, *, batch_size, verbose, dtype=None):
         argument="calibration_data",
         error=CalibrationError,
     )
-    model = build_analog(graph, lambda node: _Observer(), dtype=dtype)
+    model = build_analog(graph, _Observer, dtype=dtype)
     counts = {name: np.zeros(_BINS + 1, "int64") for name in model.output}
     maxima = dict.fromkeys(model.output, 0.0)
     progress = keras.utils.Progbar(batches.count, unit_name="batch") if verbose else None

@@ -84,14 +84,14 @@ def _is_only_user(graph, source, users):
 
 def _merge(graph, first, second):
     merged = _channel_affine(
-        graph.nodes,
+        (),
         second.name,
         graph.nodes[first.inputs[0]],
         first.scale * second.scale,
         first.shift * second.scale + second.shift,
         origins=_union(first, second),
     )
-    return graph.with_nodes({**graph.nodes, second.name: dataclasses.replace(merged, name=second.name)})
+    return graph.with_nodes({**graph.nodes, second.name: merged})
 
 
 def _fold_backward(affine, node):
@@ -216,13 +216,14 @@ def _rearranged(user, value, shape):
 
 def _channel_affine(taken, name, source, scale, shift, *, origins):
     """Return a `ChannelAffine` on the value of `source`, under a name that is not `taken`."""
-    unique, n = name, 1
-    while unique in taken:
-        n += 1
-        unique = f"{name}{n}"
     scale, shift = (_compact(np.asarray(v, "float64"), source.shape) for v in (scale, shift))
     return kinds.ChannelAffine(
-        name=unique, inputs=(source.name,), shape=source.shape, origins=origins, scale=scale, shift=shift
+        name=kinds.free_name(name, taken),
+        inputs=(source.name,),
+        shape=source.shape,
+        origins=origins,
+        scale=scale,
+        shift=shift,
     )
 
 

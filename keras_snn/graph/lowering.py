@@ -197,9 +197,9 @@ class _Emitter:
 
     def __call__(self, kind, *inputs, **fields):
         word = fields.get("function", kind.__name__.lower())
-        names = [self.path, *(f"{self.path}/{word}{i}" for i in ("", *range(2, 99)))]
+        is_first = self.path not in self.nodes
         node = kind(
-            name=next(name for name in names if name not in self.nodes),
+            name=self.path if is_first else kinds.free_name(f"{self.path}/{word}", self.nodes),
             inputs=tuple(x.name for x in inputs),
             origins=(self.path,),
             **fields,

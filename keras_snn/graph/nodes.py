@@ -23,8 +23,22 @@ __all__ = [
     "Pool",
     "Rearrange",
     "Spike",
+    "free_name",
     "pad_widths",
 ]
+
+
+def free_name(name, taken):
+    """Return `name`, with a number behind it if it is `taken`.
+
+    >>> free_name("conv", {"conv", "conv_2"})
+    'conv_3'
+    """
+    free, n = name, 1
+    while free in taken:
+        n += 1
+        free = f"{name}_{n}"
+    return free
 
 
 def pad_widths(size, window, stride, dilation, padding):

@@ -111,3 +111,15 @@ def test_insert_scale_multiplies_one_value(where, rng):
     expected = (2.5 * x) @ kernel + bias if where == "before" else 2.5 * (x @ kernel + bias)
     scaled = insert_scale(graph, 2.5, **{where: "d"})
     np.testing.assert_allclose(evaluate(scaled, x), expected, rtol=1e-12)
+
+
+def test_a_batch_norm_that_moves_keeps_its_name(rng):
+    inputs = keras.Input((8, 8, 3))
+    norm = layers.BatchNormalization(name="norm")
+    x = norm(layers.ReLU()(inputs))
+    x = layers.Conv2D(2, 2)(layers.MaxPooling2D(2)(layers.AveragePooling2D(2)(x)))
+    model = networks.randomize(keras.Model(inputs, x), rng)
+    norm.gamma.assign([0.5, 1.0, -2.0])
+    after = fold(lower(model))
+    assert [node.name for node in after.nodes.values() if isinstance(node, kinds.ChannelAffine)] == ["norm"]
+    assert kinds_in(after) == ["Input", "Activation", "Pool", "ChannelAffine", "Pool", "Affine"]
