@@ -147,10 +147,9 @@ def fit_shape(name, x, wanted, argument, error=ValueError):
         ValueError (or `error`): If `x` has another shape.
     """
     came = tuple(x.shape)
-    if came[1:] == tuple(wanted):
-        return x
-    if (*came[1:], 1) == tuple(wanted):
-        return x[..., None]
+    for shape, fitted in ((came[1:], lambda: x), ((*came[1:], 1), lambda: x[..., None])):
+        if len(shape) == len(wanted) and all(n in (None, m) for n, m in zip(wanted, shape, strict=True)):
+            return fitted()
     raise error(
         f"`{argument}` must have the shape {_show(wanted)} for input '{name}'. Received: shape "
         f"{_show(came[1:])}. Reshape it as the input of the model."

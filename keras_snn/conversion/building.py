@@ -1,8 +1,10 @@
 """The only place that creates Keras layers: from a graph to models."""
 
+import dataclasses
 import functools
 
 import keras
+import numpy as np
 from keras import layers as keras_layers
 
 from keras_snn import layers as spiking_layers
@@ -50,90 +52,145 @@ def _compute_dtype(dtype):
 
 
 def build_spiking(graph, *, timesteps, unroll, name, dtype=None):
-    """Return the `SpikingModel` of a graph with neurons, and the nodes that each layer stands for.
+    """Return the `SpikingModel` of a graph with neurons, and the nodes that each call stands for.
 
     A linear layer and the neurons behind it become one spiking layer, under the name of
-    the linear layer; every other node becomes a layer of its own.
+    the linear layer; every other node becomes a layer of its own. Calls of a shared layer
+    that came out with equal weights are calls of one layer again.
 
     Returns:
-        `(model, nodes)`, the latter a dict of tuples of nodes by layer name.
+        `(model, nodes)`, the latter a dict of tuples of nodes by name of the call.
     """
-    users = graph.users()
-    names = _layer_names(graph)
-    shapes = {node.name: node.shape for node in graph.nodes.values()}
-    known_as, layers, wiring, constant, stands_for = {}, [], [], set(), {}
+    builder = _Builder(graph, dtype)
     for node in graph.nodes.values():
-        if isinstance(node, kinds.Input):
-            known_as[node.name] = node.name
-            constant.add(node.name)
-            continue
-        if _fires_into_one(graph, node, users):
-            continue
-        layer, weights, inputs = _spiking_layer(graph, node, names, users, constant, dtype)
-        _build(layer, [shapes[i] for i in inputs], weights)
-        if not isinstance(layer, spiking_layers.SpikingLayer) and constant.issuperset(inputs):
-            constant.add(node.name)
-        known_as[node.name] = layer.name
-        layers.append(layer)
-        wiring.append([known_as[i] for i in inputs])
-        fused = () if inputs == node.inputs else (graph.nodes[node.inputs[0]],)
-        stands_for[layer.name] = (*fused, node)
-    outputs = {}
-    for output in dict.fromkeys(graph.output_names):
-        outputs[output] = known_as[output]
-        if not isinstance(graph.nodes[output], kinds.Activation):
-            taken = {*known_as.values(), *(layer.name for layer in layers)}
-            name_of_readout = kinds.free_name(f"{known_as[output]}_readout", taken)
-            readout = spiking_layers.Readout(name=name_of_readout, dtype=dtype)
-            _build(readout, [shapes[output]], [])
-            layers.append(readout)
-            wiring.append([known_as[output]])
-            outputs[output] = readout.name
+        if not isinstance(node, kinds.Input) and not builder.belongs_to_next(node):
+            builder.add(node)
+    outputs = {output: builder.read_out(output) for output in dict.fromkeys(graph.output_names)}
     model = SpikingModel(
-        layers,
-        wiring,
+        builder.layers,
+        builder.calls,
         inputs=graph.inputs,
         outputs=keras.tree.map_structure(outputs.__getitem__, graph.outputs),
-        shapes={i: list(shapes[i]) for i in keras.tree.flatten(graph.inputs)},
+        shapes={i: list(graph.nodes[i].shape) for i in keras.tree.flatten(graph.inputs)},
         timesteps=timesteps,
         unroll=unroll,
         name=name,
         dtype=dtype,
     )
-    return model, stands_for
+    return model, builder.stands_for
 
 
-def _fires_into_one(graph, node, users):
-    """Whether `node` is a linear layer whose value only neurons take: they become one layer."""
-    return (
-        isinstance(node, kinds.Affine)
-        and node.name not in graph.output_names
-        and len(users[node.name]) == 1
-        and isinstance(graph.nodes[users[node.name][0]], kinds.Spike)
-    )
+class _Builder:
+    """The layers made so far from the nodes of a graph, and who calls whom.
 
+    Attributes:
+        layers: The layers.
+        calls: For every call a dict of its name, the name of the layer and those of its inputs.
+        stands_for: Tuple of nodes by name of the call.
+    """
 
-def _spiking_layer(graph, node, names, users, constant, dtype):
-    """Return the layer of a node, its weights, and the nodes whose values it takes."""
-    name = names[node.name]
-    if isinstance(node, kinds.Spike):
-        source = graph.nodes[node.inputs[0]]
-        if _fires_into_one(graph, source, users):
-            analog, weights = analog_layer(source, name=names[source.name], dtype=dtype)
+    def __init__(self, graph, dtype):
+        self.graph, self.dtype = graph, dtype
+        self.users = graph.users()
+        self.names = _layer_names(graph)
+        self.layers, self.calls, self.stands_for = [], [], {}
+        inputs = [node.name for node in graph.nodes.values() if isinstance(node, kinds.Input)]
+        self.known_as = {name: name for name in inputs}
+        # What is the same at every step.
+        self.constant = set(inputs)
+
+    def belongs_to_next(self, node):
+        """Whether `node` is a linear layer whose value only neurons take: they become one layer."""
+        if node.name in self.graph.output_names or len(self.users[node.name]) != 1:
+            return False
+        user = self.graph.nodes[self.users[node.name][0]]
+        return isinstance(node, kinds.Affine) and isinstance(user, kinds.Spike)
+
+    def add(self, node):
+        """Make the layer of a node, or call one that is there."""
+        nodes = (node,)
+        if isinstance(node, kinds.Spike) and self.belongs_to_next(self.graph.nodes[node.inputs[0]]):
+            nodes = (self.graph.nodes[node.inputs[0]], node)
+        name, inputs = self.names[nodes[0].name], nodes[0].inputs
+        shapes = [self.graph.nodes[i].shape for i in inputs]
+        layer = self._shared_layer(nodes, shapes)
+        if layer is None:
+            layer, weights = self._new_layer(nodes, name)
+            _build(layer, shapes, weights)
+        if not isinstance(layer, spiking_layers.SpikingLayer) and self.constant.issuperset(inputs):
+            self.constant.add(node.name)
+        self._call(name, layer, [self.known_as[i] for i in inputs], nodes)
+        self.known_as[node.name] = name
+
+    def read_out(self, output):
+        """Return the name of the call whose value the model returns for an output of the graph."""
+        node = self.graph.nodes[output]
+        if isinstance(node, kinds.Activation) and _is_readout(node, self.users):
+            return self.known_as[output]
+        source = self.known_as[output]
+        taken = {*self.known_as.values(), *(call["name"] for call in self.calls)}
+        name = kinds.free_name(f"{source}_readout", taken)
+        readout = spiking_layers.Readout(name=name, dtype=self.dtype)
+        _build(readout, [node.shape], [])
+        self._call(name, readout, [source], ())
+        return name
+
+    def _call(self, name, layer, inputs, nodes):
+        if layer not in self.layers:
+            self.layers.append(layer)
+        self.calls.append({"name": name, "layer": layer.name, "inputs": inputs})
+        self.stands_for[name] = nodes
+
+    def _shared_layer(self, nodes, shapes):
+        """Return the layer that another call of the same source layer became, if it would be the same."""
+        for call in self.calls:
+            others = self.stands_for[call["name"]]
+            if others and others[0].source == nodes[0].source is not None and _alike(others, nodes):
+                others_shapes = [self.graph.nodes[i].shape for i in others[0].inputs]
+                if others_shapes == shapes:
+                    return next(layer for layer in self.layers if layer.name == call["layer"])
+        return None
+
+    def _new_layer(self, nodes, name):
+        """Return the unbuilt layer of a node, or of a linear layer and its neurons; and its weights."""
+        options = {"name": name, "dtype": self.dtype}
+        node = nodes[-1]
+        if len(nodes) > 1:
+            analog, weights = analog_layer(nodes[0], **options)
             config = {k: v for k, v in analog.get_config().items() if k != "activation"}
-            return _TWINS[type(analog)](**config, neuron=node.neuron), weights, source.inputs
-        return (
-            spiking_layers.SpikingActivation("relu", neuron=node.neuron, name=name, dtype=dtype),
-            [],
-            node.inputs,
-        )
-    analog, weights = analog_layer(node, name=name, dtype=dtype)
-    if isinstance(node, kinds.Activation):
-        return spiking_layers.SpikingSoftmax(node.axis, name=name, dtype=dtype), [], node.inputs
-    if isinstance(node, kinds.Pool) and node.function == "max" and not constant.issuperset(node.inputs):
-        twin = getattr(spiking_layers, f"Spiking{type(analog).__name__}")
-        return twin(**analog.get_config()), [], node.inputs
-    return spiking_layers.PerTimestep(analog, name=name, dtype=dtype), weights, node.inputs
+            return _TWINS[type(analog)](**config, neuron=node.neuron), weights
+        if isinstance(node, kinds.Spike):
+            return spiking_layers.SpikingActivation("relu", neuron=node.neuron, **options), []
+        is_constant = self.constant.issuperset(node.inputs)
+        if isinstance(node, kinds.Activation) and _is_readout(node, self.users):
+            if node.function == "softmax":
+                return spiking_layers.SpikingSoftmax(node.axis, **options), []
+            return spiking_layers.Readout(node.function, **options), []
+        analog, weights = analog_layer(node, **options)
+        if isinstance(node, kinds.Pool) and node.function == "max" and not is_constant:
+            return getattr(spiking_layers, f"Spiking{type(analog).__name__}")(**analog.get_config()), []
+        if isinstance(node, (kinds.Activation, kinds.Opaque)) and not is_constant:
+            return spiking_layers.NonSpiking(analog, **options), weights
+        return spiking_layers.PerTimestep(analog, **options), weights
+
+
+def _is_readout(activation, users):
+    """Whether only the output takes the value of an activation: it acts on the average."""
+    return not users[activation.name]
+
+
+def _alike(first, second):
+    """Whether nodes say the same of their inputs."""
+    if [type(node) for node in first] != [type(node) for node in second]:
+        return False
+    for one, other in zip(first, second, strict=True):
+        for field in dataclasses.fields(one):
+            if field.name in ("name", "inputs", "origins"):
+                continue
+            a, b = getattr(one, field.name), getattr(other, field.name)
+            if not (np.array_equal(a, b) if isinstance(a, np.ndarray) else a is b or a == b):
+                return False
+    return True
 
 
 def _build(layer, shapes, weights):
@@ -163,25 +220,33 @@ def analog_layer(node, **options):
 @analog_layer.register
 def _(node: kinds.Affine, **options):
     use_bias = bool(node.bias.any())
-    weights = [node.kernel, node.bias] if use_bias else [node.kernel]
+    kernel = np.swapaxes(node.kernel, -1, -2) if node.transposed else node.kernel
+    weights = [kernel, node.bias] if use_bias else [kernel]
     # The weights are set right away, so that none need to be drawn.
     options.update(use_bias=use_bias)
     *window, inputs, units = node.kernel.shape
     if not window:
         return keras_layers.Dense(units, kernel_initializer="zeros", **options), weights
-    options.update(
-        kernel_size=window, strides=node.strides, padding=node.padding, dilation_rate=node.dilation
-    )
     rank = len(window)
+    options.update(
+        kernel_size=window,
+        strides=node.strides,
+        padding=node.padding,
+        dilation_rate=node.dilation,
+        data_format="channels_last",
+    )
     is_depthwise = node.groups > 1 and inputs == 1
     if is_depthwise and rank < 3 and len(set(node.strides)) == 1 and node.padding != "causal":
-        weights[0] = node.kernel.reshape(*window, node.groups, units // node.groups)
+        weights[0] = kernel.reshape(*window, node.groups, units // node.groups)
         layer_class = getattr(keras_layers, f"DepthwiseConv{rank}D")
         multiplier = units // node.groups
         layer = layer_class(depth_multiplier=multiplier, depthwise_initializer="zeros", **options)
         return layer, weights
-    layer_class = getattr(keras_layers, f"Conv{rank}D")
-    return layer_class(units, groups=node.groups, kernel_initializer="zeros", **options), weights
+    options["kernel_initializer"] = "zeros"
+    if node.transposed:
+        layer_class = getattr(keras_layers, f"Conv{rank}DTranspose")
+        return layer_class(units, output_padding=node.output_padding, **options), weights
+    return getattr(keras_layers, f"Conv{rank}D")(units, groups=node.groups, **options), weights
 
 
 @analog_layer.register
@@ -195,6 +260,8 @@ def _(node: kinds.ChannelAffine, **options):
 def _(node: kinds.Activation, **options):
     if node.function == "softmax":
         return keras_layers.Softmax(node.axis, **options), []
+    if node.function != "relu":
+        return keras_layers.Activation(node.function, **options), []
     limit = None if node.max_value == float("inf") else node.max_value
     return keras_layers.ReLU(max_value=limit, **options), []
 
@@ -202,16 +269,18 @@ def _(node: kinds.Activation, **options):
 @analog_layer.register
 def _(node: kinds.Pool, **options):
     layer_class = getattr(keras_layers, f"{node.function.capitalize()}Pooling{len(node.window)}D")
-    window = {"pool_size": node.window, "strides": node.strides, "padding": node.padding}
-    return layer_class(**window, **options), []
+    options.update(pool_size=node.window, strides=node.strides, padding=node.padding)
+    return layer_class(data_format="channels_last", **options), []
 
 
 @analog_layer.register
 def _(node: kinds.Rearrange, **options):
-    if node.target is not None:
-        return keras_layers.Reshape(node.target, **options), []
-    widths = node.padding if len(node.padding) > 1 else node.padding[0]
-    return getattr(keras_layers, f"ZeroPadding{len(node.padding)}D")(widths, **options), []
+    return spiking_layers.Rearrange(node.function, node.argument, **options), []
+
+
+@analog_layer.register
+def _(node: kinds.Opaque, **options):
+    return keras.models.clone_model(node.model), node.model.get_weights()
 
 
 @analog_layer.register

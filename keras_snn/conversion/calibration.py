@@ -37,6 +37,11 @@ class Histogram:
     zeros: int
     maximum: float
 
+    def __add__(self, other):
+        """Return the histogram of the activations of both."""
+        maximum = max(self.maximum, other.maximum)
+        return Histogram(self.counts + other.counts, self.zeros + other.zeros, maximum)
+
     @staticmethod
     def upper_edges():
         """Return the upper edge of every bin, in activation units; each is 0.54 % above the one before."""

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_snn import neurons
+from keras_snn._data import Batches
 from keras_snn._validation import check_choice, check_integer
 from keras_snn._version import __version__
 from keras_snn.conversion.building import build_spiking
@@ -20,6 +21,7 @@ from keras_snn.conversion.normalization import (
 from keras_snn.conversion.passes import fold
 from keras_snn.conversion.report import report_on
 from keras_snn.conversion.spiking import to_spiking
+from keras_snn.errors import CalibrationError
 from keras_snn.graph.lowering import lower
 from keras_snn.simulation.model import SpikingModel
 
@@ -37,6 +39,7 @@ def convert(
     input_encoding="current",
     max_pool="exact",
     softmax="potential",
+    nonspiking="error",
     unroll="auto",
     batch_size=32,
     verbose="auto",
@@ -59,6 +62,8 @@ def convert(
         input_encoding: `"current"`: inputs are constant currents.
         max_pool: `"exact"`; see `keras_snn.layers.SpikingMaxPool`.
         softmax: `"potential"`; see `keras_snn.layers.SpikingSoftmax`.
+        nonspiking: `"error"` lists all operations that are neither linear nor relu; `"allow"` runs
+            them on the average of their inputs, see `keras_snn.layers.NonSpiking`.
         unroll: Time steps per pass through the loop over time, or `"auto"`. Changes speed only.
         batch_size: Samples per batch of calibration.
         verbose: 0 shows no progress bar.
@@ -81,9 +86,10 @@ def convert(
     check_choice("input_encoding", input_encoding, ("current",))
     check_choice("max_pool", max_pool, ("exact",))
     check_choice("softmax", softmax, ("potential",))
+    check_choice("nonspiking", nonspiking, ("error", "allow"))
 
     _check_is_analog(model)
-    source = lower(model)
+    source = lower(model, input_shapes=_input_shapes(model, calibration_data), nonspiking=nonspiking)
     _check_becomes_spiking(model, source)
     graph = fold(source)
     dtype = _policy_of(model)
@@ -141,6 +147,20 @@ def _layers_of(model):
             yield from _layers_of(layer)
         else:
             yield layer
+
+
+def _input_shapes(model, data):
+    """Return the shapes of the calibration data, if the model leaves sizes open; else `None`."""
+    open_shapes = [tuple(x.shape[1:]) for x in getattr(model, "inputs", None) or ()]
+    if data is None or not any(None in shape for shape in open_shapes):
+        return None
+    structure = keras.tree.map_structure(lambda x: x.name, model.input)
+    shapes = dict(zip(keras.tree.flatten(structure), open_shapes, strict=True))
+    batches = Batches(
+        data, structure, shapes, batch_size=1, argument="calibration_data", error=CalibrationError
+    )
+    x, _ = next(iter(batches))
+    return [tuple(array.shape[1:]) for array in keras.tree.flatten(x)]
 
 
 def _warn_without_data():

@@ -8,12 +8,14 @@ their mean and variance.
 import dataclasses
 import functools
 import math
+import operator
 
 import numpy as np
 
 from keras_snn._validation import check_choice, check_number
 from keras_snn.conversion.passes import fold, insert_scale
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph.evaluation import value_of
 
 __all__ = ["check_normalization", "normalize", "relus", "scales_from_data", "scales_from_moments"]
 
@@ -41,20 +43,34 @@ def relus(graph):
     ]
 
 
+def _sharing(graph):
+    """Return the relus in groups: those behind the calls of one shared layer are together.
+
+    With one λ for all its calls, a shared layer keeps one set of weights.
+    """
+    groups = {}
+    for node in relus(graph):
+        before = graph.nodes[node.inputs[0]]
+        is_shared = isinstance(before, kinds.Affine) and before.source is not None
+        groups.setdefault((before.source, before.kernel.shape) if is_shared else node.name, []).append(node)
+    return list(groups.values())
+
+
 def scales_from_data(graph, histograms, percentile):
     """Return λ of every relu by name: a percentile of its non-zero activations.
 
-    A relu that was silent on all data gets 1, or its `max_value` if that is smaller.
+    A relu that was silent on all data gets 1, or its `max_value` if that is smaller. Relus
+    behind the calls of a shared layer get one λ, of the activations of all.
 
     Source:
         Diehl et al. (2015), IJCNN, for the maximum; Rueckauer et al. (2017),
         doi:10.3389/fnins.2017.00682, "Parameter Normalization", for the percentile.
     """
     scales = {}
-    for node in relus(graph):
-        histogram = histograms[node.name]
+    for group in _sharing(graph):
+        histogram = functools.reduce(operator.add, (histograms[node.name] for node in group))
         scale = histogram.percentile(percentile) if histogram.maximum > 0 else 1.0
-        scales[node.name] = min(scale, node.max_value)
+        scales |= {node.name: min(scale, node.max_value) for node in group}
     return scales
 
 
@@ -83,7 +99,11 @@ def scales_from_moments(graph, percentile):
         if isinstance(node, kinds.Activation) and node.function == "relu":
             scale = _positive_percentile(*inputs[0], percentile)
             scales[node.name] = min(scale, node.max_value)
-        moments[node.name] = _propagate(node, *inputs)
+        shapes = [graph.nodes[name].shape for name in node.inputs]
+        moments[node.name] = _propagate(node, *inputs, shapes=shapes)
+    for group in _sharing(graph):
+        largest = max(scales[node.name] for node in group)
+        scales |= {node.name: largest for node in group}
     return scales
 
 
@@ -140,13 +160,23 @@ def _normal_tail(z):
 
 
 @functools.singledispatch
-def _propagate(node, moments):
-    """Return `(mean, variance)` per channel of the value of a node, for those of its inputs."""
-    return moments
+def _propagate(node, *inputs, shapes):
+    """Return `(mean, variance)` per channel of the value of a node, for those of its inputs.
+
+    By drawing normal inputs of `shapes`, where no formula below is shorter.
+    """
+    rng = np.random.default_rng(0)
+    drawn = [
+        rng.normal(mean, np.sqrt(variance), (64, *shape))
+        for (mean, variance), shape in zip(inputs, shapes, strict=True)
+    ]
+    values = value_of(node, *(x.astype("float32") for x in drawn))
+    values = values.reshape(-1, values.shape[-1])
+    return values.mean(axis=0), values.var(axis=0)
 
 
 @_propagate.register
-def _(node: kinds.Affine, moments):
+def _(node: kinds.Affine, moments, *, shapes):
     mean, variance = moments
     *window, inputs, units = node.kernel.shape
     positions = math.prod(window)
@@ -159,14 +189,21 @@ def _(node: kinds.Affine, moments):
 
 
 @_propagate.register
-def _(node: kinds.ChannelAffine, moments):
+def _(node: kinds.ChannelAffine, moments, *, shapes):
     mean, variance = moments if node.moments is None else node.moments
     scale, shift = (v if v.ndim < 2 else v.reshape(-1, v.shape[-1]).mean(0) for v in (node.scale, node.shift))
     return mean * scale + shift, variance * scale**2
 
 
 @_propagate.register
-def _(node: kinds.Activation, moments):
+def _(node: kinds.Pool, moments, *, shapes):
+    return moments
+
+
+@_propagate.register
+def _(node: kinds.Activation, moments, *, shapes):
+    if node.function != "relu":
+        return _propagate.dispatch(object)(node, moments, shapes=shapes)
     mean, variance = moments
     # Moments of the positive part of a normal variable.
     deviation = np.sqrt(np.maximum(variance, 1e-12))
@@ -179,21 +216,20 @@ def _(node: kinds.Activation, moments):
 
 
 @_propagate.register
-def _(node: kinds.Rearrange, moments):
-    if node.target is None:
-        return moments
-    # Channels take turns along the last axis when values keep their order.
-    return tuple(np.resize(v, node.target[-1]) for v in moments)
+def _(node: kinds.Rearrange, moments, *, shapes):
+    mode = "edge" if node.function == "pad" else "constant"
+    moved = [node.move(np.broadcast_to(v, shapes[0]), mode=mode) for v in moments]
+    return tuple(v.reshape(-1, v.shape[-1]).mean(axis=0) for v in moved)
 
 
 @_propagate.register
-def _(node: kinds.Add, *inputs):
+def _(node: kinds.Add, *inputs, shapes):
     means, variances = zip(*inputs, strict=True)
     return sum(means), sum(variances)
 
 
 @_propagate.register
-def _(node: kinds.Concatenate, *inputs):
+def _(node: kinds.Concatenate, *inputs, shapes):
     if node.axis != -1:
         return tuple(np.mean(values, axis=0) for values in zip(*inputs, strict=True))
     return tuple(np.concatenate(values) for values in zip(*inputs, strict=True))

@@ -123,8 +123,10 @@ def _with_weights(affine, kernel, bias, node):
 
 
 def _pads(affine, shape):
-    window = affine.kernel.shape[:-2]
-    axes = zip(shape, window, affine.strides, affine.dilation, strict=False)
+    """Whether a constant input does not give a constant output, because zeros come in."""
+    if affine.transposed:
+        return True
+    axes = zip(shape, affine.window, affine.strides, affine.dilation, strict=False)
     return any(any(kinds.pad_widths(*axis, affine.padding)) for axis in axes)
 
 
@@ -185,7 +187,7 @@ def _behind(graph, node, user):
             return None
         return scale, shift
     if isinstance(user, kinds.Rearrange):
-        if user.padding and np.any(node.shift != 0):
+        if user.function == "pad" and np.any(node.shift != 0):
             return None
         return tuple(_rearranged(user, value, node.shape) for value in (node.scale, node.shift))
     if isinstance(user, kinds.Concatenate):
@@ -207,11 +209,8 @@ def _rearranged(user, value, shape):
     """Return a scale or shift of values of `shape` as it goes with the values."""
     if value.ndim == 0:
         return value
-    value = np.broadcast_to(value, shape)
-    if user.target is not None:
-        return value.reshape(user.target)
     # What lies on padding multiplies zeros; the edge keeps a scale per channel one.
-    return np.pad(value, (*user.padding, (0, 0)), mode="edge")
+    return user.move(np.broadcast_to(value, shape), mode="edge" if user.function == "pad" else "constant")
 
 
 def _channel_affine(taken, name, source, scale, shift, *, origins):

@@ -15,8 +15,8 @@ class LayerReport:
     """What one layer of the spiking model stands for.
 
     Attributes:
-        name: Name of the layer in the spiking model.
-        became: Class of that layer.
+        name: Name of the layer in the spiking model, or of a further call of it.
+        became: Class of that layer, and of the Keras layer inside where it does not spike.
         origins: Paths of the layers of the source model that are in it.
         scale: λ, the activation that becomes one spike per step; `None` without neurons.
         clipped: Fraction of the non-zero activations of the calibration data above λ.
@@ -52,6 +52,11 @@ class ConversionReport:
     versions: dict
 
     @property
+    def nonspiking_layers(self):
+        """Names of the layers that are neither linear nor neurons; they run on averaged inputs."""
+        return [layer.name for layer in self.layers if layer.became.startswith("NonSpiking(")]
+
+    @property
     def silent_layers(self):
         """Names of the layers that were silent on all calibration data."""
         return [layer.name for layer in self.layers if layer.silent]
@@ -72,7 +77,9 @@ class ConversionReport:
             "activations above it. error: relative RMS error of the layer's spike counts after "
             f"{steps} steps, from clipping and rounding alone."
         )
-        notes = (legend, f"Converted with {options} ({versions}).")
+        others = ", ".join(self.nonspiking_layers)
+        nonspiking = f"Not spiking, run on the average of their inputs: {others}." if others else ""
+        notes = (legend, nonspiking, f"Converted with {options} ({versions}).")
         wrapped = [line for note in notes for line in textwrap.wrap(note, 100)]
         return "\n".join(line.rstrip() for line in [*lines, "", *wrapped])
 
@@ -90,16 +97,17 @@ def report_on(model, stands_for, histograms, options, versions):
 
     Args:
         model: The `SpikingModel`.
-        stands_for: Dict of the nodes that each of its layers stands for.
+        stands_for: Dict of the nodes that each of its calls stands for.
         histograms: Dict of the `Histogram` of each activation; empty without data.
         options: Dict of the options of `convert`.
         versions: Dict of the versions that made the model.
     """
     rows = []
-    for layer in model.layers:
-        nodes = stands_for.get(layer.name, ())
+    layers = {layer.name: layer for layer in model.layers}
+    for call in model.calls:
+        nodes, layer = stands_for[call["name"]], layers[call["layer"]]
         origins = tuple(dict.fromkeys(origin for node in nodes for origin in node.origins))
-        row = LayerReport(layer.name, type(layer).__name__, origins)
+        row = LayerReport(call["name"], _became(layer, nodes), origins)
         if nodes and isinstance(nodes[-1], kinds.Spike):
             scale, histogram = nodes[-1].scale, histograms.get(nodes[-1].name)
             row = dataclasses.replace(row, scale=scale)
@@ -112,6 +120,19 @@ def report_on(model, stands_for, histograms, options, versions):
                 )
         rows.append(row)
     return ConversionReport(tuple(rows), options, versions)
+
+
+def _became(layer, nodes):
+    """Return the class of a layer, and in brackets what it wraps."""
+    inner = getattr(layer, "layer", None)
+    if inner is None:
+        return type(layer).__name__
+    word = type(inner).__name__
+    if isinstance(nodes[-1], kinds.Opaque):
+        word = type(inner.operations[-1]).__name__
+    elif isinstance(nodes[-1], (kinds.Activation, kinds.Rearrange)):
+        word = nodes[-1].function
+    return f"{type(layer).__name__}({word})"
 
 
 def _row(layer):

@@ -21,6 +21,7 @@ def to_spiking(graph, neuron, scales):
             inputs=node.inputs,
             shape=node.shape,
             origins=node.origins,
+            source=node.source,
             neuron=neuron,
             scale=scales[node.name],
         )

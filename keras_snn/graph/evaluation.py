@@ -40,7 +40,11 @@ def _(node: kinds.Affine, x):
     window = kernel.shape[:-2]
     if not window:
         return x @ kernel + node.bias
-    patches = _windows(x, window, node.strides, node.dilation, node.padding, fill=0.0)
+    if node.transposed:
+        patches = _spread(x, node)
+        kernel = kernel[(slice(None, None, -1),) * len(window)]
+    else:
+        patches = _windows(x, window, node.strides, node.dilation, node.padding, fill=0.0)
     *positions, channels = patches.shape[: x.ndim]
     grouped = patches.reshape(*positions, node.groups, channels // node.groups, -1)
     kernel = kernel.reshape(-1, kernel.shape[-2], node.groups, kernel.shape[-1] // node.groups)
@@ -57,8 +61,10 @@ def _(node: kinds.ChannelAffine, x):
 def _(node: kinds.Activation, x):
     if node.function == "relu":
         return np.clip(x, 0.0, node.max_value)
-    e = np.exp(x - x.max(axis=node.axis, keepdims=True))
-    return e / e.sum(axis=node.axis, keepdims=True)
+    if node.function == "softmax":
+        e = np.exp(x - x.max(axis=node.axis, keepdims=True))
+        return e / e.sum(axis=node.axis, keepdims=True)
+    return keras.ops.convert_to_numpy(keras.activations.get(node.function)(keras.ops.convert_to_tensor(x)))
 
 
 @value_of.register
@@ -75,9 +81,7 @@ def _(node: kinds.Pool, x):
 
 @value_of.register
 def _(node: kinds.Rearrange, x):
-    if node.target is not None:
-        return x.reshape(len(x), *node.target)
-    return np.pad(x, ((0, 0), *node.padding, (0, 0)))
+    return node.move(x, leading=1)
 
 
 @value_of.register
@@ -88,6 +92,22 @@ def _(node: kinds.Add, *inputs):
 @value_of.register
 def _(node: kinds.Concatenate, *inputs):
     return np.concatenate(inputs, axis=node.axis)
+
+
+@value_of.register
+def _(node: kinds.Opaque, *inputs):
+    y = node.model(list(inputs) if len(inputs) > 1 else inputs[0], training=False)
+    return keras.ops.convert_to_numpy(y).astype("float64")
+
+
+def _spread(x, node):
+    """Return the windows over `x` with zeros between its values, for a transposed convolution."""
+    batch, *spatial, channels = x.shape
+    wide = [(size - 1) * stride + 1 for size, stride in zip(spatial, node.strides, strict=True)]
+    between = np.zeros((batch, *wide, channels))
+    between[(slice(None), *(slice(None, None, stride) for stride in node.strides))] = x
+    padded = np.pad(between, ((0, 0), *node.transposed_padding(), (0, 0)))
+    return _windows(padded, node.window, (1,) * len(wide), node.dilation, "valid", fill=0.0)
 
 
 def _windows(x, window, strides, dilation, padding, *, fill):

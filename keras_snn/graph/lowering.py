@@ -6,22 +6,31 @@ shapes, so the model itself is neither called nor changed.
 """
 
 import dataclasses
+import inspect
 
 import keras
+import numpy as np
 
 from keras_snn.errors import UnsupportedLayerError
 from keras_snn.graph import nodes as kinds
-from keras_snn.graph import rules  # noqa: F401 - registers the rules of the Keras layers
+from keras_snn.graph import operations, rules  # noqa: F401 - they register the rules
 from keras_snn.graph.registry import Refusal, rule_for
 
 __all__ = ["lower"]
 
+_AS_IT_IS = "or run it as it is with nonspiking='allow'"
+# Large enough for any stack of convolutions, and a multiple of any usual stride.
+_ANY_SIZE = 256
 
-def lower(model):
+
+def lower(model, *, input_shapes=None, nonspiking="error"):
     """Say a Keras model in nodes.
 
     Args:
         model: A built Sequential or Functional model. Not changed.
+        input_shapes: Shape without batch for every input, in order; takes the place of
+            sizes that the model leaves open.
+        nonspiking: `"allow"`, or `"error"` to raise for what would not spike.
 
     Returns:
         A `Graph` that computes the same function.
@@ -32,17 +41,29 @@ def lower(model):
         UnsupportedLayerError: If parts of it have no rule; lists all of them.
     """
     _check_model(model)
-    lowering = _Lowering()
-    clone, calls = _record_calls(model)
+    lowering = _Lowering(nonspiking)
+    given = [tuple(x.shape[1:]) for x in model.inputs]
+    shapes = [tuple(_ANY_SIZE if n is None else n for n in shape) for shape in (input_shapes or given)]
+    try:
+        clone, calls = _record_calls(model, shapes)
+    except ValueError:
+        if input_shapes or shapes == given:
+            raise
+        # The sizes that stand in for open ones do not fit: nothing more can be said.
+        for source in model.inputs:
+            lowering.refuse_open_shape(source)
+        lowering.raise_if_any(model)
     for tensor, source in zip(clone.inputs, model.inputs, strict=True):
-        lowering.add_input(tensor, source)
+        lowering.add_input(tensor, source, is_open=None in source.shape[1:] and not input_shapes)
     lowering.run(calls)
     inputs, outputs = (
         keras.tree.map_structure(lambda t: lowering.node_of(t).name, _unwrapped(tensors))
         for tensors in (clone.input, clone.output)
     )
     graph = kinds.Graph(lowering.nodes, inputs, outputs)
-    _raise_if_any(model, lowering.obstacles + _misplaced_softmax(graph))
+    if nonspiking == "error":
+        lowering.refuse_nonspiking(graph)
+    lowering.raise_if_any(model)
     return graph.with_nodes(graph.nodes)
 
 
@@ -86,8 +107,8 @@ class _StandIn(keras.Operation):
         return self.source.compute_output_spec(*args, **kwargs)
 
 
-def _record_calls(model):
-    """Return a clone of stand-ins and its calls `(layer, arguments, outputs)`, in order."""
+def _record_calls(model, shapes):
+    """Return a clone of stand-ins for inputs of `shapes`, and its calls `(layer, arguments, outputs)`."""
     if isinstance(model, keras.Sequential):
         model = keras.Model(model.inputs[0], model.outputs[0])
     calls = []
@@ -97,19 +118,35 @@ def _record_calls(model):
         calls.append((stand_in.source, (args, kwargs), outputs))
         return outputs
 
-    clone = keras.models.clone_model(model, clone_function=_StandIn, call_function=call)
+    inputs = None
+    if [tuple(x.shape[1:]) for x in model.inputs] != list(shapes):
+        fixed = [
+            keras.Input(shape, dtype=x.dtype, name=x.name)
+            for shape, x in zip(shapes, model.inputs, strict=True)
+        ]
+        inputs = keras.tree.pack_sequence_as(model.input, fixed)
+    clone = keras.models.clone_model(model, input_tensors=inputs, clone_function=_StandIn, call_function=call)
     return clone, calls
 
 
 class _Lowering:
-    """The nodes said so far, the tensor that each one computes, and what cannot be said."""
+    """The nodes said so far, the tensor that each one computes, and what cannot be said.
 
-    def __init__(self):
+    Args:
+        nonspiking: Whether obstacles say why a layer cannot stay as it is either: `"allow"`.
+        parent: The lowering that this is part of: paths are counted together.
+    """
+
+    def __init__(self, nonspiking, parent=None):
+        self.nonspiking = nonspiking
         self.nodes = {}
         # Tensors are kept beside their nodes, so that no other gets their id.
         self.values = {}
-        self.obstacles = []
-        self.applications = {}
+        self.obstacles = [] if parent is None else parent.obstacles
+        self.applications = {} if parent is None else parent.applications
+        # Class of the layer that is called at each path, in the order of calls.
+        self.callees = {} if parent is None else parent.callees
+        self.layers = [] if parent is None else parent.layers
 
     def node_of(self, tensor):
         return self.nodes[self.values[id(tensor)][1]]
@@ -117,106 +154,325 @@ class _Lowering:
     def bind(self, tensor, node):
         self.values[id(tensor)] = (tensor, node.name)
 
-    def add_input(self, tensor, source):
-        shape = tuple(tensor.shape[1:])
-        if None in shape:
-            self.obstacles.append(
-                (source.name, "keras.Input", f"shape={shape}", "give keras.Input a shape without None")
-            )
+    def add_input(self, tensor, source, *, is_open=False):
+        if is_open:
+            self.refuse_open_shape(source)
+        if getattr(source, "ragged", False):
+            way_out = "pad the samples to one length"
+            self.obstacles.append((source.name, "keras.Input", "ragged=True", way_out))
         name = source.name
         if name.startswith("keras_tensor"):
             name = f"input_{len(self.nodes) + 1}"
-        node = self.nodes[name] = kinds.Input(name=name, shape=shape)
+        node = self.nodes[name] = kinds.Input(name=name, shape=tuple(tensor.shape[1:]))
         self.bind(tensor, node)
 
+    def refuse_open_shape(self, source):
+        shape = tuple(source.shape[1:])
+        way_out = "give keras.Input a shape without None, or calibration data of the size to run at"
+        self.obstacles.append((source.name, "keras.Input", f"shape={shape}", way_out))
+
     def run(self, calls, prefix=""):
-        for layer, arguments, outputs in calls:
-            if isinstance(layer, keras.Model) and isinstance(arguments[0][0], dict):
-                given = arguments[0][0]
+        for layer, (args, kwargs), outputs in calls:
+            if isinstance(layer, keras.Model) and args and isinstance(args[0], dict):
                 # A dict goes by the names of the inputs, whatever their order.
                 keys = layer.input if isinstance(layer.input, dict) else {x.name: x for x in layer.inputs}
                 order = {id(x): key for key, x in keys.items()}
-                arguments = [given[order[id(x)]] for x in layer.inputs]
-            inputs = [x for x in keras.tree.flatten(arguments) if isinstance(x, keras.KerasTensor)]
-            self.apply(layer, prefix + layer.name, [self.node_of(x) for x in inputs], outputs)
+                args, kwargs = ([args[0][order[id(x)]] for x in layer.inputs],), {}
+            # A model runs with training=False, whatever was recorded.
+            kwargs = {name: value for name, value in kwargs.items() if name != "training"}
+            args, kwargs = keras.tree.map_structure(
+                lambda x: self.node_of(x) if isinstance(x, keras.KerasTensor) else x, (args, kwargs)
+            )
+            results = self.apply(layer, prefix + layer.name, args, kwargs, outputs)
+            for tensor, node in zip(keras.tree.flatten(outputs), results, strict=True):
+                self.bind(tensor, node)
 
-    def apply(self, layer, path, inputs, outputs):
+    def apply(self, layer, path, args, kwargs, outputs):
+        """Lower one call of a layer to nodes; return those of its outputs."""
         count = self.applications[path] = self.applications.get(path, 0) + 1
         path = path if count == 1 else f"{path}/call_{count}"
         if isinstance(layer, keras.Model) and getattr(layer, "inputs", None):
-            self.enter(layer, path, inputs, outputs)
-            return
-        emit = _Emitter(self.nodes, path)
+            return self.enter(layer, path, _nodes_in((args, kwargs)))
+        self.callees[path] = _class_name(layer)
+        shapes = [tuple(tensor.shape[1:]) for tensor in keras.tree.flatten(outputs)]
+        emit = _Emitter(self, path, self.number_of(layer))
         try:
-            result = self.lower_call(layer, inputs, emit)
+            results = self.lower_call(layer, args, kwargs, emit)
         except Refusal as refusal:
-            self.obstacles.append((path, _class_name(layer), refusal.reason, refusal.way_out))
-            result = None
-        for i, tensor in enumerate(keras.tree.flatten(outputs)):
-            shape = tuple(tensor.shape[1:])
-            # After a refusal an input stands in, so that all later obstacles are found too.
-            node = result or kinds.Input(
-                name=f"{path}/unsupported_{i}", inputs=tuple(x.name for x in inputs), shape=shape
-            )
-            self.nodes.setdefault(node.name, node)
-            self.bind(tensor, node)
-            if node.shape != shape:
-                raise RuntimeError(
-                    f"The rule for {_class_name(layer)} gave shape {node.shape} for layer '{path}', whose "
-                    f"output has shape {shape}."
+            emit.forget(0)
+            self.obstacles.append((path, self.callees[path], refusal.reason, refusal.way_out))
+            # Inputs stand in, so that all later obstacles are found too.
+            results = [
+                kinds.Input(
+                    name=f"{path}/unsupported_{i}",
+                    inputs=tuple(x.name for x in _nodes_in((args, kwargs))),
+                    shape=shape,
                 )
-
-    def lower_call(self, layer, inputs, emit):
-        rule = rule_for(layer)
-        if rule is None:
-            raise Refusal(
-                "no conversion rule",
-                "replace it by one of keras_snn.supported_layers(), or teach it with keras_snn.register_rule",
+                for i, shape in enumerate(shapes)
+            ]
+            self.nodes.update({node.name: node for node in results})
+        if not all(_agree(node.shape, shape) for node, shape in zip(results, shapes, strict=True)):
+            raise RuntimeError(
+                f"The rule for {_class_name(layer)} gave shape {_listed(x.shape for x in results)} for layer "
+                f"'{path}', whose output has shape {_listed(shapes)}."
             )
-        if getattr(layer, "quantization_mode", None):
-            raise Refusal(f"quantized to {layer.quantization_mode}", "convert it before it is quantized")
-        return rule.lower(layer, *inputs, emit=emit)
+        return results
 
-    def enter(self, model, path, inputs, outputs):
+    def number_of(self, layer):
+        """Return the number of a layer: the same at every call of it."""
+        for number, known in enumerate(self.layers):
+            if known is layer:
+                return number
+        self.layers.append(layer)
+        return len(self.layers) - 1
+
+    def lower_call(self, layer, args, kwargs, emit):
+        """Return the nodes of the outputs of one call of a layer.
+
+        Raises:
+            Refusal: If it has no rule, or none for this use, and cannot stay as it is either.
+        """
+        before = len(emit.emitted)
+        try:
+            if getattr(layer, "quantization_mode", None):
+                way_out = "convert it before it is quantized"
+                raise Refusal(f"quantized to {layer.quantization_mode}", way_out, may_stay=False)
+            rule = rule_for(layer)
+            if rule is None:
+                raise Refusal(
+                    "no conversion rule",
+                    "replace it by one of keras_snn.supported_layers(), teach it with "
+                    "keras_snn.register_rule",
+                )
+            is_layer = isinstance(layer, keras.layers.Layer)
+            if is_layer and not layer.built:
+                raise Refusal("not built", "call the model on data once", may_stay=False)
+            given, named = (_of_layer(args, kwargs), {}) if is_layer else (args, kwargs)
+            try:
+                inspect.signature(rule.lower).bind(layer, *given, emit=emit, **named)
+            except TypeError as error:
+                raise Refusal(
+                    f"called in a way its rule does not know ({error})", "call it plainly"
+                ) from error
+            results = rule.lower(layer, *given, emit=emit, **named)
+            return list(results) if isinstance(results, (list, tuple)) else [results]
+        except Refusal as refusal:
+            if not refusal.may_stay:
+                raise
+            emit.forget(before)
+            try:
+                models = _on_its_own(layer, args, kwargs, emit.path)
+            except Refusal as failed:
+                also = f", and {failed.reason}" if self.nonspiking == "allow" else ""
+                raise Refusal(refusal.reason + also, refusal.way_out, may_stay=False) from failed
+            said = {"reason": refusal.reason, "way_out": f"{refusal.way_out}, {_AS_IT_IS}"}
+            inputs = _nodes_in((args, kwargs))
+            return [emit(kinds.Opaque, *inputs, model=model, **said) for model in models]
+
+    def enter(self, model, path, inputs):
         """Lower a model inside the model, in its place."""
-        clone, calls = _record_calls(model)
+        clone, calls = _record_calls(model, [x.shape for x in inputs])
         for tensor, node in zip(clone.inputs, inputs, strict=True):
             self.bind(tensor, node)
         self.run(calls, prefix=f"{path}/")
-        inner = keras.tree.flatten(clone.outputs)
-        for tensor, result in zip(keras.tree.flatten(outputs), inner, strict=True):
-            self.bind(tensor, self.node_of(result))
+        return [self.node_of(x) for x in keras.tree.flatten(clone.outputs)]
+
+    def refuse_nonspiking(self, graph):
+        """Note as obstacles what neither spikes nor is linear, except behind the last layer."""
+        in_readout = _in_readout(graph)
+        for node in graph.nodes.values():
+            if isinstance(node, kinds.Opaque):
+                reason, way_out = node.reason, node.way_out
+            elif (
+                isinstance(node, kinds.Activation) and node.function != "relu" and node.name not in in_readout
+            ):
+                reason = f"activation={node.function!r} in front of other layers"
+                way_out = f"train with activation='relu', {_AS_IT_IS}"
+            else:
+                continue
+            path = node.origins[0]
+            if not any(path == known for known, *_ in self.obstacles):
+                self.obstacles.append((path, self.callees[path], reason, way_out))
+
+    def raise_if_any(self, model):
+        """Raise one error that lists all obstacles, in the order of the layers."""
+        if not self.obstacles:
+            return
+        order = {path: i for i, path in enumerate(self.callees)}
+        obstacles = sorted(self.obstacles, key=lambda obstacle: order.get(obstacle[0], -1))
+        count = "1 part" if len(obstacles) == 1 else f"{len(obstacles)} parts"
+        lines = [f"Model '{model.name}' has {count} that cannot become spiking:"]
+        lines += [
+            f"  - '{path}' ({kind}): {reason}. Instead: {way_out}."
+            for path, kind, reason, way_out in obstacles
+        ]
+        raise UnsupportedLayerError("\n".join(lines))
 
 
 class _Emitter:
     """Adds the nodes of one call of one layer."""
 
-    def __init__(self, nodes, path):
-        self.nodes = nodes
-        self.path = path
+    def __init__(self, lowering, path, source):
+        self.lowering, self.path, self.source = lowering, path, source
+        self.emitted = []
 
-    def __call__(self, kind, *inputs, **fields):
-        word = fields.get("function", kind.__name__.lower())
-        is_first = self.path not in self.nodes
+    def __call__(self, kind, *inputs, part=None, **fields):
+        """Add a node and return it.
+
+        Args:
+            kind: Class of the node.
+            inputs: Nodes whose values it takes.
+            part: What it is of the layer. The first node without one has the name of the layer.
+            fields: Fields of that kind.
+        """
+        nodes = self.lowering.nodes
+        name = self.path
+        if part or name in nodes:
+            part = part or fields.get("function", kind.__name__.lower())
+            name = kinds.free_name(f"{self.path}/{part}", nodes)
         node = kind(
-            name=self.path if is_first else kinds.free_name(f"{self.path}/{word}", self.nodes),
+            name=name,
             inputs=tuple(x.name for x in inputs),
             origins=(self.path,),
+            source=self.source,
             **fields,
         )
         node = dataclasses.replace(node, shape=tuple(node.output_shape(*(x.shape for x in inputs))))
-        self.nodes[node.name] = node
+        nodes[name] = node
+        self.emitted.append(name)
         return node
 
+    def forget(self, count):
+        """Take back what was emitted after the first `count` nodes."""
+        for name in self.emitted[count:]:
+            del self.lowering.nodes[name]
+        del self.emitted[count:]
 
-def _misplaced_softmax(graph):
-    """Return the obstacles that are a softmax whose value something else takes."""
-    users = graph.users()
-    return [
-        (node.origins[0], "softmax", "softmax before the output", "use softmax at the output only")
-        for node in graph.nodes.values()
-        if isinstance(node, kinds.Activation) and node.function == "softmax" and users[node.name]
-    ]
+    def call(self, layer, *inputs):
+        """Say the call of another layer, as part of this one; return its node."""
+        try:
+            (result,) = self.lowering.lower_call(layer, inputs, {}, self)
+        except Refusal as refusal:
+            reason = f"{type(layer).__name__} inside: {refusal.reason}"
+            raise Refusal(reason, refusal.way_out, may_stay=refusal.may_stay) from refusal
+        return result
+
+    def call_for_each(self, layer, x):
+        """Say the call of a layer or model on every slice of `x` along its first axis."""
+        length, *shape = x.shape
+        inner = _Lowering(self.lowering.nonspiking, self.lowering)
+        start = inner.nodes["x"] = kinds.Input(name="x", shape=tuple(shape))
+        spec = layer.compute_output_spec(keras.KerasTensor((None, *shape)))
+        (result,) = inner.apply(layer, f"{self.path}/{layer.name}", (start,), {}, spec)
+        known = {"x": x}
+        for node in inner.nodes.values():
+            if isinstance(node, kinds.Input) and not node.inputs:
+                continue
+            fields = node.for_each(length)
+            _check_rank(node, fields)
+            inputs = tuple(known[name].name for name in node.inputs)
+            name = kinds.free_name(self.path if node is result else node.name, self.lowering.nodes)
+            node_for_each = dataclasses.replace(
+                node, name=name, inputs=inputs, shape=(length, *node.shape), source=self.source, **fields
+            )
+            known[node.name] = self.lowering.nodes[name] = node_for_each
+            self.emitted.append(name)
+        return known[result.name]
+
+
+def _check_rank(node, fields):
+    """Refuse windows that no Keras layer has."""
+    is_causal = isinstance(node, kinds.Affine) and node.window and node.padding == "causal"
+    if len(fields.get("strides", ())) > 3 or is_causal:
+        what = "a causal convolution" if is_causal else "windows of three dimensions"
+        raise Refusal(f"{what} for each step", "apply the layer without TimeDistributed")
+
+
+def _nodes_in(arguments):
+    """Return the nodes in nested arguments, each once."""
+    found = [x for x in keras.tree.flatten(arguments) if isinstance(x, kinds.Node)]
+    return list({node.name: node for node in found}.values())
+
+
+def _of_layer(args, kwargs):
+    """Return the positional arguments of a layer as a flat list: nodes, and what is constant."""
+    named = {name: value for name, value in kwargs.items() if _nodes_in(value)}
+    if not args and len(named) == 1:
+        args, named = tuple(named.values()), {}
+    if named:
+        raise Refusal(f"called with {', '.join(named)}=…", "call it on its inputs alone")
+    return [x for x in keras.tree.flatten(args) if x is not None]
+
+
+def _on_its_own(layer, args, kwargs, path):
+    """Return a model for every output of a call of a layer, on a copy of the layer.
+
+    Raises:
+        Refusal: If the layer cannot be copied, or is not a function of its inputs.
+    """
+    inputs = {node.name: keras.Input(node.shape) for node in _nodes_in((args, kwargs))}
+
+    def call(callee, values):
+        given = keras.tree.map_structure(
+            lambda x: values[x.name] if isinstance(x, kinds.Node) else x, (args, kwargs)
+        )
+        return keras.tree.flatten(callee(*given[0], **given[1]))
+
+    try:
+        copy = type(layer).from_config(layer.get_config())
+        outputs = call(copy, inputs)
+        if isinstance(layer, keras.layers.Layer):
+            copy.set_weights(layer.get_weights())
+    except Exception as error:
+        line = (str(error).splitlines() or [""])[0][:80]
+        raise Refusal(f"it cannot be copied ({type(error).__name__}: {line})", "") from error
+    rng = np.random.default_rng(0)
+    drawn = {name: rng.normal(size=(3, *x.shape[1:])).astype("float32") for name, x in inputs.items()}
+    first, again, alone = (
+        [keras.ops.convert_to_numpy(y) for y in call(copy, values)]
+        for values in (drawn, drawn, {name: x[:1] for name, x in drawn.items()})
+    )
+    changes = any(not np.array_equal(a, b, equal_nan=True) for a, b in zip(first, again, strict=True))
+    if changes:
+        raise Refusal("its value changes from call to call (it is random or keeps a state)", "")
+    mixes = any(
+        y.shape[:1] != (3,) or not np.allclose(one, y[:1], rtol=1e-3, atol=1e-4, equal_nan=True)
+        for y, one in zip(first, alone, strict=True)
+    )
+    if mixes:
+        raise Refusal("its value for a sample depends on the others of the batch", "")
+    name = path.replace("/", "_")
+    given = list(inputs.values()) if len(inputs) > 1 else next(iter(inputs.values()))
+    models = [keras.Model(given, y, name=f"{name}_{i}") for i, y in enumerate(outputs)]
+    theirs = [keras.ops.convert_to_numpy(y) for y in call(layer, drawn)]
+    if any(
+        not np.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
+        for a, b in zip(theirs, first, strict=True)
+    ):
+        raise Refusal("a copy made from its get_config computes something else", "")
+    return models
+
+
+def _in_readout(graph):
+    """Return the names of the nodes behind which nothing is computed any more."""
+    users, names = graph.users(), set()
+    for node in reversed(graph.nodes.values()):
+        if all(
+            name in names and isinstance(graph.nodes[name], (kinds.Rearrange, kinds.Concatenate))
+            for name in users[node.name]
+        ):
+            names.add(node.name)
+    return names
+
+
+def _agree(shape, keras_shape):
+    """Whether a shape is what Keras says of it, which may leave sizes open."""
+    sizes = zip(shape, keras_shape, strict=False)
+    return len(shape) == len(keras_shape) and all(theirs in (None, ours) for ours, theirs in sizes)
+
+
+def _listed(shapes):
+    return ", ".join(map(str, shapes))
 
 
 def _class_name(layer):
@@ -224,15 +480,3 @@ def _class_name(layer):
     if not type(layer).__module__.startswith("keras."):
         return name
     return f"keras.layers.{name}" if isinstance(layer, keras.layers.Layer) else f"keras.ops operation {name}"
-
-
-def _raise_if_any(model, obstacles):
-    if not obstacles:
-        return
-    lines = [
-        f"  - '{path}' ({kind}): {reason}. Instead: {way_out}." for path, kind, reason, way_out in obstacles
-    ]
-    count = "1 part" if len(lines) == 1 else f"{len(lines)} parts"
-    raise UnsupportedLayerError(
-        "\n".join([f"Model '{model.name}' has {count} that cannot become spiking:", *lines])
-    )

@@ -20,11 +20,13 @@ __all__ = [
     "Graph",
     "Input",
     "Node",
+    "Opaque",
     "Pool",
     "Rearrange",
     "Spike",
     "free_name",
     "pad_widths",
+    "transposed_pad_widths",
 ]
 
 
@@ -56,6 +58,23 @@ def pad_widths(size, window, stride, dilation, padding):
     return total // 2, total - total // 2
 
 
+def transposed_pad_widths(window, stride, dilation, padding, output_padding):
+    """Return the zeros before and after an axis with `stride` − 1 zeros between its values.
+
+    A convolution of these with the kernel reversed is the transposed one, as Keras defines it.
+
+    >>> transposed_pad_widths(3, stride=2, dilation=1, padding="valid", output_padding=None)
+    (2, 2)
+    """
+    reach = dilation * (window - 1) + 1
+    if padding == "valid":
+        extra = max(reach, stride) - reach if output_padding is None else output_padding
+        return reach - 1, reach - 1 + extra
+    total = reach + (stride if output_padding is None else reach % 2 + output_padding) - 2
+    before = min(total - total // 2, reach - 1)
+    return before, total - before
+
+
 def _window_shape(shape, window, strides, dilation, padding):
     """Return the number of window positions along each axis of `shape`."""
     positions = []
@@ -77,16 +96,22 @@ class Node:
         inputs: Names of the nodes whose values it takes.
         shape: Shape of its value, without the batch axis.
         origins: Paths of the Keras layers that it stands for.
+        source: Number of the layer that it says; the calls of a shared layer have the same.
     """
 
     name: str
     inputs: tuple[str, ...] = ()
     shape: tuple[int, ...] = None
     origins: tuple[str, ...] = ()
+    source: int | None = None
 
     def output_shape(self, *shapes):
         """Return the shape of the value for inputs of `shapes`."""
         return shapes[0]
+
+    def for_each(self, length):
+        """Return the fields that change if it is to act on each of `length` slices of a leading axis."""
+        return {}
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -104,6 +129,8 @@ class Affine(Node):
         strides, dilation: One integer per axis of the window; empty if dense.
         padding: `"valid"`, `"same"` or `"causal"`; zeros, as Keras pads.
         groups: Number of groups of channels; as many as inputs if depthwise.
+        transposed: Whether it is a transposed convolution, which spreads instead of gathers.
+        output_padding: One integer per axis, for a transposed one; or `None`.
     """
 
     kernel: np.ndarray
@@ -112,13 +139,40 @@ class Affine(Node):
     dilation: tuple[int, ...] = ()
     padding: str = "valid"
     groups: int = 1
+    transposed: bool = False
+    output_padding: tuple[int, ...] | None = None
+
+    @property
+    def window(self):
+        """Size of the window along each spatial axis; empty if dense."""
+        return self.kernel.shape[:-2]
+
+    def transposed_padding(self):
+        """Return the zeros before and after each axis of a transposed convolution."""
+        extra = self.output_padding or (None,) * len(self.window)
+        axes = zip(self.window, self.strides, self.dilation, extra, strict=True)
+        return [transposed_pad_widths(w, s, d, self.padding, e) for w, s, d, e in axes]
 
     def output_shape(self, shape):
-        window = self.kernel.shape[:-2]
-        if not window:
-            return (*shape[:-1], self.kernel.shape[-1])
-        positions = _window_shape(shape[:-1], window, self.strides, self.dilation, self.padding)
-        return (*positions, self.kernel.shape[-1])
+        units = self.kernel.shape[-1]
+        if not self.window:
+            return (*shape[:-1], units)
+        if self.transposed:
+            axes = zip(
+                shape, self.window, self.strides, self.dilation, self.transposed_padding(), strict=False
+            )
+            return (*((n - 1) * s + 1 + sum(pads) - d * (w - 1) for n, w, s, d, pads in axes), units)
+        return (*_window_shape(shape[:-1], self.window, self.strides, self.dilation, self.padding), units)
+
+    def for_each(self, length):
+        if not self.window:
+            return {}
+        return {
+            "kernel": self.kernel[None],
+            "strides": (1, *self.strides),
+            "dilation": (1, *self.dilation),
+            "output_padding": self.output_padding and (0, *self.output_padding),
+        }
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -137,10 +191,10 @@ class ChannelAffine(Node):
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Activation(Node):
-    """A nonlinearity of the source network.
+    """A nonlinearity of the source network: a relu becomes neurons, no other does.
 
     Attributes:
-        function: `"relu"` or `"softmax"`.
+        function: Name in `keras.activations`.
         max_value: Where a relu saturates; infinity if it does not.
         axis: Axis of a softmax, counted from the end.
     """
@@ -184,35 +238,96 @@ class Pool(Node):
         )
         return (*positions, shape[-1])
 
+    def for_each(self, length):
+        return {"window": (1, *self.window), "strides": (1, *self.strides)}
+
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Rearrange(Node):
-    """Moves values or pads with zeros; computes nothing.
+    """Moves, repeats, drops values or pads with zeros; computes nothing.
 
     Attributes:
-        target: The new shape, if values keep their order; else `None`.
-        padding: Zeros `(before, after)` for each axis but the last; else empty.
+        function: `"reshape"`, `"transpose"`, `"pad"`, `"slice"` or `"repeat"`.
+        argument: The new shape; the order of axes; or for each axis the zeros `(before, after)`,
+            `(start, stop, step)`, or how often a value comes.
     """
 
-    target: tuple[int, ...] | None = None
-    padding: tuple[tuple[int, int], ...] = ()
+    function: str
+    argument: tuple
 
     def output_shape(self, shape):
-        if self.target is not None:
-            return self.target
-        sizes = (
-            None if size is None else size + before + after
-            for size, (before, after) in zip(shape, self.padding, strict=False)
-        )
-        return (*sizes, shape[-1])
+        if self.function == "reshape":
+            return self.argument
+        if self.function == "transpose":
+            return tuple(shape[axis] for axis in self.argument)
+        size = {
+            "pad": lambda n, widths: n + sum(widths),
+            "slice": lambda n, bounds: len(range(*slice(*bounds).indices(n))),
+            "repeat": lambda n, times: n * times,
+        }[self.function]
+        return tuple(size(*axis) for axis in zip(shape, self.argument, strict=True))
+
+    def move(self, array, *, leading=0, mode="constant"):
+        """Return an array of the shape of the input, behind `leading` axes, as this moves it.
+
+        Args:
+            array: The array.
+            leading: Number of axes in front that stay.
+            mode: What is padded, as in `numpy.pad`.
+        """
+        first = range(leading)
+        if self.function == "reshape":
+            return array.reshape(*array.shape[:leading], *self.argument)
+        if self.function == "transpose":
+            return array.transpose(*first, *(leading + axis for axis in self.argument))
+        if self.function == "pad":
+            return np.pad(array, (*((0, 0) for _ in first), *self.argument), mode=mode)
+        if self.function == "slice":
+            return array[(*(slice(None) for _ in first), *(slice(*bounds) for bounds in self.argument))]
+        for axis, times in enumerate(self.argument, start=leading):
+            array = np.repeat(array, times, axis=axis)
+        return array
+
+    def for_each(self, length):
+        first = {
+            "reshape": length,
+            "transpose": 0,
+            "pad": (0, 0),
+            "slice": (None, None, None),
+            "repeat": 1,
+        }[self.function]
+        rest = self.argument
+        if self.function == "transpose":
+            rest = tuple(axis + 1 for axis in rest)
+        return {"argument": (first, *rest)}
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Opaque(Node):
+    """A Keras layer or operation without memory that has no other words; it does not spike.
+
+    Attributes:
+        model: A model of its own that makes this one call, of a copy of the layer.
+        reason: Why it has no other words.
+        way_out: What the user can do instead.
+    """
+
+    model: keras.Model
+    reason: str
+    way_out: str
+
+    def output_shape(self, *shapes):
+        return tuple(self.model.output_shape[1:])
+
+    def for_each(self, length):
+        inputs = keras.Input((length, *self.model.input_shape[1:]), dtype=self.model.inputs[0].dtype)
+        each = keras.layers.TimeDistributed(self.model)
+        return {"model": keras.Model(inputs, each(inputs), name=self.model.name)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Add(Node):
     """Sum of the inputs, all of one shape."""
-
-    def output_shape(self, *shapes):
-        return np.broadcast_shapes(*shapes)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

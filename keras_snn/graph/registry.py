@@ -1,6 +1,9 @@
-"""Which rule says which Keras layer. The rules themselves are in `rules.py`."""
+"""Which rule says which Keras layer. The rules themselves are in `rules.py` and `operations.py`."""
 
 import dataclasses
+import re
+
+import keras
 
 __all__ = ["Example", "Refusal", "Rule", "register_rule", "rule_for", "rules", "supported_layers"]
 
@@ -11,11 +14,12 @@ class Refusal(Exception):  # noqa: N818 - part of an UnsupportedLayerError, neve
     Args:
         reason: What is in the way.
         way_out: What the user can do instead.
+        may_stay: Whether `nonspiking="allow"` may run the layer as it is.
     """
 
-    def __init__(self, reason, way_out):
+    def __init__(self, reason, way_out, *, may_stay=True):
         super().__init__(reason, way_out)
-        self.reason, self.way_out = reason, way_out
+        self.reason, self.way_out, self.may_stay = reason, way_out, may_stay
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Example:
     """A use of a layer to test its rule on.
 
     Attributes:
-        make: Function without arguments that returns the layer.
+        make: Function without arguments that returns the layer, or another function of its inputs.
         shapes: Shape of each input, without the batch axis.
     """
 
@@ -33,31 +37,48 @@ class Example:
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """How the layers of one class are said in nodes, with examples."""
+    """How the layers of one class are said in nodes, with examples.
 
-    layer_class: type
+    Attributes:
+        layer_class: The class; or its name, if it is a class of Keras without a public name.
+        lower: The function that says it.
+        examples: `Example`s.
+        group: Heading in the table of what converts; `None` if the rule always refuses.
+    """
+
+    layer_class: type | str
     lower: object
     examples: tuple[Example, ...]
+    group: str | None
+
+    @property
+    def name(self):
+        """Name to show: that of a layer class, or `ops.name` for an operation of Keras."""
+        if isinstance(self.layer_class, type):
+            return self.layer_class.__name__
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", self.layer_class).lower()
 
 
 _RULES = {}
 
 
-def register_rule(layer_class, lower, examples=()):
+def register_rule(layer_class, lower, examples=(), *, group="Own layers"):
     """Teach the converter a Keras layer.
 
     Args:
         layer_class: The class; a subclass needs a rule of its own.
         lower: Function `(layer, *inputs, emit) -> node`. `emit(kind, *inputs, **fields)` adds
             a node and returns it; `inputs` and the result are nodes of `keras_snn.graph.nodes`.
+            See docs/adding_a_layer.md.
         examples: `Example`s for the tests.
+        group: Heading in the table of what converts.
 
     Raises:
         TypeError: If `layer_class` is not a class.
     """
-    if not isinstance(layer_class, type):
+    if not isinstance(layer_class, (type, str)):
         raise TypeError(f"`layer_class` must be a class. Received: layer_class={layer_class!r}.")
-    _RULES[layer_class] = Rule(layer_class, lower, tuple(examples))
+    _RULES[layer_class] = Rule(layer_class, lower, tuple(examples), group)
 
 
 def rules():
@@ -67,9 +88,13 @@ def rules():
 
 def rule_for(layer):
     """Return the rule for a layer or operation, or `None`."""
-    return _RULES.get(type(layer))
+    kind = type(layer)
+    if kind in _RULES or not kind.__module__.startswith("keras."):
+        return _RULES.get(kind)
+    is_layer = isinstance(layer, keras.layers.Layer)
+    return _RULES.get(kind.__name__ if is_layer else f"ops.{kind.__name__}")
 
 
 def supported_layers():
-    """Return the names of the Keras layers that convert, sorted."""
-    return sorted(rule.layer_class.__name__ for rule in rules())
+    """Return the names of the Keras layers and operations that convert, sorted."""
+    return sorted(rule.name for rule in rules() if rule.group is not None)

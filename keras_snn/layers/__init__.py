@@ -15,7 +15,8 @@ from keras_snn.layers.linear import (
     SpikingSeparableConv1D,
     SpikingSeparableConv2D,
 )
-from keras_snn.layers.memoryless import PerTimestep, ScaleShift
+from keras_snn.layers.memoryless import PerTimestep, Rearrange, ScaleShift
+from keras_snn.layers.nonspiking import NonSpiking
 from keras_snn.layers.pooling import (
     SpikingMaxPool,
     SpikingMaxPooling1D,
@@ -25,8 +26,10 @@ from keras_snn.layers.pooling import (
 from keras_snn.layers.readout import Readout, SpikingSoftmax
 
 __all__ = [
+    "NonSpiking",
     "PerTimestep",
     "Readout",
+    "Rearrange",
     "ScaleShift",
     "SpikingActivation",
     "SpikingConv1D",

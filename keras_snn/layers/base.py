@@ -128,7 +128,7 @@ class SpikingLayer(keras.layers.Layer):
             variable.assign(value)
 
     def call(self, inputs, initial_state=None):
-        timesteps = self._timesteps(inputs.shape)
+        timesteps = self._timesteps(inputs)
         current = self.current(inputs)
         if initial_state is not None:
             state = list(initial_state) if isinstance(initial_state, (list, tuple)) else [initial_state]
@@ -152,24 +152,28 @@ class SpikingLayer(keras.layers.Layer):
                 f"of {batch_size}. Use batches of one size, or stateful=False."
             )
 
-    def _timesteps(self, input_shape):
-        if len(input_shape) < 2 or input_shape[1] is None:
-            raise ValueError(
-                f"Layer '{self.name}' ({type(self).__name__}) needs input of shape (batch, time, …) with a "
-                f"known number of time steps. Received: shape {tuple(input_shape)}. Give the time axis a "
-                "length, for example keras.Input((timesteps, …))."
-            )
-        return input_shape[1]
+    def _timesteps(self, inputs):
+        """Return the number of time steps of a tensor or of a list of them."""
+        shapes = [tuple(x.shape) for x in keras.tree.flatten(inputs)]
+        for shape in shapes:
+            if len(shape) < 2 or shape[1] is None:
+                raise ValueError(
+                    f"Layer '{self.name}' ({type(self).__name__}) needs input of shape (batch, time, …) with "
+                    f"a known number of time steps. Received: shape {shape}. Give the time axis a length, "
+                    "for example keras.Input((timesteps, …))."
+                )
+        return max(shape[1] for shape in shapes)
 
     def compute_output_shape(self, input_shape, initial_state=None):
         return self.current_shape(input_shape)
 
     def compute_output_spec(self, inputs, initial_state=None):
-        self._timesteps(inputs.shape)
-        outputs = keras.KerasTensor(self.compute_output_shape(inputs.shape), self.compute_dtype)
+        self._timesteps(inputs)
+        shape = [tuple(x.shape) for x in inputs] if isinstance(inputs, (list, tuple)) else tuple(inputs.shape)
+        outputs = keras.KerasTensor(self.compute_output_shape(shape), self.compute_dtype)
         if not self.return_state:
             return outputs
-        batch, _, *cell = self.current_shape(inputs.shape)
+        batch, _, *cell = self.current_shape(shape)
         state = self.start((1, *cell))
         return (outputs, *(keras.KerasTensor((batch, *v.shape[1:]), v.dtype) for v in state))
 

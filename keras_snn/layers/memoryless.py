@@ -3,9 +3,10 @@
 import keras
 from keras import ops
 
+from keras_snn._validation import check_choice
 from keras_snn.layers.base import fold_time, unfold_time
 
-__all__ = ["PerTimestep", "ScaleShift"]
+__all__ = ["PerTimestep", "Rearrange", "ScaleShift"]
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
@@ -69,6 +70,46 @@ class ScaleShift(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "shape": self.shape}
+
+
+@keras.saving.register_keras_serializable(package="keras_snn")
+class Rearrange(keras.layers.Layer):
+    """Moves, repeats, drops values or pads with zeros.
+
+    Args:
+        function: `"reshape"`, `"transpose"`, `"pad"`, `"slice"` or `"repeat"`.
+        argument: The new shape; the order of axes; or for each axis the zeros `(before, after)`,
+            `(start, stop, step)`, or how often a value comes. The batch axis does not count.
+
+    Call arguments:
+        inputs: Tensor of shape `(batch, …)`.
+    """
+
+    def __init__(self, function, argument, **kwargs):
+        super().__init__(**kwargs)
+        functions = ("reshape", "transpose", "pad", "slice", "repeat")
+        self.function = check_choice("function", function, functions)
+        self.argument = tuple(tuple(a) if isinstance(a, (list, tuple)) else a for a in argument)
+
+    def call(self, inputs):
+        if self.function == "reshape":
+            return ops.reshape(inputs, (-1, *self.argument))
+        if self.function == "transpose":
+            return ops.transpose(inputs, (0, *(axis + 1 for axis in self.argument)))
+        if self.function == "pad":
+            return ops.pad(inputs, ((0, 0), *self.argument))
+        if self.function == "slice":
+            return inputs[(slice(None), *(slice(*bounds) for bounds in self.argument))]
+        for axis, times in enumerate(self.argument, start=1):
+            if times > 1:
+                inputs = ops.repeat(inputs, times, axis=axis)
+        return inputs
+
+    def compute_output_shape(self, input_shape):
+        return tuple(self.call(keras.KerasTensor(input_shape)).shape)
+
+    def get_config(self):
+        return {**super().get_config(), "function": self.function, "argument": self.argument}
 
 
 def _is_list(input_shape):

@@ -33,6 +33,7 @@ class Readout(SpikingLayer):
     it is the value that the source network computes, with an error that vanishes as 1/t.
 
     Args:
+        activation: Name of an activation of Keras, applied to the average.
         return_state: Whether to return `(outputs, sum, steps)`.
         stateful: Whether to go on averaging from call to call.
 
@@ -40,12 +41,19 @@ class Readout(SpikingLayer):
         Rueckauer et al. (2017), doi:10.3389/fnins.2017.00682, "Softmax".
     """
 
+    def __init__(self, activation=None, **kwargs):
+        super().__init__(**kwargs)
+        self.activation = keras.activations.get(activation)
+
     def start(self, shape):
         return _start(shape, self.state_dtype)
 
     def advance(self, current, state, timesteps):
         outputs, state = _average(current, state, timesteps)
-        return ops.cast(outputs, self.compute_dtype), state
+        return ops.cast(self.activation(outputs), self.compute_dtype), state
+
+    def get_config(self):
+        return {**super().get_config(), "activation": keras.activations.serialize(self.activation)}
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")

@@ -21,10 +21,11 @@ class SpikingModel(keras.Model):
     is a constant current, and the output the read-out after the last step.
 
     Args:
-        layers: The layers, each after those whose values it takes.
-        wiring: For every layer the names of its inputs, in the same order.
-        inputs, outputs: Names of the inputs and of the output layers, nested as the model
-            takes and returns them.
+        layers: The layers.
+        calls: Their calls in order, each a dict of its `name`, the name of the `layer` and those
+            of its `inputs`. A shared layer has several, and its neurons a state for each.
+        inputs, outputs: Names of the inputs and of the calls whose values are the outputs,
+            nested as the model takes and returns them.
         shapes: Dict of the shape of every input, without batch.
         timesteps: Length of the simulation; may be set later.
         unroll: Steps that one pass through the loop over time handles at once, or `"auto"`;
@@ -39,7 +40,7 @@ class SpikingModel(keras.Model):
     def __init__(
         self,
         layers,
-        wiring,
+        calls,
         *,
         inputs,
         outputs,
@@ -52,15 +53,20 @@ class SpikingModel(keras.Model):
     ):
         super().__init__(**kwargs)
         self._ordered_layers = list(layers)
-        self._wiring = [list(names) for names in wiring]
+        self._calls = [{**call, "inputs": list(call["inputs"])} for call in calls]
         self.input_shapes = {name: tuple(shape) for name, shape in shapes.items()}
-        self.network = StepNetwork(layers, self._wiring, inputs, outputs)
+        self.network = StepNetwork(layers, self._calls, inputs, outputs)
         self.timesteps = timesteps
         self.unroll = unroll
         self.conversion_report = conversion_report
         if output_names is not None:
             self.output_names = list(output_names)
         self.built = True
+
+    @property
+    def calls(self):
+        """The calls of the layers in order: dicts of `name`, `layer` and `inputs`."""
+        return [dict(call) for call in self._calls]
 
     @property
     def timesteps(self):
@@ -146,9 +152,8 @@ class SpikingModel(keras.Model):
         return super().evaluate(self._checked(x), *args, **kwargs)
 
     def _output_shapes(self):
-        layers = self.network.stateful_layers
         names = keras.tree.flatten(self.network.outputs)
-        return {name: layers[name].value_shape for name in names}
+        return {name: self.network.stateful[name].value_shape for name in names}
 
     def compute_output_shape(self, input_shape):
         shapes = self._output_shapes()
@@ -184,7 +189,7 @@ class SpikingModel(keras.Model):
             "name": self.name,
             "dtype": serialize(self.dtype_policy),
             "layers": [serialize(layer) for layer in self._ordered_layers],
-            "wiring": self._wiring,
+            "calls": self._calls,
             "inputs": self.network.inputs,
             "outputs": self.network.outputs,
             "shapes": {name: list(shape) for name, shape in self.input_shapes.items()},

@@ -84,9 +84,7 @@ class _Runner:
 
     def __init__(self, model, record):
         self.network, self.record, self.layers = model.network, record, model.layers
-        self.neurons = [
-            name for name, layer in self.network.stateful_layers.items() if hasattr(layer, "neuron")
-        ]
+        self.neurons = [name for name, layer in self.network.stateful.items() if hasattr(layer, "neuron")]
         self.begin = _Compiled(lambda x: self._begin(model.as_given(x)), self.layers)
         self.chunks = {}
 

@@ -1,0 +1,326 @@
+"""What rules say often: small sentences in nodes, about layers and operations alike.
+
+In every function `emit` is that of the rule, `x` and `y` are nodes or, where it says
+so, constants; axes and shapes count without the batch axis unless it says otherwise.
+"""
+
+import math
+
+import keras
+import numpy as np
+
+from keras_snn.graph import nodes as kinds
+from keras_snn.graph.registry import Refusal
+
+__all__ = [
+    "absolute",
+    "activation",
+    "add",
+    "axis_from_end",
+    "axis_of",
+    "concatenate",
+    "convolve",
+    "cut",
+    "einsum",
+    "leaky_relu",
+    "maximum",
+    "minimum",
+    "multiply",
+    "pad",
+    "reduce",
+    "relu",
+    "repeat",
+    "reshape",
+    "resize",
+    "scale",
+    "shift",
+    "subtract",
+    "transpose",
+]
+
+
+def axis_of(axis, x):
+    """Return an axis of Keras, which counts the batch axis, as one of the value of `x`."""
+    axis = axis - 1 if axis > 0 else axis + len(x.shape) if axis < 0 else -1
+    if axis < 0:
+        raise Refusal("an operation along the batch axis", "use the other axes", may_stay=False)
+    return axis
+
+
+def axis_from_end(axis, x):
+    """Return an axis of Keras, which counts the batch axis, counted from the end."""
+    return axis_of(axis, x) - len(x.shape)
+
+
+# --- Scaling and shifting ------------------------------------------------------
+
+
+def scale(x, factor, emit, part=None):
+    """Say factor·x."""
+    return emit(kinds.ChannelAffine, x, scale=np.asarray(factor, "float64"), shift=np.zeros(()), part=part)
+
+
+def shift(x, summand, emit, part=None):
+    """Say x + summand."""
+    return emit(kinds.ChannelAffine, x, scale=np.ones(()), shift=np.asarray(summand, "float64"), part=part)
+
+
+def _is_node(x):
+    return isinstance(x, kinds.Node)
+
+
+def _constant(value, x):
+    """Return what is no node as an array that broadcasts against the value of `x`."""
+    value = np.asarray(keras.ops.convert_to_numpy(value), "float64")
+    if value.ndim == len(x.shape) + 1 and len(value) == 1:
+        value = value[0]
+    fits = value.ndim <= len(x.shape) and np.broadcast_shapes(value.shape, x.shape) == x.shape
+    if not fits:
+        raise Refusal(
+            f"a constant of shape {value.shape} beside a value of {x.shape}", "reshape the constant"
+        )
+    if not np.isfinite(value).all():
+        raise Refusal("a constant that is NaN or infinite", "use finite numbers", may_stay=False)
+    return value
+
+
+def _aligned(inputs, emit):
+    """Return the nodes with axes of length 1 repeated to the common shape, as they broadcast."""
+    shapes = [x.shape for x in inputs]
+    if len({len(shape) for shape in shapes}) > 1:
+        listed = ", ".join(map(str, shapes))
+        raise Refusal(f"inputs of the shapes {listed}", "give inputs of as many axes")
+    common = np.broadcast_shapes(*shapes)
+    times = [tuple(n // m if m == 1 else 1 for n, m in zip(common, shape, strict=True)) for shape in shapes]
+    return [
+        x if max(t) == 1 else repeat(x, t, emit, part="repeat") for x, t in zip(inputs, times, strict=True)
+    ]
+
+
+# --- Arithmetic of two values --------------------------------------------------
+
+
+def add(inputs, emit):
+    """Say the sum of nodes and constants."""
+    inputs = list(inputs)
+    found = [x for x in inputs if _is_node(x)]
+    constants = [x for x in inputs if not _is_node(x)]
+    y = emit(kinds.Add, *_aligned(found, emit)) if len(found) > 1 else found[0]
+    for value in constants:
+        y = shift(y, _constant(value, y), emit)
+    return y
+
+
+def subtract(x, y, emit):
+    """Say x − y; one of them may be a constant."""
+    if not _is_node(y):
+        return shift(x, -_constant(y, x), emit)
+    return add([x, scale(y, -1.0, emit, part="negated")], emit)
+
+
+def multiply(x, y, emit):
+    """Say x·y, where one is a constant."""
+    if _is_node(x) and _is_node(y):
+        raise Refusal("the product of two activations", "scale by constants, or add instead")
+    x, y = (x, y) if _is_node(x) else (y, x)
+    return scale(x, _constant(y, x), emit)
+
+
+def maximum(x, y, emit):
+    """Say max(x, y); one of them may be a constant."""
+    if not (_is_node(x) and _is_node(y)):
+        x, y = (x, y) if _is_node(x) else (y, x)
+        limit = _constant(y, x)
+        return relu(x, emit) if not limit.any() else _above(x, limit, math.inf, emit)
+    x, y = _aligned([x, y], emit)
+    flat = (1, math.prod(x.shape[:-1]), x.shape[-1])
+    sides = [reshape(value, flat, emit, part="side") for value in (x, y)]
+    both = emit(kinds.Concatenate, *sides, axis=-3, part="sides")
+    window = (2, 1)
+    largest = emit(kinds.Pool, both, function="max", window=window, strides=window)
+    return reshape(largest, x.shape, emit, part="reshape")
+
+
+def minimum(x, y, emit):
+    """Say min(x, y) = −max(−x, −y); one of them may be a constant."""
+    x, y = (scale(v, -1.0, emit, part="negated") if _is_node(v) else -np.asarray(v) for v in (x, y))
+    return scale(maximum(x, y, emit), -1.0, emit, part="negated")
+
+
+def absolute(x, emit):
+    """Say |x| = relu(x) + relu(−x)."""
+    negated = scale(x, -1.0, emit, part="negated")
+    return emit(kinds.Add, relu(x, emit), relu(negated, emit, part="negative"), part="sum")
+
+
+def _above(x, low, high, emit):
+    """Say min(max(x, low), high) = relu(x − low) + low, with the relu saturating at high − low."""
+    y = shift(x, -low, emit, part="from")
+    y = relu(y, emit, max_value=high - float(np.max(low)))
+    return shift(y, low, emit, part="back")
+
+
+# --- Activations ---------------------------------------------------------------
+
+
+def relu(x, emit, *, max_value=math.inf, part=None):
+    """Say min(max(x, 0), max_value): neurons."""
+    if not max_value > 0:
+        raise Refusal(f"max_value={max_value:g}", "use a positive one")
+    return emit(kinds.Activation, x, function="relu", max_value=max_value, part=part)
+
+
+def clip(x, low, high, emit):
+    """Say min(max(x, low), high) for two numbers."""
+    low, high = (float(_constant(v, x)) if np.size(v) == 1 else None for v in (low, high))
+    if low is None or high is None or not low < high:
+        raise Refusal("limits that are no two rising numbers", "clip to two numbers")
+    return relu(x, emit, max_value=high) if low == 0 else _above(x, np.asarray(low), high, emit)
+
+
+def leaky_relu(x, slope, emit, *, max_value=math.inf):
+    """Say relu(x) − slope·relu(−x): neurons for either sign.
+
+    `slope` is a number or an array that broadcasts against the value.
+    """
+    positive = relu(x, emit, max_value=max_value)
+    if not np.any(slope):
+        return positive
+    negated = scale(x, -1.0, emit, part="negated")
+    negative = scale(relu(negated, emit, part="negative"), -np.asarray(slope), emit, part="slope")
+    return emit(kinds.Add, positive, negative, part="sum")
+
+
+_ELEMENTWISE = {
+    "celu", "elu", "exponential", "gelu", "hard_shrink", "hard_silu", "log_sigmoid", "mish", "selu",
+    "sigmoid", "silu", "soft_shrink", "softplus", "softsign", "sparse_plus", "squareplus", "tanh",
+    "tanh_shrink",
+}  # fmt: skip
+
+
+def activation(name, x, emit):
+    """Say an activation of Keras by its name."""
+    if name == "linear":
+        return x
+    if name in ("relu", "relu6"):
+        return relu(x, emit, max_value=6.0 if name == "relu6" else math.inf)
+    if name == "leaky_relu":
+        return leaky_relu(x, 0.2, emit)
+    if name == "hard_sigmoid":
+        y = relu(shift(x, 3.0, emit, part="from"), emit, max_value=6.0)
+        return scale(y, 1 / 6, emit, part="scaled")
+    if name == "hard_tanh":
+        return clip(x, -1.0, 1.0, emit)
+    if name in _ELEMENTWISE or name == "softmax":
+        return emit(kinds.Activation, x, function=name)
+    raise Refusal(f"activation={name!r}", "train with activation='relu'")
+
+
+# --- Linear maps ---------------------------------------------------------------
+
+
+def convolve(x, kernel, bias, emit, *, strides, dilation, part=None, **fields):
+    """Say a convolution; `fields` are those of `Affine`."""
+    strides, dilation = tuple(strides), tuple(dilation)
+    return emit(
+        kinds.Affine, x, kernel=kernel, bias=bias, strides=strides, dilation=dilation, part=part, **fields
+    )
+
+
+def einsum(equation, x, kernel, emit):
+    """Say a sum over axes that an input and a constant share, in the notation of `numpy.einsum`."""
+    inputs, weights, outputs = _letters(equation, len(x.shape) + 1, kernel.ndim)
+    batch, inputs = inputs[0], inputs[1:]
+    summed = [a for a in inputs if a in weights]
+    features = [a for a in weights if a not in summed]
+    kept = [a for a in inputs if a not in summed]
+    is_dense = outputs[:1] == [batch] and batch not in weights and summed
+    if not is_dense or sorted(outputs[1:]) != sorted(kept + features) or len(set(inputs)) != len(inputs):
+        raise Refusal(f"equation {equation!r}", "use one that sums over all axes shared with the kernel")
+    size = dict(zip(inputs, x.shape, strict=True)) | dict(zip(weights, kernel.shape, strict=True))
+    y = transpose(x, [inputs.index(a) for a in kept + summed], emit, part="transpose")
+    y = reshape(y, [*(size[a] for a in kept), math.prod(size[a] for a in summed)], emit, part="reshape")
+    kernel = kernel.transpose([weights.index(a) for a in summed + features])
+    kernel = kernel.reshape(y.shape[-1], -1)
+    y = emit(kinds.Affine, y, kernel=kernel, bias=np.zeros(kernel.shape[-1], kernel.dtype))
+    y = reshape(y, [size[a] for a in kept + features], emit, part="reshape")
+    return transpose(y, [(kept + features).index(a) for a in outputs[1:]], emit, part="transpose")
+
+
+def _letters(equation, rank, kernel_rank):
+    """Return the letters of input, kernel and output of an equation, as lists, without dots."""
+    left, outputs = equation.replace(" ", "").split("->")
+    inputs, weights = left.split(",")
+    free = [a for a in map(chr, range(ord("A"), ord("Z"))) if a not in equation]
+    count = rank - len(inputs.replace("...", ""))
+    dots = "".join(free[: max(count, 0)])
+    inputs, outputs = (list(side.replace("...", dots)) for side in (inputs, outputs))
+    if "." in weights or len(inputs) != rank or len(weights) != kernel_rank:
+        raise Refusal(f"equation {equation!r}", "use one without dots in the kernel")
+    return inputs, list(weights), outputs
+
+
+def resize(x, layer, emit):
+    """Say a layer that interpolates images, as a linear map of each axis.
+
+    What the layer makes of the unit vectors along an axis is the matrix of that axis.
+    """
+    height, width, _ = x.shape
+    rows = layer(np.eye(height, dtype="float32").reshape(1, height, 1, height))
+    columns = layer(np.eye(width, dtype="float32").reshape(1, 1, width, width))
+    rows, columns = (keras.ops.convert_to_numpy(v) for v in (rows, columns))
+    # An axis of length 1 comes out constant, so any place of it will do.
+    y = transpose(x, (1, 2, 0), emit, part="turn")
+    y = emit(kinds.Affine, y, kernel=rows[0, :, 0].T, bias=np.zeros(rows.shape[1], "float32"), part="rows")
+    y = transpose(y, (1, 2, 0), emit, part="turn")
+    y = emit(kinds.Affine, y, kernel=columns[0, 0].T, bias=np.zeros(columns.shape[2], "float32"))
+    return transpose(y, (1, 2, 0), emit, part="turn")
+
+
+# --- Moving --------------------------------------------------------------------
+
+
+def reshape(x, shape, emit, part=None):
+    """Say the values of `x` in another shape."""
+    shape = tuple(int(n) for n in shape)
+    return emit(kinds.Rearrange, x, function="reshape", argument=shape, part=part)
+
+
+def transpose(x, order, emit, part=None):
+    """Say `x` with its axes in another order."""
+    order = tuple(order)
+    if order == tuple(range(len(order))):
+        return x
+    return emit(kinds.Rearrange, x, function="transpose", argument=order, part=part)
+
+
+def pad(x, widths, emit):
+    """Say `x` with zeros `(before, after)` on every axis."""
+    return emit(kinds.Rearrange, x, function="pad", argument=tuple(map(tuple, widths)))
+
+
+def cut(x, bounds, emit):
+    """Say the part of `x` in `(start, stop, step)` along the first axes."""
+    rest = [(None, None, None)] * (len(x.shape) - len(bounds))
+    return emit(kinds.Rearrange, x, function="slice", argument=(*map(tuple, bounds), *rest))
+
+
+def repeat(x, times, emit, part=None):
+    """Say every value of `x` as many times along each axis."""
+    return emit(kinds.Rearrange, x, function="repeat", argument=tuple(times), part=part)
+
+
+def concatenate(inputs, axis, emit):
+    """Say the inputs side by side along an axis of Keras."""
+    return emit(kinds.Concatenate, *inputs, axis=axis_from_end(axis, inputs[0]))
+
+
+def reduce(x, axes, keepdims, function, emit):
+    """Say the maximum or average of `x` over some axes: as pooling, with these axes in front."""
+    kept = [axis for axis in range(len(x.shape)) if axis not in axes]
+    count, rest = math.prod(x.shape[axis] for axis in axes), math.prod(x.shape[axis] for axis in kept)
+    y = transpose(x, (*axes, *kept), emit, part="transpose")
+    y = reshape(y, (count, rest), emit, part="reshape")
+    y = emit(kinds.Pool, y, function=function, window=(count,), strides=(count,))
+    shape = [1 if axis in axes else x.shape[axis] for axis in range(len(x.shape)) if keepdims or axis in kept]
+    return reshape(y, shape, emit, part="reshape")

@@ -1,0 +1,107 @@
+"""Layers that are neither linear nor neurons, run on estimated rates."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_snn.layers.base import SpikingLayer, fold_time, unfold_time
+
+__all__ = ["NonSpiking"]
+
+
+@keras.saving.register_keras_serializable(package="keras_snn")
+class NonSpiking(SpikingLayer):
+    """Applies a Keras layer without memory to the average of its inputs so far; no spikes.
+
+    With S(t) the sum of the inputs up to step t and F the layer:
+
+        y(t) = t·F(S(t)/t) − (t−1)·F(S(t−1)/(t−1))
+
+    so that after every step the average of the outputs is F of the average input: exact in
+    the mean, for any function, of several inputs too. The outputs are currents of either sign.
+
+    Args:
+        layer: The Keras layer, for input of shape `(batch, …)`.
+        return_state: Whether to return `(outputs, sum, total, steps)`.
+        stateful: Whether to go on averaging from call to call.
+
+    Call arguments:
+        inputs: Tensor of shape `(batch, time, …)`, or a list of them; one of one time step
+            beside a longer one stands for a constant.
+        initial_state: State to start from, as returned with `return_state=True`.
+    """
+
+    def __init__(self, layer, **kwargs):
+        super().__init__(**kwargs)
+        self.layer = layer
+        self._input_shapes = None
+
+    def build(self, input_shape):
+        self._input_shapes = [tuple(shape[2:]) for shape in _listed(input_shape)]
+        if not self.layer.built:
+            shapes = [(None, *shape) for shape in self._input_shapes]
+            self.layer.build(shapes if len(shapes) > 1 else shapes[0])
+        super().build(input_shape)
+
+    def current(self, inputs):
+        """Return all inputs side by side, `(batch, time, values)`."""
+        inputs = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+        timesteps = max(x.shape[1] for x in inputs)
+        flat = [
+            ops.reshape(ops.cast(x, self.state_dtype), (-1, x.shape[1], math.prod(x.shape[2:])))
+            for x in inputs
+        ]
+        flat = [x if x.shape[1] == timesteps else ops.repeat(x, timesteps, axis=1) for x in flat]
+        return ops.concatenate(flat, axis=-1) if len(flat) > 1 else flat[0]
+
+    def current_shape(self, input_shape):
+        shapes = _listed(input_shape)
+        timesteps = None if any(shape[1] is None for shape in shapes) else max(shape[1] for shape in shapes)
+        return (shapes[0][0], timesteps, sum(math.prod(shape[2:]) for shape in shapes))
+
+    def start(self, shape):
+        total = ops.zeros((shape[0], *self._output_shape()), dtype=self.state_dtype)
+        return [ops.zeros(shape, self.state_dtype), total, ops.zeros(shape[:1], self.state_dtype)]
+
+    def advance(self, current, state, timesteps):
+        summed, total, steps = state
+        if timesteps != current.shape[1]:
+            current = ops.repeat(current, timesteps, axis=1)
+        summed = summed[:, None] + ops.cumsum(current, axis=1)
+        steps = steps[:, None] + ops.arange(1, timesteps + 1, dtype=steps.dtype)
+        values = ops.cast(self._apply(fold_time(summed / steps[..., None])), self.state_dtype)
+        values = unfold_time(values, timesteps)
+        totals = values * ops.reshape(steps, (-1, timesteps, *(1,) * (len(values.shape) - 2)))
+        outputs = totals - ops.concatenate([total[:, None], totals[:, :-1]], axis=1)
+        return ops.cast(outputs, self.compute_dtype), [summed[:, -1], totals[:, -1], steps[:, -1]]
+
+    def _apply(self, flat):
+        """Return what the layer makes of inputs that lie side by side, `(batch, values)`."""
+        values, start = [], 0
+        for shape in self._input_shapes:
+            size = math.prod(shape)
+            values.append(ops.reshape(flat[:, start : start + size], (-1, *shape)))
+            start += size
+        return self.layer(values if len(values) > 1 else values[0], training=False)
+
+    def _output_shape(self):
+        shapes = [(None, *shape) for shape in self._input_shapes]
+        return tuple(self.layer.compute_output_shape(shapes if len(shapes) > 1 else shapes[0])[1:])
+
+    def compute_output_shape(self, input_shape, initial_state=None):
+        batch, timesteps, _ = self.current_shape(input_shape)
+        return (batch, timesteps, *self._output_shape())
+
+    def get_config(self):
+        return {**super().get_config(), "layer": keras.saving.serialize_keras_object(self.layer)}
+
+    @classmethod
+    def from_config(cls, config):
+        layer = keras.saving.deserialize_keras_object(config["layer"])
+        return cls(**{**config, "layer": layer})
+
+
+def _listed(input_shape):
+    """Return the shapes of the inputs as a list."""
+    return list(input_shape) if isinstance(input_shape[0], (list, tuple)) else [input_shape]
