@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 import keras_snn
+from keras_snn.graph.registry import table
 
 _DEMO_STEPS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -48,6 +49,7 @@ def _parser():
     convert.add_argument("--timesteps", type=_positive, default=64)
     convert.add_argument("--normalization", choices=["percentile", "max"], default="percentile")
     convert.add_argument("--percentile", type=float, default=99.9, help="in percent, in (0, 100]")
+    convert.add_argument("--nonspiking", choices=["error", "allow"], default="error")
     convert.add_argument("--force", action="store_true", help="overwrite the output")
     convert.set_defaults(run=_convert)
 
@@ -58,7 +60,8 @@ def _parser():
     evaluate.set_defaults(run=_evaluate)
 
     layers = commands.add_parser("layers", help="list the Keras layers that convert")
-    layers.set_defaults(run=lambda options: print("\n".join(keras_snn.supported_layers())))
+    layers.add_argument("--markdown", action="store_true", help="as the table in the README")
+    layers.set_defaults(run=_layers)
     return parser
 
 
@@ -117,12 +120,17 @@ def _convert(options):
             timesteps=options.timesteps,
             normalization=options.normalization,
             percentile=options.percentile,
+            nonspiking=options.nonspiking,
         )
     _save(snn, options.output)
     print(f"\n{snn.conversion_report}\n")
     for warning in caught:
         print(f"keras-snn: warning: {warning.message}", file=sys.stderr)
     print(f"wrote {options.output}")
+
+
+def _layers(options):
+    print(table() if options.markdown else "\n".join(keras_snn.supported_layers()))
 
 
 def _evaluate(options):

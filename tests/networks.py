@@ -136,7 +136,93 @@ def volume(relu, norm):
     )
 
 
-NETWORKS = [plain, residual, preactivation, branches, shared, several, volume]
+def inception(relu, norm):
+    """Four branches side by side, as in GoogLeNet, one of them averaged, one factorised."""
+    x = inputs = keras.Input((8, 8, 3))
+    for _ in range(2):
+        a = _chain(x, layers.Conv2D(2, 1, use_bias=False), *norm(), relu())
+        b = _chain(
+            x, layers.Conv2D(2, (1, 3), padding="same"), layers.Conv2D(3, (3, 1), padding="same"), relu()
+        )
+        c = _chain(
+            x, layers.AveragePooling2D(2, strides=1, padding="same"), layers.Conv2D(2, 1), *norm(), relu()
+        )
+        d = _chain(x, layers.MaxPooling2D(3, strides=1, padding="same"), layers.Conv2D(1, 1), relu())
+        x = layers.Concatenate()([a, b, c, d])
+    return keras.Model(inputs, _chain(x, layers.GlobalMaxPooling2D(), layers.Dense(3, activation="softmax")))
+
+
+def dense_block(relu, norm):
+    """Every layer sees all earlier ones; batch norm and relu come before the convolution."""
+    inputs = keras.Input((8, 8, 2))
+    x = layers.Conv2D(4, 3, padding="same")(inputs)
+    for _ in range(3):
+        y = _chain(x, *norm(), relu(), layers.Conv2D(4, 1), *norm(), relu())
+        x = layers.Concatenate()([x, layers.Conv2D(2, 3, padding="same")(y)])
+    x = _chain(x, *norm(), relu(), layers.AveragePooling2D(2), layers.Flatten())
+    return keras.Model(inputs, layers.Dense(3)(x))
+
+
+def depthwise(relu, norm):
+    """Inverted residuals, as in MobileNetV2: no relu behind the last convolution of a block."""
+    inputs = keras.Input((8, 8, 3))
+    x = _chain(
+        inputs, layers.ZeroPadding2D(((0, 1), (0, 1))), layers.Conv2D(4, 3, strides=2), *norm(), relu()
+    )
+    for _ in range(2):
+        y = _chain(x, layers.Conv2D(6, 1), *norm(), relu())
+        y = _chain(y, layers.DepthwiseConv2D(3, padding="same"), *norm(), relu())
+        x = layers.Add()([x, _chain(y, layers.Conv2D(4, 1), *norm())])
+    x = _chain(x, layers.SeparableConv2D(4, 3), relu(), layers.Flatten())
+    return keras.Model(inputs, layers.Dense(3, activation="softmax")(x))
+
+
+def decoder(relu, norm):
+    """Down and up again with a skip, as in U-Net; two outputs in a list, one of them an image of logits."""
+    inputs = keras.Input((8, 8, 2))
+    skip = _chain(inputs, layers.Conv2D(3, 3, padding="same"), *norm(), relu())
+    x = _chain(skip, layers.MaxPooling2D(2), layers.Conv2D(4, 3, padding="same"), relu())
+    up = _chain(x, layers.Conv2DTranspose(3, 2, strides=2), *norm(), relu())
+    wide = _chain(x, layers.UpSampling2D(2), layers.Conv2D(2, 1), *norm(), relu())
+    y = layers.Concatenate()([skip, up, layers.Cropping2D(1)(layers.ZeroPadding2D(1)(wide))])
+    image = _chain(y, layers.Conv2D(2, 3, padding="same"), relu(), layers.Conv2D(1, 1, activation="sigmoid"))
+    return keras.Model(inputs, [image, layers.Dense(2)(layers.GlobalAveragePooling2D()(x))])
+
+
+def siamese(relu, norm):
+    """One tower on two inputs, compared; signed activations in between."""
+    tower = keras.Sequential(
+        [
+            keras.Input((6, 6, 1)),
+            layers.Conv2D(3, 3, name="conv"),
+            *norm(),
+            relu(),
+            layers.Flatten(),
+            layers.Dense(4, name="dense"),
+            relu(),
+        ],
+        name="tower",
+    )
+    a, b = keras.Input((6, 6, 1), name="a"), keras.Input((6, 6, 1), name="b")
+    difference = layers.Subtract()([tower(a), tower(b)])
+    x = _chain(difference * 0.5, layers.LeakyReLU(0.25), layers.Dense(3), relu())
+    return keras.Model([a, b], layers.Dense(1, activation="sigmoid")(layers.Maximum()([x, 0.5 - x])))
+
+
+NETWORKS = [
+    plain,
+    residual,
+    preactivation,
+    branches,
+    shared,
+    several,
+    volume,
+    inception,
+    dense_block,
+    depthwise,
+    decoder,
+    siamese,
+]
 
 
 def build(network, rng):

@@ -21,7 +21,7 @@ ALLOWED = {
     "graph": BASE,
     "simulation": BASE | {"_data", "neurons", "layers", "graph"},
     "conversion": BASE | {"_data", "neurons", "layers", "graph", "simulation"},
-    "cli": {""},
+    "cli": {"", "graph"},
     "": {"errors", "layers", "neurons", "_version", "conversion", "graph", "simulation"},
     "demo": set(),
 }

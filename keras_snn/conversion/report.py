@@ -6,6 +6,7 @@ import textwrap
 import keras
 
 from keras_snn.graph import nodes as kinds
+from keras_snn.layers import Readout, SpikingSoftmax
 
 __all__ = ["ConversionReport", "LayerReport", "report_on"]
 
@@ -23,6 +24,7 @@ class LayerReport:
         error: Relative RMS error of those activations as spike counts after `timesteps`,
             for an ideal input; from clipping and rounding alone.
         silent: Whether no value of the calibration data activated the layer.
+        nonspiking: Whether it is neither linear nor neurons, and not the read-out either.
     """
 
     name: str
@@ -32,6 +34,7 @@ class LayerReport:
     clipped: float | None = None
     error: float | None = None
     silent: bool = False
+    nonspiking: bool = False
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
@@ -54,7 +57,7 @@ class ConversionReport:
     @property
     def nonspiking_layers(self):
         """Names of the layers that are neither linear nor neurons; they run on averaged inputs."""
-        return [layer.name for layer in self.layers if layer.became.startswith("NonSpiking(")]
+        return [layer.name for layer in self.layers if layer.nonspiking]
 
     @property
     def silent_layers(self):
@@ -107,7 +110,9 @@ def report_on(model, stands_for, histograms, options, versions):
     for call in model.calls:
         nodes, layer = stands_for[call["name"]], layers[call["layer"]]
         origins = tuple(dict.fromkeys(origin for node in nodes for origin in node.origins))
-        row = LayerReport(call["name"], _became(layer, nodes), origins)
+        row = LayerReport(
+            call["name"], _became(layer, nodes), origins, nonspiking=_is_nonspiking(layer, nodes)
+        )
         if nodes and isinstance(nodes[-1], kinds.Spike):
             scale, histogram = nodes[-1].scale, histograms.get(nodes[-1].name)
             row = dataclasses.replace(row, scale=scale)
@@ -120,6 +125,11 @@ def report_on(model, stands_for, histograms, options, versions):
                 )
         rows.append(row)
     return ConversionReport(tuple(rows), options, versions)
+
+
+def _is_nonspiking(layer, nodes):
+    is_nonlinear = bool(nodes) and isinstance(nodes[-1], (kinds.Activation, kinds.Opaque))
+    return is_nonlinear and not isinstance(layer, (Readout, SpikingSoftmax))
 
 
 def _became(layer, nodes):

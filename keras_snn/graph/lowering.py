@@ -50,8 +50,8 @@ def lower(model, *, input_shapes=None, nonspiking="error"):
         if input_shapes or shapes == given:
             raise
         # The sizes that stand in for open ones do not fit: nothing more can be said.
-        for source in model.inputs:
-            lowering.refuse_open_shape(source)
+        for i, source in enumerate(model.inputs):
+            lowering.refuse_open_shape(_name_of_input(source, i), source)
         lowering.raise_if_any(model)
     for tensor, source in zip(clone.inputs, model.inputs, strict=True):
         lowering.add_input(tensor, source, is_open=None in source.shape[1:] and not input_shapes)
@@ -155,21 +155,19 @@ class _Lowering:
         self.values[id(tensor)] = (tensor, node.name)
 
     def add_input(self, tensor, source, *, is_open=False):
+        name = _name_of_input(source, len(self.nodes))
         if is_open:
-            self.refuse_open_shape(source)
+            self.refuse_open_shape(name, source)
         if getattr(source, "ragged", False):
             way_out = "pad the samples to one length"
-            self.obstacles.append((source.name, "keras.Input", "ragged=True", way_out))
-        name = source.name
-        if name.startswith("keras_tensor"):
-            name = f"input_{len(self.nodes) + 1}"
+            self.obstacles.append((name, "keras.Input", "ragged=True", way_out))
         node = self.nodes[name] = kinds.Input(name=name, shape=tuple(tensor.shape[1:]))
         self.bind(tensor, node)
 
-    def refuse_open_shape(self, source):
+    def refuse_open_shape(self, name, source):
         shape = tuple(source.shape[1:])
         way_out = "give keras.Input a shape without None, or calibration data of the size to run at"
-        self.obstacles.append((source.name, "keras.Input", f"shape={shape}", way_out))
+        self.obstacles.append((name, "keras.Input", f"shape={shape}", way_out))
 
     def run(self, calls, prefix=""):
         for layer, (args, kwargs), outputs in calls:
@@ -388,6 +386,11 @@ def _check_rank(node, fields):
         raise Refusal(f"{what} for each step", "apply the layer without TimeDistributed")
 
 
+def _name_of_input(source, index):
+    """Return the name that the user gave an input, or one by its place."""
+    return f"input_{index + 1}" if source.name.startswith("keras_tensor") else source.name
+
+
 def _nodes_in(arguments):
     """Return the nodes in nested arguments, each once."""
     found = [x for x in keras.tree.flatten(arguments) if isinstance(x, kinds.Node)]
@@ -424,7 +427,7 @@ def _on_its_own(layer, args, kwargs, path):
         if isinstance(layer, keras.layers.Layer):
             copy.set_weights(layer.get_weights())
     except Exception as error:
-        line = (str(error).splitlines() or [""])[0][:80]
+        line = (str(error).strip().splitlines() or [""])[0][:80]
         raise Refusal(f"it cannot be copied ({type(error).__name__}: {line})", "") from error
     rng = np.random.default_rng(0)
     drawn = {name: rng.normal(size=(3, *x.shape[1:])).astype("float32") for name, x in inputs.items()}

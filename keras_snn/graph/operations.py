@@ -6,6 +6,7 @@ arguments of the call with nodes in the place of tensors.
 """
 
 import math
+import re
 
 import numpy as np
 from keras import ops
@@ -134,14 +135,8 @@ _operation("Relu6", (lambda v: ops.relu6(8 * v), (4, 3)))(
 _operation("LeakyRelu", (lambda v: ops.leaky_relu(v, 0.1), (4, 3)))(
     lambda operation, x, *, emit: words.leaky_relu(x, float(operation.negative_slope), emit)
 )
-for _name, _keras_name in (
-    ("HardSigmoid", "hard_sigmoid"),
-    ("HardTanh", "hard_tanh"),
-    ("Sigmoid", "sigmoid"),
-    ("Silu", "silu"),
-    ("Softplus", "softplus"),
-    ("Tanh", "tanh"),
-):
+for _name in ("HardSigmoid", "HardTanh", "Sigmoid", "Silu", "Softplus", "Tanh"):
+    _keras_name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", _name).lower()
     _operation(_name, (getattr(ops, _keras_name), (4, 3)))(
         lambda operation, x, *, emit, name=_keras_name: words.activation(name, x, emit)
     )

@@ -5,7 +5,7 @@ import re
 
 import keras
 
-__all__ = ["Example", "Refusal", "Rule", "register_rule", "rule_for", "rules", "supported_layers"]
+__all__ = ["Example", "Refusal", "Rule", "register_rule", "rule_for", "rules", "supported_layers", "table"]
 
 
 class Refusal(Exception):  # noqa: N818 - part of an UnsupportedLayerError, never seen on its own
@@ -54,9 +54,8 @@ class Rule:
     @property
     def name(self):
         """Name to show: that of a layer class, or `ops.name` for an operation of Keras."""
-        if isinstance(self.layer_class, type):
-            return self.layer_class.__name__
-        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", self.layer_class).lower()
+        name = self.layer_class if isinstance(self.layer_class, str) else self.layer_class.__name__
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower() if name.startswith("ops.") else name
 
 
 _RULES = {}
@@ -98,3 +97,20 @@ def rule_for(layer):
 def supported_layers():
     """Return the names of the Keras layers and operations that convert, sorted."""
     return sorted(rule.name for rule in rules() if rule.group is not None)
+
+
+def table():
+    """Return what converts as a Markdown table, a row for each group of rules."""
+    groups = {}
+    for rule in rules():
+        if rule.group is not None:
+            # Conv1D, Conv2D and Conv3D become Conv1D/2D/3D.
+            stem, dimension, end = re.fullmatch(r"(.*?)([123]D)?((?<=D)Transpose)?", rule.name).groups()
+            dimensions = groups.setdefault(rule.group, {}).setdefault((stem, end or ""), [])
+            dimensions += [dimension] if dimension else []
+    lines = ["| | |", "| --- | --- |"]
+    # Operations last, wherever they were registered.
+    for group, names in sorted(groups.items(), key=lambda item: item[0].startswith("keras.ops")):
+        shown = (f"`{stem}{'/'.join(dimensions)}{end}`" for (stem, end), dimensions in names.items())
+        lines.append(f"| {group} | {', '.join(shown)} |")
+    return "\n".join(lines)

@@ -37,6 +37,7 @@ def _rule(group, layer_class, *examples):
 
 _linear = functools.partial(_rule, "Linear")
 _activations = functools.partial(_rule, "Activations")
+_readout = functools.partial(_rule, "At the output")
 _affine = functools.partial(_rule, "Normalization and scaling")
 _pooling = functools.partial(_rule, "Pooling")
 _moving = functools.partial(_rule, "Moving values")
@@ -131,14 +132,14 @@ def _(layer, x, *, emit):
     return words.leaky_relu(x, _weight(layer.alpha).astype("float64"), emit)
 
 
-@_activations(layers.ELU, (lambda: layers.ELU(), (5, 3)))
+@_readout(layers.ELU, (lambda: layers.ELU(), (5, 3)))
 def _(layer, x, *, emit):
     if layer.alpha != 1:
         raise Refusal(f"alpha={float(layer.alpha):g}", "train with activation='relu'")
     return words.activation("elu", x, emit)
 
 
-@_activations(layers.Softmax, (lambda: layers.Softmax(), (6,)), (lambda: layers.Softmax(axis=1), (6, 4)))
+@_readout(layers.Softmax, (lambda: layers.Softmax(), (6,)), (lambda: layers.Softmax(axis=1), (6, 4)))
 def _(layer, x, *, emit):
     if not isinstance(layer.axis, int):
         raise Refusal(f"axis={layer.axis!r}", "use one axis")
@@ -632,7 +633,7 @@ def _refuse(layer_class, reason, way_out):
 
 _refuse(
     layers.Lambda,
-    "a Python function, which says nothing about itself",
+    "Python code, which cannot be read",
     "write it with keras.ops or as a layer, and teach that with keras_snn.register_rule",
 )
 _refuse(layers.Masking, "masks do not travel with spikes", "give it samples without a mask")

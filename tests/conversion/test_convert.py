@@ -1,9 +1,11 @@
 import warnings
 
+import contracts
 import keras
 import networks
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 import keras_snn
@@ -218,6 +220,11 @@ def test_threshold_and_scale_are_one_thing(rng):
         ({"neuron": "lif"}, ValueError, "`neuron` must be one of 'if'. Received: neuron='lif'."),
         ({"normalization": "l2"}, ValueError, "`normalization` must be one of 'percentile', 'max'."),
         ({"max_pool": "or"}, ValueError, "`max_pool` must be one of 'exact'. Received: max_pool='or'."),
+        (
+            {"nonspiking": True},
+            ValueError,
+            "`nonspiking` must be one of 'error', 'allow'. Received: nonspiking=True.",
+        ),
         ({"softmax": "hard"}, ValueError, "`softmax` must be one of 'potential'. Received"),
         ({"input_encoding": "ttfs"}, ValueError, "`input_encoding` must be one of 'current'. Received"),
         ({"unroll": "all"}, TypeError, "`unroll` must be an integer. Received: unroll='all'. Use a number"),
@@ -253,3 +260,99 @@ def test_convert_warns_of_nothing_when_all_is_well(rng):
         # Keras reads TensorFlow variables in a way that NumPy 2 deprecates.
         warnings.filterwarnings("ignore", message="__array__ implementation")
         convert(model, networks.data_for(model, rng))
+
+
+def test_calls_of_a_shared_layer_share_weights_but_not_neurons(rng):
+    model = networks.build(networks.siamese, rng)
+    x = networks.data_for(model, rng, samples=16)
+    snn = convert(model, x, normalization="max")
+    calls = {call["name"]: call["layer"] for call in snn.calls}
+    assert calls["tower_call_2_conv"] == calls["tower_conv"] == "tower_conv"
+    assert calls["tower_call_2_dense"] == calls["tower_dense"] == "tower_dense"
+    assert len({layer.name for layer in snn.layers}) == len(snn.layers)
+    counts = snn.simulate(x, record="spike_counts").spike_counts
+    assert np.any(counts["tower_conv"] != counts["tower_call_2_conv"])
+    swapped = snn.simulate([x[1], x[0]], record="spike_counts").spike_counts
+    np.testing.assert_array_equal(swapped["tower_call_2_conv"], counts["tower_conv"])
+    scales = {row.name: row.scale for row in snn.conversion_report.layers}
+    assert scales["tower_conv"] == scales["tower_call_2_conv"] > 0
+
+
+def test_a_shared_layer_on_inputs_of_two_scales_becomes_two(rng):
+    model = networks.build(networks.shared, rng)
+    x = networks.data_for(model, rng, samples=16)
+    snn = convert(model, x, normalization="max", timesteps=1024)
+    first, second = snn.get_layer("shared"), snn.get_layer("shared_call_2")
+    scale = next(row.scale for row in snn.conversion_report.layers if row.name == "shared")
+    # The second sees spikes that stand for λ, the first the input as it is.
+    np.testing.assert_allclose(second.get_weights()[0], scale * first.get_weights()[0], rtol=1e-5)
+
+
+def gated(rng):
+    """Squeeze and excite, a normalization over channels, and attention: all that does not spike."""
+    inputs = keras.Input((8, 8, 2))
+    x = layers.Conv2D(4, 3, activation="relu", name="conv")(inputs)
+    s = layers.GlobalAveragePooling2D(keepdims=True)(layers.Activation("silu", name="silu")(x))
+    s = layers.Conv2D(4, 1, activation="sigmoid", name="excite")(s)
+    x = layers.LayerNormalization(name="norm")(layers.Multiply(name="gate")([x, s]))
+    x = layers.Reshape((36, 4))(x)
+    x = layers.MultiHeadAttention(2, 3, name="attention")(x, x)
+    x = layers.Dense(5, activation="relu", name="hidden")(layers.Flatten()(x))
+    return networks.randomize(keras.Model(inputs, layers.Dense(3, activation="tanh")(x)), rng)
+
+
+def test_what_does_not_spike_runs_on_request_and_is_named(rng, tmp_path):
+    model = gated(rng)
+    x = networks.data_for(model, rng, samples=16)
+    with pytest.raises(keras_snn.errors.UnsupportedLayerError, match="has 5 parts that cannot"):
+        convert(model, x)
+    snn = convert(model, x, normalization="max", nonspiking="allow")
+    report = snn.conversion_report
+    assert report.nonspiking_layers == ["silu", "excite_sigmoid", "gate", "norm", "attention"]
+    became = {row.name: row.became for row in report.layers}
+    assert became["gate"] == "NonSpiking(Multiply)"
+    assert became["silu"] == "NonSpiking(silu)"
+    assert "Not spiking, run on the average of their inputs: silu, excite_sigmoid, gate" in str(report)
+    contracts.law_12_it_converges_to_the_source(snn, model, x)
+    snn.timesteps = 7
+    contracts.law_8_saved_and_loaded_it_spikes_the_same(snn, x, tmp_path / "snn.keras")
+
+
+def test_nonspiking_layers_without_data_get_scales_from_samples(rng):
+    model = gated(rng)
+    x = networks.data_for(model, rng, samples=50)
+    with pytest.warns(UserWarning, match="estimated the scales"):
+        estimated = keras_snn.convert(model, nonspiking="allow").conversion_report
+    measured = convert(model, x, normalization="max", nonspiking="allow").conversion_report
+    pairs = [
+        (a.scale, b.scale)
+        for a, b in zip(estimated.layers, measured.layers, strict=True)
+        if a.scale is not None
+    ]
+    assert len(pairs) == 2
+    assert all(0.2 < a / b < 5 for a, b in pairs)
+
+
+def test_sizes_left_open_are_those_of_the_calibration_data(rng):
+    inputs = keras.Input((None, None, 3), name="image")
+    x = layers.Conv2D(4, 3, activation="relu", padding="same")(inputs)
+    x = layers.UpSampling2D(2)(layers.MaxPooling2D(2)(x))
+    model = networks.randomize(keras.Model(inputs, layers.Conv2D(2, 1)(x)), rng)
+    x = rng.uniform(0, 1, (12, 6, 8, 3)).astype("float32")
+    for data in (x, tf.data.Dataset.from_tensor_slices(x).batch(5)):
+        snn = convert(model, data, normalization="max", timesteps=1000)
+        assert snn.input_shapes == {"image": (6, 8, 3)}
+        np.testing.assert_allclose(snn.predict(x, verbose=0), model.predict(x, verbose=0), atol=5e-3)
+    with pytest.raises(ValueError, match=r"must have the shape \(batch, 6, 8, 3\) for input 'image'"):
+        snn.predict(x[:, :4], verbose=0)
+
+
+def test_layers_are_channels_last_whatever_the_global_default(rng, tmp_path):
+    model = networks.build(networks.decoder, rng)
+    x = networks.data_for(model, rng)
+    expected = convert(model, x).predict(x, verbose=0)
+    keras.config.set_image_data_format("channels_first")
+    try:
+        contracts.assert_same(convert(model, x).predict(x, verbose=0), expected)
+    finally:
+        keras.config.set_image_data_format("channels_last")

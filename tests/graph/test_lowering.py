@@ -95,6 +95,145 @@ def test_lower_names_the_option_in_the_way(layer, shape, message):
     assert message in str(error.value)
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class Noise(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.seeds = keras.random.SeedGenerator(1)
+
+    def call(self, inputs):
+        return inputs + keras.random.normal(keras.ops.shape(inputs), seed=self.seeds)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class CountsCalls(layers.Layer):
+    def build(self, input_shape):
+        self.calls = self.add_weight(shape=(), initializer="zeros", trainable=False, name="calls")
+
+    def call(self, inputs):
+        self.calls.assign_add(1.0)
+        return inputs * self.calls
+
+
+class NoConfig(layers.Layer):
+    def __init__(self, function, **kwargs):
+        super().__init__(**kwargs)
+        self.function = function
+
+    def call(self, inputs):
+        return self.function(inputs)
+
+    def get_config(self):
+        raise NotImplementedError("\nfunctions have no config\n")
+
+
+REPLACE = "replace it by one of keras_snn.supported_layers(), teach it with keras_snn.register_rule"
+CHANGES = "its value changes from call to call (it is random or keeps a state)"
+
+
+AS_IT_IS = "or run it as it is with nonspiking='allow'"
+CODE = (
+    "Python code, which cannot be read. Instead: write it with keras.ops or as a layer, and teach that with "
+    "keras_snn.register_rule."
+)
+NO_MASK = "Instead: give it samples without a mask."
+BATCH = "an operation along the batch axis. Instead: use the other axes."
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "kind", "by_default", "when_allowed"),
+    [
+        (
+            lambda: layers.LSTM(3, name="mix"),
+            (4, 3),
+            "keras.layers.LSTM",
+            f"no conversion rule. Instead: {REPLACE}, {AS_IT_IS}.",
+            None,
+        ),
+        (lambda: layers.Lambda(lambda x: x + 1, name="mix"), (3,), "keras.layers.Lambda", CODE, CODE),
+        (
+            lambda: Noise(name="mix"),
+            (3,),
+            "Noise",
+            f"no conversion rule. Instead: {REPLACE}.",
+            f"no conversion rule, and {CHANGES}. Instead: {REPLACE}.",
+        ),
+        (
+            lambda: CountsCalls(name="mix"),
+            (3,),
+            "CountsCalls",
+            f"no conversion rule. Instead: {REPLACE}.",
+            f"no conversion rule, and {CHANGES}. Instead: {REPLACE}.",
+        ),
+        (
+            lambda: NoConfig(keras.ops.sin, name="mix"),
+            (3,),
+            "NoConfig",
+            f"no conversion rule. Instead: {REPLACE}.",
+            f"no conversion rule, and it cannot be copied (NotImplementedError: functions have no config). Instead: {REPLACE}.",
+        ),
+        (
+            lambda: layers.Masking(name="mix"),
+            (4, 3),
+            "keras.layers.Masking",
+            f"masks do not travel with spikes. {NO_MASK}",
+            f"masks do not travel with spikes. {NO_MASK}",
+        ),
+        (
+            lambda: layers.Embedding(9, 3, mask_zero=True, name="mix"),
+            (4,),
+            "keras.layers.Embedding",
+            f"mask_zero=True. {NO_MASK}",
+            f"mask_zero=True. {NO_MASK}",
+        ),
+        (
+            lambda: lambda x: keras.ops.mean(x, axis=0, keepdims=True) + x,
+            (3,),
+            "keras.ops operation Mean",
+            BATCH,
+            BATCH,
+        ),
+    ],
+    ids=["rnn", "lambda", "random", "stateful", "no_config", "masked", "mask_zero", "batch"],
+)
+def test_lower_says_word_for_word_what_is_in_the_way(layer, shape, kind, by_default, when_allowed):
+    inputs = keras.Input(shape)
+    model = keras.Model(inputs, layer()(inputs), name="odd")
+    path = "mean" if "Mean" in kind else "mix"
+    for mode, line in (("error", by_default), ("allow", when_allowed)):
+        if line is None:
+            continue
+        with pytest.raises(UnsupportedLayerError) as error:
+            lower(model, nonspiking=mode)
+        assert str(error.value) == (
+            f"Model 'odd' has 1 part that cannot become spiking:\n  - '{path}' ({kind}): {line}"
+        )
+
+
+def test_lower_refuses_ragged_input():
+    inputs = keras.Input((4,), ragged=True, name="text")
+    with pytest.raises(UnsupportedLayerError) as error:
+        lower(keras.Model(inputs, layers.Dense(2)(inputs)))
+    assert "'text' (keras.Input): ragged=True. Instead: pad the samples to one length." in str(error.value)
+
+
+def test_lower_refuses_a_mask_given_by_name():
+    inputs, mask = keras.Input((4, 3)), keras.Input((4,), dtype="bool")
+    outputs = layers.GlobalAveragePooling1D(name="pool")(inputs, mask=mask)
+    with pytest.raises(UnsupportedLayerError, match=r"'pool' .*: called with mask=…. Instead: call it on"):
+        lower(keras.Model([inputs, mask], outputs))
+
+
+def test_a_copy_that_computes_something_else_may_not_stay(rng):
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, layers.Dense(2, activation=relu, name="d")(inputs))
+    with pytest.raises(UnsupportedLayerError) as error:
+        lower(model, nonspiking="allow")
+    assert "activation='….relu', and a copy made from its get_config computes something else." in str(
+        error.value
+    )
+
+
 def relu(x):
     """A function that has the name of another."""
     return keras.activations.leaky_relu(x, 0.5)
