@@ -2,6 +2,7 @@
 
 from keras_snn import errors, layers, neurons
 from keras_snn._version import __version__
+from keras_snn.conversion.check import check
 from keras_snn.conversion.convert import convert
 from keras_snn.graph.registry import register_rule, supported_layers
 from keras_snn.simulation.model import SpikingModel
@@ -11,6 +12,7 @@ __all__ = [
     "SimulationResult",
     "SpikingModel",
     "__version__",
+    "check",
     "convert",
     "errors",
     "layers",

@@ -59,6 +59,11 @@ def _parser():
     evaluate.add_argument("--timesteps", type=_positive, help="default: as converted")
     evaluate.set_defaults(run=_evaluate)
 
+    check = commands.add_parser("check", help="say what would become of every layer of a .keras file")
+    check.add_argument("model", type=pathlib.Path, help="trained model, .keras")
+    check.add_argument("--nonspiking", choices=["error", "allow"], default="error")
+    check.set_defaults(run=_check)
+
     layers = commands.add_parser("layers", help="list the Keras layers that convert")
     layers.add_argument("--markdown", action="store_true", help="as the table in the README")
     layers.set_defaults(run=_layers)
@@ -127,6 +132,13 @@ def _convert(options):
     for warning in caught:
         print(f"keras-snn: warning: {warning.message}", file=sys.stderr)
     print(f"wrote {options.output}")
+
+
+def _check(options):
+    report = keras_snn.check(_load(options.model), nonspiking=options.nonspiking)
+    print(report)
+    if not report.converts:
+        raise ValueError(f"'{options.model}' does not convert; see '?' above.")
 
 
 def _layers(options):

@@ -16,7 +16,7 @@ from keras_snn.graph import nodes as kinds
 from keras_snn.graph import operations, rules  # noqa: F401 - they register the rules
 from keras_snn.graph.registry import Refusal, rule_for
 
-__all__ = ["lower"]
+__all__ = ["inspect_model", "lower"]
 
 _AS_IT_IS = "or run it as it is with nonspiking='allow'"
 # Large enough for any stack of convolutions, and a multiple of any usual stride.
@@ -40,6 +40,30 @@ def lower(model, *, input_shapes=None, nonspiking="error"):
         ValueError: If it is not built, or is subclassed and so has no graph.
         UnsupportedLayerError: If parts of it have no rule; lists all of them.
     """
+    graph, _, obstacles = inspect_model(model, input_shapes=input_shapes, nonspiking=nonspiking)
+    if obstacles:
+        count = "1 part" if len(obstacles) == 1 else f"{len(obstacles)} parts"
+        lines = [f"Model '{model.name}' has {count} that cannot become spiking:"]
+        lines += [
+            f"  - '{path}' ({kind}): {reason}. Instead: {way_out}."
+            for path, kind, reason, way_out in obstacles
+        ]
+        raise UnsupportedLayerError("\n".join(lines))
+    return graph.with_nodes(graph.nodes)
+
+
+def inspect_model(model, *, input_shapes=None, nonspiking="error"):
+    """Say as much of a Keras model in nodes as can be said; arguments as in `lower`.
+
+    Returns:
+        `(graph, callees, obstacles)`: a `Graph` of all nodes, whether an output needs them or not;
+        a dict of the class of the layer that is called at each path, in order; and a list of
+        `(path, class, reason, way_out)` for all that cannot be said, in the same order.
+
+    Raises:
+        TypeError: If `model` is not a Keras model.
+        ValueError: If it is not built, or is subclassed and so has no graph.
+    """
     _check_model(model)
     lowering = _Lowering(nonspiking)
     given = [tuple(x.shape[1:]) for x in model.inputs]
@@ -52,7 +76,7 @@ def lower(model, *, input_shapes=None, nonspiking="error"):
         # The sizes that stand in for open ones do not fit: nothing more can be said.
         for i, source in enumerate(model.inputs):
             lowering.refuse_open_shape(_name_of_input(source, i), source)
-        lowering.raise_if_any(model)
+        return kinds.Graph({}, (), ()), {}, lowering.obstacles
     for tensor, source in zip(clone.inputs, model.inputs, strict=True):
         lowering.add_input(tensor, source, is_open=None in source.shape[1:] and not input_shapes)
     lowering.run(calls)
@@ -63,8 +87,9 @@ def lower(model, *, input_shapes=None, nonspiking="error"):
     graph = kinds.Graph(lowering.nodes, inputs, outputs)
     if nonspiking == "error":
         lowering.refuse_nonspiking(graph)
-    lowering.raise_if_any(model)
-    return graph.with_nodes(graph.nodes)
+    order = {path: i for i, path in enumerate(lowering.callees)}
+    obstacles = sorted(lowering.obstacles, key=lambda obstacle: order.get(obstacle[0], -1))
+    return graph, lowering.callees, obstacles
 
 
 def _check_model(model):
@@ -291,20 +316,6 @@ class _Lowering:
             path = node.origins[0]
             if not any(path == known for known, *_ in self.obstacles):
                 self.obstacles.append((path, self.callees[path], reason, way_out))
-
-    def raise_if_any(self, model):
-        """Raise one error that lists all obstacles, in the order of the layers."""
-        if not self.obstacles:
-            return
-        order = {path: i for i, path in enumerate(self.callees)}
-        obstacles = sorted(self.obstacles, key=lambda obstacle: order.get(obstacle[0], -1))
-        count = "1 part" if len(obstacles) == 1 else f"{len(obstacles)} parts"
-        lines = [f"Model '{model.name}' has {count} that cannot become spiking:"]
-        lines += [
-            f"  - '{path}' ({kind}): {reason}. Instead: {way_out}."
-            for path, kind, reason, way_out in obstacles
-        ]
-        raise UnsupportedLayerError("\n".join(lines))
 
 
 class _Emitter:

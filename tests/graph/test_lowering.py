@@ -131,6 +131,7 @@ REPLACE = "replace it by one of keras_snn.supported_layers(), teach it with kera
 CHANGES = "its value changes from call to call (it is random or keeps a state)"
 
 
+NO_COPY = "it cannot be copied (NotImplementedError: functions have no config)"
 AS_IT_IS = "or run it as it is with nonspiking='allow'"
 CODE = (
     "Python code, which cannot be read. Instead: write it with keras.ops or as a layer, and teach that with "
@@ -170,7 +171,7 @@ BATCH = "an operation along the batch axis. Instead: use the other axes."
             (3,),
             "NoConfig",
             f"no conversion rule. Instead: {REPLACE}.",
-            f"no conversion rule, and it cannot be copied (NotImplementedError: functions have no config). Instead: {REPLACE}.",
+            f"no conversion rule, and {NO_COPY}. Instead: {REPLACE}.",
         ),
         (
             lambda: layers.Masking(name="mix"),

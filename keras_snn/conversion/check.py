@@ -1,0 +1,99 @@
+"""The dry run of a conversion: what would become of every layer."""
+
+import dataclasses
+
+from keras_snn._validation import check_choice
+from keras_snn.graph import nodes as kinds
+from keras_snn.graph.lowering import inspect_model
+
+__all__ = ["CheckReport", "Verdict", "check"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What would become of one call of a layer.
+
+    Attributes:
+        path: Name of the layer, behind those of the models that it is in.
+        layer_class: Its class.
+        becomes: `"neurons"`, `"linear"`, `"max pooling"`, `"read-out"`, `"nothing"` (it acts in training
+            only), `"non-spiking"`, or `"?"` if it cannot be converted.
+        reason, way_out: Why it cannot be converted or does not spike, and what to do instead.
+    """
+
+    path: str
+    layer_class: str
+    becomes: str
+    reason: str = ""
+    way_out: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckReport:
+    """The verdicts on all layers of a model, in order; `print` it for a table."""
+
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def converts(self):
+        """Whether `convert` would accept the model."""
+        return not any(v.becomes == "?" for v in self.verdicts)
+
+    def __str__(self):
+        rows = [("layer", "class", "becomes")]
+        rows += [(v.path, v.layer_class, v.becomes) for v in self.verdicts]
+        widths = [max(len(row[i]) for row in rows) for i in range(3)]
+        lines = [
+            "  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip() for row in rows
+        ]
+        lines.insert(1, "  ".join("-" * n for n in widths))
+        notes = [f"'{v.path}': {v.reason}. Instead: {v.way_out}." for v in self.verdicts if v.reason]
+        return "\n".join([*lines, *([""] if notes else []), *notes])
+
+
+def check(model, *, nonspiking="error"):
+    """Say what `convert` would make of every layer of a model, without converting it.
+
+    Args:
+        model: A built Sequential or Functional model. Not changed.
+        nonspiking: As in `convert`.
+
+    Returns:
+        A `CheckReport`.
+
+    Raises:
+        TypeError, ValueError: If `model` is no built Sequential or Functional model.
+    """
+    check_choice("nonspiking", nonspiking, ("error", "allow"))
+    graph, callees, obstacles = inspect_model(model, nonspiking=nonspiking)
+    refused = {path: rest for path, *rest in obstacles}
+    parts = {path: [] for path in callees}
+    users = graph.users()
+    for node in graph.nodes.values():
+        for path in node.origins[:1]:
+            parts.setdefault(path, []).append(node)
+    verdicts = [
+        Verdict(path, layer_class, "?", reason, way_out)
+        for path, (layer_class, reason, way_out) in refused.items()
+        if path not in callees
+    ]
+    for path, layer_class in callees.items():
+        if path in refused:
+            verdicts.append(Verdict(path, layer_class, "?", *refused[path][1:]))
+        else:
+            verdicts.append(Verdict(path, layer_class, _becomes(parts[path], users)))
+    return CheckReport(tuple(verdicts))
+
+
+def _becomes(nodes, users):
+    """Return what the nodes of one layer become together."""
+    activations = [node for node in nodes if isinstance(node, kinds.Activation)]
+    if any(node.function == "relu" for node in activations):
+        return "neurons"
+    if any(isinstance(node, kinds.Opaque) for node in nodes):
+        return "non-spiking"
+    if activations:
+        return "non-spiking" if any(users[node.name] for node in activations) else "read-out"
+    if any(isinstance(node, kinds.Pool) and node.function == "max" for node in nodes):
+        return "max pooling"
+    return "linear" if nodes else "nothing"

@@ -1,0 +1,62 @@
+import keras
+import networks
+import pytest
+from keras import layers
+
+import keras_snn
+
+
+def odd():
+    inputs = keras.Input((8, 8, 3), name="image")
+    x = layers.Conv2D(4, 3, name="conv")(inputs)
+    x = layers.ReLU(name="relu")(layers.BatchNormalization(name="norm")(x))
+    x = layers.MaxPooling2D(name="pool")(layers.Dropout(0.2, name="drop")(x))
+    x = layers.Dense(5, activation="gelu", name="gelu")(layers.Flatten(name="flat")(x))
+    x = layers.LayerNormalization(name="layer_norm")(x)
+    x = layers.Lambda(lambda x: x + 1, name="code")(x)
+    return keras.Model(inputs, layers.Dense(2, activation="softmax", name="label")(x))
+
+
+def test_check_says_what_becomes_of_every_layer():
+    becomes = {
+        "conv": "linear",
+        "norm": "linear",
+        "relu": "neurons",
+        "drop": "nothing",
+        "pool": "max pooling",
+        "flat": "linear",
+        "gelu": "?",
+        "layer_norm": "?",
+        "code": "?",
+        "label": "read-out",
+    }
+    report = keras_snn.check(odd())
+    assert {v.path: v.becomes for v in report.verdicts} == becomes
+    assert not report.converts
+    allowed = {v.path: v.becomes for v in keras_snn.check(odd(), nonspiking="allow").verdicts}
+    assert allowed == {**becomes, "gelu": "non-spiking", "layer_norm": "non-spiking"}
+
+
+def test_check_and_convert_give_the_same_reasons(rng):
+    model = odd()
+    with pytest.raises(keras_snn.errors.UnsupportedLayerError) as error:
+        keras_snn.convert(model)
+    reasons = [f"{v.reason}. Instead: {v.way_out}." for v in keras_snn.check(model).verdicts if v.reason]
+    lines = str(error.value).splitlines()[1:]
+    assert len(lines) == len(reasons) == 3
+    assert all(line.endswith(reason) for line, reason in zip(lines, reasons, strict=True))
+    assert all(reason in str(keras_snn.check(model)) for reason in reasons)
+
+
+@pytest.mark.parametrize("network", networks.NETWORKS, ids=lambda network: network.__name__)
+def test_check_accepts_what_converts(network, rng):
+    report = keras_snn.check(networks.build(network, rng))
+    assert report.converts
+    assert "neurons" in {v.becomes for v in report.verdicts}
+
+
+def test_check_names_an_open_size():
+    inputs = keras.Input((None, 8, 3), name="image")
+    report = keras_snn.check(keras.Model(inputs, layers.Conv2D(2, 3, activation="relu", name="conv")(inputs)))
+    assert [(v.path, v.becomes) for v in report.verdicts] == [("image", "?"), ("conv", "neurons")]
+    assert "'image': shape=(None, 8, 3). Instead: give keras.Input" in str(report)
