@@ -437,34 +437,45 @@ def _on_its_own(layer, args, kwargs, path):
         outputs = call(copy, inputs)
         if isinstance(layer, keras.layers.Layer):
             copy.set_weights(layer.get_weights())
+        flaw = _flaw(lambda values: call(copy, values), lambda values: call(layer, values), inputs)
     except Exception as error:
         line = (str(error).strip().splitlines() or [""])[0][:80]
         raise Refusal(f"it cannot be copied ({type(error).__name__}: {line})", "") from error
-    rng = np.random.default_rng(0)
-    drawn = {name: rng.normal(size=(3, *x.shape[1:])).astype("float32") for name, x in inputs.items()}
-    first, again, alone = (
-        [keras.ops.convert_to_numpy(y) for y in call(copy, values)]
-        for values in (drawn, drawn, {name: x[:1] for name, x in drawn.items()})
-    )
-    changes = any(not np.array_equal(a, b, equal_nan=True) for a, b in zip(first, again, strict=True))
-    if changes:
-        raise Refusal("its value changes from call to call (it is random or keeps a state)", "")
-    mixes = any(
-        y.shape[:1] != (3,) or not np.allclose(one, y[:1], rtol=1e-3, atol=1e-4, equal_nan=True)
-        for y, one in zip(first, alone, strict=True)
-    )
-    if mixes:
-        raise Refusal("its value for a sample depends on the others of the batch", "")
+    if flaw:
+        raise Refusal(flaw, "")
     name = path.replace("/", "_")
     given = list(inputs.values()) if len(inputs) > 1 else next(iter(inputs.values()))
-    models = [keras.Model(given, y, name=f"{name}_{i}") for i, y in enumerate(outputs)]
-    theirs = [keras.ops.convert_to_numpy(y) for y in call(layer, drawn)]
-    if any(
-        not np.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
-        for a, b in zip(theirs, first, strict=True)
-    ):
-        raise Refusal("a copy made from its get_config computes something else", "")
-    return models
+    return [keras.Model(given, y, name=f"{name}_{i}") for i, y in enumerate(outputs)]
+
+
+def _flaw(copy, source, inputs):
+    """Return why a layer may not run on averages, or `None`; found out on random numbers.
+
+    Args:
+        copy: Function of a dict of inputs that calls the copy of the layer.
+        source: The same of the layer itself.
+        inputs: Dict of symbolic inputs.
+    """
+    rng = np.random.default_rng(0)
+    batch = {name: rng.normal(size=(3, *x.shape[1:])).astype("float32") for name, x in inputs.items()}
+
+    def run(function, values):
+        return [keras.ops.convert_to_numpy(y) for y in function(values)]
+
+    def differ(first, second, tolerance):
+        pairs = zip(first, second, strict=True)
+        return any(not np.allclose(a, b, tolerance, tolerance, equal_nan=True) for a, b in pairs)
+
+    values = run(copy, batch)
+    if differ(values, run(copy, batch), 0.0):
+        return "its value changes from call to call (it is random or keeps a state)"
+    alone = run(copy, {name: x[:1] for name, x in batch.items()})
+    if any(y.shape[:1] != (3,) for y in values) or differ(alone, [y[:1] for y in values], 1e-3):
+        return "its value for a sample depends on the others of the batch"
+    # Only now, when it is known not to change itself.
+    if differ(values, run(source, batch), 1e-4):
+        return "a copy made from its get_config computes something else"
+    return None
 
 
 def _in_readout(graph):
