@@ -90,14 +90,14 @@ def convert(
 
     _check_is_analog(model)
     source = lower(model, input_shapes=_input_shapes(model, calibration_data), nonspiking=nonspiking)
-    _check_becomes_spiking(model, source)
+    becomes_spiking = _becomes_spiking(model, source, nonspiking)
     graph = fold(source)
     dtype = _policy_of(model)
-    histograms = {}
-    if calibration_data is None:
+    histograms, scales = {}, {}
+    if becomes_spiking and calibration_data is None:
         scales = scales_from_moments(source, rank)
         _warn_without_data()
-    else:
+    elif becomes_spiking:
         histograms = calibrate(graph, calibration_data, batch_size=batch_size, verbose=verbose, dtype=dtype)
         scales = scales_from_data(graph, histograms, rank)
     graph = to_spiking(normalize(graph, scales), neuron, scales)
@@ -126,12 +126,21 @@ def _check_is_analog(model):
         )
 
 
-def _check_becomes_spiking(model, graph):
-    if not relus(graph):
+def _becomes_spiking(model, graph, nonspiking):
+    """Whether anything in a model becomes neurons; if not, warn if that was allowed, else raise."""
+    if relus(graph):
+        return True
+    if nonspiking == "error":
         raise ValueError(
             f"`model` must have relu activations, which become spiking neurons. Received: model "
             f"'{model.name}' without any. Train it with activation='relu'."
         )
+    warnings.warn(
+        f"Nothing in '{model.name}' spikes, because it has no relu activations: it computes the same at "
+        "every time step. Train it with activation='relu' to see spikes.",
+        stacklevel=3,
+    )
+    return False
 
 
 def _policy_of(model):

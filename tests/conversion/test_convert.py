@@ -246,6 +246,19 @@ def test_convert_raises_when_nothing_would_spike():
         convert(model, np.ones((2, 4)))
 
 
+def test_convert_warns_when_nothing_spikes_and_that_is_allowed(rng):
+    inputs = keras.Input((6, 6, 2))
+    x = layers.Conv2D(4, 3, activation="silu")(inputs)
+    x = layers.Multiply()([x, layers.Conv2D(4, 1, activation="sigmoid")(x)])
+    model = networks.randomize(keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x)), name="smooth"), rng)
+    x = networks.data_for(model, rng)
+    with pytest.warns(UserWarning, match="Nothing in 'smooth' spikes, because it has no relu activations"):
+        snn = convert(model, x, nonspiking="allow", timesteps=3)
+    np.testing.assert_allclose(snn.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+    assert len(snn.conversion_report.nonspiking_layers) == 3
+    assert snn.simulate(x, record="spike_counts").spike_counts == {}
+
+
 def test_convert_raises_when_the_model_is_spiking_already(rng):
     model = networks.build(networks.plain, rng)
     snn = convert(model, networks.data_for(model, rng))
