@@ -320,9 +320,13 @@ class Opaque(Node):
         return tuple(self.model.output_shape[1:])
 
     def for_each(self, length):
-        inputs = keras.Input((length, *self.model.input_shape[1:]), dtype=self.model.inputs[0].dtype)
-        each = keras.layers.TimeDistributed(self.model)
-        return {"model": keras.Model(inputs, each(inputs), name=self.model.name)}
+        # keras.layers.TimeDistributed takes one input only.
+        inputs = [keras.Input((length, *x.shape[1:]), dtype=x.dtype) for x in self.model.inputs]
+        slices = [keras.ops.reshape(x, (-1, *x.shape[2:])) for x in inputs]
+        y = self.model(slices if len(slices) > 1 else slices[0])
+        y = keras.ops.reshape(y, (-1, length, *y.shape[1:]))
+        given = inputs if len(inputs) > 1 else inputs[0]
+        return {"model": keras.Model(given, y, name=self.model.name)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
