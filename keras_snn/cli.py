@@ -138,7 +138,7 @@ def _check(options):
     report = keras_snn.check(_load(options.model), nonspiking=options.nonspiking)
     print(report)
     if not report.converts:
-        raise ValueError(f"'{options.model}' does not convert; see '?' above.")
+        raise ValueError(f"'{options.model}' does not convert, for what is said above.")
 
 
 def _layers(options):

@@ -18,6 +18,7 @@ def convert(model, data, **options):
     with warnings.catch_warnings():
         # Random weights may make a layer silent, which is allowed.
         warnings.filterwarnings("ignore", message="Silent on all calibration data")
+        warnings.filterwarnings("ignore", message="Nothing in '.*' spikes")
         defaults = {"normalization": "max", "nonspiking": "allow", "verbose": 0}
         return keras_snn.convert(model, data, **{**defaults, **options})
 

@@ -98,6 +98,7 @@ class _Builder:
         self.known_as = {name: name for name in inputs}
         # What is the same at every step.
         self.constant = set(inputs)
+        self.roles = {}
 
     def belongs_to_next(self, node):
         """Whether `node` is a linear layer whose value only neurons take: they become one layer."""
@@ -113,7 +114,8 @@ class _Builder:
             nodes = (self.graph.nodes[node.inputs[0]], node)
         name, inputs = self.names[nodes[0].name], nodes[0].inputs
         shapes = [self.graph.nodes[i].shape for i in inputs]
-        layer = self._shared_layer(nodes, shapes)
+        self.roles[name] = self._role(nodes)
+        layer = self._shared_layer(nodes, shapes, self.roles[name])
         if layer is None:
             layer, weights = self._new_layer(nodes, name)
             _build(layer, shapes, weights)
@@ -125,7 +127,7 @@ class _Builder:
     def read_out(self, output):
         """Return the name of the call whose value the model returns for an output of the graph."""
         node = self.graph.nodes[output]
-        if isinstance(node, kinds.Activation) and _is_readout(node, self.users):
+        if _is_readout(node, self.users):
             return self.known_as[output]
         source = self.known_as[output]
         taken = {*self.known_as.values(), *(call["name"] for call in self.calls)}
@@ -141,11 +143,17 @@ class _Builder:
         self.calls.append({"name": name, "layer": layer.name, "inputs": inputs})
         self.stands_for[name] = nodes
 
-    def _shared_layer(self, nodes, shapes):
+    def _role(self, nodes):
+        """Return what else than the nodes decides on the layer: constant input, and being the read-out."""
+        return self.constant.issuperset(nodes[0].inputs), _is_readout(nodes[-1], self.users)
+
+    def _shared_layer(self, nodes, shapes, role):
         """Return the layer that another call of the same source layer became, if it would be the same."""
         for call in self.calls:
             others = self.stands_for[call["name"]]
-            if others and others[0].source == nodes[0].source is not None and _alike(others, nodes):
+            if not others or self.roles[call["name"]] != role:
+                continue
+            if others[0].source == nodes[0].source is not None and _alike(others, nodes):
                 others_shapes = [self.graph.nodes[i].shape for i in others[0].inputs]
                 if others_shapes == shapes:
                     return next(layer for layer in self.layers if layer.name == call["layer"])
@@ -161,8 +169,8 @@ class _Builder:
             return _TWINS[type(analog)](**config, neuron=node.neuron), weights
         if isinstance(node, kinds.Spike):
             return spiking_layers.SpikingActivation("relu", neuron=node.neuron, **options), []
-        is_constant = self.constant.issuperset(node.inputs)
-        if isinstance(node, kinds.Activation) and _is_readout(node, self.users):
+        is_constant, is_readout = self._role(nodes)
+        if is_readout:
             if node.function == "softmax":
                 return spiking_layers.SpikingSoftmax(node.axis, **options), []
             return spiking_layers.Readout(node.function, **options), []
@@ -174,9 +182,9 @@ class _Builder:
         return spiking_layers.PerTimestep(analog, **options), weights
 
 
-def _is_readout(activation, users):
-    """Whether only the output takes the value of an activation: it acts on the average."""
-    return not users[activation.name]
+def _is_readout(node, users):
+    """Whether a node is an activation whose value only the output takes: it acts on the average."""
+    return isinstance(node, kinds.Activation) and not users[node.name]
 
 
 def _alike(first, second):
@@ -185,7 +193,7 @@ def _alike(first, second):
         return False
     for one, other in zip(first, second, strict=True):
         for field in dataclasses.fields(one):
-            if field.name in ("name", "inputs", "origins"):
+            if field.name in ("name", "inputs", "origins", "moments"):
                 continue
             a, b = getattr(one, field.name), getattr(other, field.name)
             if not (np.array_equal(a, b) if isinstance(a, np.ndarray) else a is b or a == b):
@@ -202,9 +210,10 @@ def _build(layer, shapes, weights):
 
 def _layer_names(graph):
     """Return a valid, unique Keras name for every node."""
-    names = {}
+    names, taken = {}, set()
     for path in graph.nodes:
-        names[path] = kinds.free_name(path.replace("/", "_"), set(names.values()))
+        names[path] = kinds.free_name(path.replace("/", "_"), taken)
+        taken.add(names[path])
     return names
 
 

@@ -33,11 +33,13 @@ class CheckReport:
     """The verdicts on all layers of a model, in order; `print` it for a table."""
 
     verdicts: tuple[Verdict, ...]
+    nonspiking: str = "error"
 
     @property
     def converts(self):
         """Whether `convert` would accept the model."""
-        return not any(v.becomes == "?" for v in self.verdicts)
+        becomes = {v.becomes for v in self.verdicts}
+        return "?" not in becomes and ("neurons" in becomes or self.nonspiking == "allow")
 
     def __str__(self):
         rows = [("layer", "class", "becomes")]
@@ -48,6 +50,8 @@ class CheckReport:
         ]
         lines.insert(1, "  ".join("-" * n for n in widths))
         notes = [f"'{v.path}': {v.reason}. Instead: {v.way_out}." for v in self.verdicts if v.reason]
+        if not any(v.becomes == "neurons" for v in self.verdicts):
+            notes.append("Nothing would spike. Train with activation='relu'.")
         return "\n".join([*lines, *([""] if notes else []), *notes])
 
 
@@ -82,7 +86,7 @@ def check(model, *, nonspiking="error"):
             verdicts.append(Verdict(path, layer_class, "?", *refused[path][1:]))
         else:
             verdicts.append(Verdict(path, layer_class, _becomes(parts[path], users)))
-    return CheckReport(tuple(verdicts))
+    return CheckReport(tuple(verdicts), nonspiking)
 
 
 def _becomes(nodes, users):

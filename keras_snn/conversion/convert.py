@@ -163,7 +163,9 @@ def _input_shapes(model, data):
     open_shapes = [tuple(x.shape[1:]) for x in getattr(model, "inputs", None) or ()]
     if data is None or not any(None in shape for shape in open_shapes):
         return None
-    structure = keras.tree.map_structure(lambda x: x.name, model.input)
+    # A Sequential has no attribute `input` before it is called.
+    given = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    structure = keras.tree.map_structure(lambda x: x.name, given)
     shapes = dict(zip(keras.tree.flatten(structure), open_shapes, strict=True))
     batches = Batches(
         data, structure, shapes, batch_size=1, argument="calibration_data", error=CalibrationError

@@ -48,12 +48,23 @@ def _sharing(graph):
 
     With one λ for all its calls, a shared layer keeps one set of weights.
     """
-    groups = {}
+    groups = []
     for node in relus(graph):
         before = graph.nodes[node.inputs[0]]
-        is_shared = isinstance(before, kinds.Affine) and before.source is not None
-        groups.setdefault((before.source, before.kernel.shape) if is_shared else node.name, []).append(node)
-    return list(groups.values())
+        for others, group in groups:
+            if isinstance(before, kinds.Affine) and _share_weights(before, others):
+                group.append(node)
+                break
+        else:
+            groups.append((before, [node]))
+    return [group for _, group in groups]
+
+
+def _share_weights(node, other):
+    """Whether two nodes say the same linear layer with equal weights."""
+    if not isinstance(other, kinds.Affine) or node.source != other.source or node.source is None:
+        return False
+    return np.array_equal(node.kernel, other.kernel) and np.array_equal(node.bias, other.bias)
 
 
 def scales_from_data(graph, histograms, percentile):
@@ -90,7 +101,7 @@ def scales_from_moments(graph, percentile):
     moments, scales = {}, {}
     for node in graph.nodes.values():
         if isinstance(node, kinds.Input):
-            channels = node.shape[-1]
+            channels = node.shape[-1] if node.shape else 1
             moments[node.name] = np.full(channels, 0.5), np.full(channels, 1 / 12)
             continue
         inputs = [moments[name] for name in node.inputs]
@@ -166,12 +177,14 @@ def _propagate(node, *inputs, shapes):
     By drawing normal inputs of `shapes`, where no formula below is shorter.
     """
     rng = np.random.default_rng(0)
+    # Fewer samples of large values, for the sake of memory.
+    samples = min(max(2**22 // math.prod(shapes[0]), 2), 64)
     drawn = [
-        rng.normal(mean, np.sqrt(variance), (64, *shape))
+        rng.normal(mean, np.sqrt(variance), (samples, *shape))
         for (mean, variance), shape in zip(inputs, shapes, strict=True)
     ]
     values = value_of(node, *(x.astype("float32") for x in drawn))
-    values = values.reshape(-1, values.shape[-1])
+    values = values.reshape(-1, values.shape[-1] if node.shape else 1)
     return values.mean(axis=0), values.var(axis=0)
 
 
@@ -218,8 +231,8 @@ def _(node: kinds.Activation, moments, *, shapes):
 @_propagate.register
 def _(node: kinds.Rearrange, moments, *, shapes):
     mode = "edge" if node.function == "pad" else "constant"
-    moved = [node.move(np.broadcast_to(v, shapes[0]), mode=mode) for v in moments]
-    return tuple(v.reshape(-1, v.shape[-1]).mean(axis=0) for v in moved)
+    moved = [node.move(np.broadcast_to(v if shapes[0] else v[0], shapes[0]), mode=mode) for v in moments]
+    return tuple(v.reshape(-1, v.shape[-1] if node.shape else 1).mean(axis=0) for v in moved)
 
 
 @_propagate.register

@@ -139,7 +139,7 @@ def _became(layer, nodes):
         return type(layer).__name__
     word = type(inner).__name__
     if isinstance(nodes[-1], kinds.Opaque):
-        word = type(inner.operations[-1]).__name__
+        word = nodes[-1].layer_class
     elif isinstance(nodes[-1], (kinds.Activation, kinds.Rearrange)):
         word = nodes[-1].function
     return f"{type(layer).__name__}({word})"

@@ -6,6 +6,7 @@ shapes, so the model itself is neither called nor changed.
 """
 
 import dataclasses
+import functools
 import inspect
 
 import keras
@@ -74,11 +75,11 @@ def inspect_model(model, *, input_shapes=None, nonspiking="error"):
         if input_shapes or shapes == given:
             raise
         # The sizes that stand in for open ones do not fit: nothing more can be said.
-        for i, source in enumerate(model.inputs):
-            lowering.refuse_open_shape(_name_of_input(source, i), source)
+        for name, source in zip(_names_of_inputs(model), model.inputs, strict=True):
+            lowering.refuse_open_shape(name, source)
         return kinds.Graph({}, (), ()), {}, lowering.obstacles
-    for tensor, source in zip(clone.inputs, model.inputs, strict=True):
-        lowering.add_input(tensor, source, is_open=None in source.shape[1:] and not input_shapes)
+    for name, tensor, source in zip(_names_of_inputs(model), clone.inputs, model.inputs, strict=True):
+        lowering.add_input(name, tensor, source, is_open=None in source.shape[1:] and not input_shapes)
     lowering.run(calls)
     inputs, outputs = (
         keras.tree.map_structure(lambda t: lowering.node_of(t).name, _unwrapped(tensors))
@@ -104,12 +105,26 @@ def _check_model(model):
             f"`model` must be built. Received: Sequential '{model.name}' without an input shape. "
             "Call model.build((None, …)) or start it with keras.Input."
         )
-    if not inputs:
+    if not _is_graph(model):
         raise ValueError(
             f"`model` must be a Sequential or Functional model. Received: subclassed model '{model.name}' "
             f"({type(model).__name__}), which has no graph of layers. Rebuild it as "
             "keras.Model(inputs, outputs), with inputs = keras.Input(…)."
         )
+
+
+def _is_graph(layer):
+    """Whether a layer is a model that its graph of layers says all about."""
+    if not isinstance(layer, keras.Model) or not getattr(layer, "inputs", None):
+        return False
+    plain = keras.Sequential if isinstance(layer, keras.Sequential) else type(_plain_functional())
+    return type(layer).call is plain.call
+
+
+@functools.cache
+def _plain_functional():
+    x = keras.Input(())
+    return keras.Model(x, x)
 
 
 def _unwrapped(tensors):
@@ -179,8 +194,7 @@ class _Lowering:
     def bind(self, tensor, node):
         self.values[id(tensor)] = (tensor, node.name)
 
-    def add_input(self, tensor, source, *, is_open=False):
-        name = _name_of_input(source, len(self.nodes))
+    def add_input(self, name, tensor, source, *, is_open=False):
         if is_open:
             self.refuse_open_shape(name, source)
         if getattr(source, "ragged", False):
@@ -196,11 +210,12 @@ class _Lowering:
 
     def run(self, calls, prefix=""):
         for layer, (args, kwargs), outputs in calls:
-            if isinstance(layer, keras.Model) and args and isinstance(args[0], dict):
+            given = args[0] if args else kwargs.get("inputs")
+            if _is_graph(layer) and isinstance(given, dict):
                 # A dict goes by the names of the inputs, whatever their order.
                 keys = layer.input if isinstance(layer.input, dict) else {x.name: x for x in layer.inputs}
                 order = {id(x): key for key, x in keys.items()}
-                args, kwargs = ([args[0][order[id(x)]] for x in layer.inputs],), {}
+                args, kwargs = ([given[order[id(x)]] for x in layer.inputs],), {}
             # A model runs with training=False, whatever was recorded.
             kwargs = {name: value for name, value in kwargs.items() if name != "training"}
             args, kwargs = keras.tree.map_structure(
@@ -214,8 +229,9 @@ class _Lowering:
         """Lower one call of a layer to nodes; return those of its outputs."""
         count = self.applications[path] = self.applications.get(path, 0) + 1
         path = path if count == 1 else f"{path}/call_{count}"
-        if isinstance(layer, keras.Model) and getattr(layer, "inputs", None):
-            return self.enter(layer, path, _nodes_in((args, kwargs)))
+        if _is_graph(layer):
+            given = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, kinds.Node)]
+            return self.enter(layer, path, given)
         self.callees[path] = _class_name(layer)
         shapes = [tuple(tensor.shape[1:]) for tensor in keras.tree.flatten(outputs)]
         emit = _Emitter(self, path, self.number_of(layer))
@@ -278,6 +294,8 @@ class _Lowering:
                     f"called in a way its rule does not know ({error})", "call it plainly"
                 ) from error
             results = rule.lower(layer, *given, emit=emit, **named)
+            if results is None:
+                raise TypeError(f"The rule for {_class_name(layer)} must return a node. Received: None.")
             return list(results) if isinstance(results, (list, tuple)) else [results]
         except Refusal as refusal:
             if not refusal.may_stay:
@@ -288,7 +306,11 @@ class _Lowering:
             except Refusal as failed:
                 also = f", and {failed.reason}" if self.nonspiking == "allow" else ""
                 raise Refusal(refusal.reason + also, refusal.way_out, may_stay=False) from failed
-            said = {"reason": refusal.reason, "way_out": f"{refusal.way_out}, {_AS_IT_IS}"}
+            said = {
+                "layer_class": type(layer).__name__,
+                "reason": refusal.reason,
+                "way_out": f"{refusal.way_out}, {_AS_IT_IS}",
+            }
             inputs = _nodes_in((args, kwargs))
             return [emit(kinds.Opaque, *inputs, model=model, **said) for model in models]
 
@@ -382,7 +404,7 @@ class _Emitter:
             inputs = tuple(known[name].name for name in node.inputs)
             name = kinds.free_name(self.path if node is result else node.name, self.lowering.nodes)
             node_for_each = dataclasses.replace(
-                node, name=name, inputs=inputs, shape=(length, *node.shape), source=self.source, **fields
+                node, name=name, inputs=inputs, shape=(length, *node.shape), **fields
             )
             known[node.name] = self.lowering.nodes[name] = node_for_each
             self.emitted.append(name)
@@ -397,9 +419,12 @@ def _check_rank(node, fields):
         raise Refusal(f"{what} for each step", "apply the layer without TimeDistributed")
 
 
-def _name_of_input(source, index):
-    """Return the name that the user gave an input, or one by its place."""
-    return f"input_{index + 1}" if source.name.startswith("keras_tensor") else source.name
+def _names_of_inputs(model):
+    """Return for each input the name that the user gave it, or one by its place."""
+    names = [None if x.name.startswith("keras_tensor") else x.name for x in model.inputs]
+    for i, name in enumerate(names):
+        names[i] = name or kinds.free_name(f"input_{i + 1}", set(names))
+    return names
 
 
 def _nodes_in(arguments):
@@ -410,9 +435,10 @@ def _nodes_in(arguments):
 
 def _of_layer(args, kwargs):
     """Return the positional arguments of a layer as a flat list: nodes, and what is constant."""
-    named = {name: value for name, value in kwargs.items() if _nodes_in(value)}
-    if not args and len(named) == 1:
-        args, named = tuple(named.values()), {}
+    named = {name: value for name, value in kwargs.items() if value is not None}
+    if not args and sum(bool(_nodes_in(value)) for value in named.values()) == 1:
+        name = next(name for name, value in named.items() if _nodes_in(value))
+        args = (named.pop(name),)
     if named:
         raise Refusal(f"called with {', '.join(named)}=…", "call it on its inputs alone")
     return [x for x in keras.tree.flatten(args) if x is not None]
@@ -426,18 +452,18 @@ def _on_its_own(layer, args, kwargs, path):
     """
     inputs = {node.name: keras.Input(node.shape) for node in _nodes_in((args, kwargs))}
 
-    def call(callee, values):
-        given = keras.tree.map_structure(
+    def arguments(values):
+        return keras.tree.map_structure(
             lambda x: values[x.name] if isinstance(x, kinds.Node) else x, (args, kwargs)
         )
-        return keras.tree.flatten(callee(*given[0], **given[1]))
 
     try:
         copy = type(layer).from_config(layer.get_config())
-        outputs = call(copy, inputs)
+        given, named = arguments(inputs)
+        outputs = keras.tree.flatten(copy(*given, **named))
         if isinstance(layer, keras.layers.Layer):
             copy.set_weights(layer.get_weights())
-        flaw = _flaw(lambda values: call(copy, values), lambda values: call(layer, values), inputs)
+        flaw = _flaw(layer, copy, arguments, inputs)
     except Exception as error:
         line = (str(error).strip().splitlines() or [""])[0][:80]
         raise Refusal(f"it cannot be copied ({type(error).__name__}: {line})", "") from error
@@ -448,34 +474,52 @@ def _on_its_own(layer, args, kwargs, path):
     return [keras.Model(given, y, name=f"{name}_{i}") for i, y in enumerate(outputs)]
 
 
-def _flaw(copy, source, inputs):
+def _flaw(layer, copy, arguments, inputs):
     """Return why a layer may not run on averages, or `None`; found out on random numbers.
 
     Args:
-        copy: Function of a dict of inputs that calls the copy of the layer.
-        source: The same of the layer itself.
+        layer: The layer. Not changed.
+        copy: The copy of it.
+        arguments: Function that puts a dict of inputs into the arguments of the call.
         inputs: Dict of symbolic inputs.
     """
     rng = np.random.default_rng(0)
     batch = {name: rng.normal(size=(3, *x.shape[1:])).astype("float32") for name, x in inputs.items()}
+    if {id(v) for v in getattr(layer, "variables", ())} & {id(v) for v in getattr(copy, "variables", ())}:
+        return "a copy made from its get_config shares its variables"
 
-    def run(function, values):
-        return [keras.ops.convert_to_numpy(y) for y in function(values)]
+    def run(callee, values):
+        args, kwargs = arguments(values)
+        return _call_without_trace(callee, args, kwargs)
 
     def differ(first, second, tolerance):
         pairs = zip(first, second, strict=True)
         return any(not np.allclose(a, b, tolerance, tolerance, equal_nan=True) for a, b in pairs)
 
-    values = run(copy, batch)
-    if differ(values, run(copy, batch), 0.0):
+    values, changed = run(copy, batch)
+    if changed or differ(values, run(copy, batch)[0], 0.0):
         return "its value changes from call to call (it is random or keeps a state)"
-    alone = run(copy, {name: x[:1] for name, x in batch.items()})
+    alone, _ = run(copy, {name: x[:1] for name, x in batch.items()})
     if any(y.shape[:1] != (3,) for y in values) or differ(alone, [y[:1] for y in values], 1e-3):
         return "its value for a sample depends on the others of the batch"
-    # Only now, when it is known not to change itself.
-    if differ(values, run(source, batch), 1e-4):
+    if differ(values, run(layer, batch)[0], 1e-4):
         return "a copy made from its get_config computes something else"
     return None
+
+
+def _call_without_trace(callee, args, kwargs):
+    """Return the outputs of a layer or operation, and whether it would have changed variables."""
+    to_numpy = keras.ops.convert_to_numpy
+    if not isinstance(callee, keras.layers.Layer):
+        return [to_numpy(y) for y in keras.tree.flatten(callee(*args, **kwargs))], False
+    if "training" in inspect.signature(callee.call).parameters:
+        kwargs = {**kwargs, "training": False}
+    trainable, others = (
+        [v.value for v in group] for group in (callee.trainable_variables, callee.non_trainable_variables)
+    )
+    outputs, updated = callee.stateless_call(trainable, others, *args, **kwargs)
+    changed = any(not np.array_equal(to_numpy(a), to_numpy(b)) for a, b in zip(others, updated, strict=True))
+    return [to_numpy(y) for y in keras.tree.flatten(outputs)], changed
 
 
 def _in_readout(graph):

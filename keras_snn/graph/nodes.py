@@ -277,7 +277,7 @@ class Rearrange(Node):
         """
         first = range(leading)
         if self.function == "reshape":
-            return array.reshape(*array.shape[:leading], *self.argument)
+            return array.reshape((*array.shape[:leading], *self.argument))
         if self.function == "transpose":
             return array.transpose(*first, *(leading + axis for axis in self.argument))
         if self.function == "pad":
@@ -308,11 +308,13 @@ class Opaque(Node):
 
     Attributes:
         model: A model of its own that makes this one call, of a copy of the layer.
+        layer_class: Name of the class of the layer.
         reason: Why it has no other words.
         way_out: What the user can do instead.
     """
 
     model: keras.Model
+    layer_class: str
     reason: str
     way_out: str
 

@@ -9,11 +9,11 @@ import math
 import re
 
 import numpy as np
-from keras import ops
+from keras import activations, ops
 
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph import words
-from keras_snn.graph.registry import Example, Refusal, register_rule
+from keras_snn.graph.registry import Example, Refusal, register_named
 
 
 def _operation(class_name, *examples):
@@ -21,7 +21,7 @@ def _operation(class_name, *examples):
 
     def decorate(lower):
         found = [Example(lambda f=f: f, tuple(shapes)) for f, *shapes in examples]
-        register_rule(f"ops.{class_name}", lower, found, group="keras.ops and operators")
+        register_named(f"ops.{class_name}", lower, found, group="keras.ops and operators")
         return lower
 
     return decorate
@@ -39,19 +39,17 @@ def _each(value, x):
     return tuple(value) if isinstance(value, (tuple, list)) else (value,) * (len(x.shape) - 1)
 
 
-def _is_node(x):
-    return isinstance(x, kinds.Node)
-
-
 def _need_node(x, reason):
-    if not _is_node(x):
+    if not words.is_node(x):
         raise Refusal(reason, "put the activation first and the constant second")
 
 
 def _need_constant(x, reason):
-    if _is_node(x):
+    if words.is_node(x):
         raise Refusal(reason, "use a constant")
-    return np.asarray(ops.convert_to_numpy(x))
+    x = np.asarray(ops.convert_to_numpy(x))
+    # A matrix of integers would round the scales that are folded into it.
+    return x if x.dtype.kind == "f" else x.astype("float32")
 
 
 # --- Arithmetic ----------------------------------------------------------------
@@ -75,7 +73,7 @@ def _(operation, x, y, *, emit):
     (lambda v: v - 0.25, (4, 3)),
 )
 def _(operation, x, y, *, emit):
-    if _is_node(x):
+    if words.is_node(x):
         return words.subtract(x, y, emit)
     return words.add([words.scale(y, -1.0, emit, part="negated"), x], emit)
 
@@ -90,19 +88,17 @@ def _(operation, x, y, *, emit):
     return words.multiply(x, y, emit)
 
 
-@_operation(
-    "TrueDivide", (lambda v: v / 4, (4, 3)), (lambda v: v / np.array([2.0, 0.5, 3.0], "float32"), (4, 3))
-)
-def _(operation, x, y, *, emit):
+def _divide(operation, x, y, *, emit):
     _need_node(x, "divides by an activation")
     return words.multiply(x, 1 / _need_constant(y, "divides by an activation").astype("float64"), emit)
 
 
-_operation("Divide", (lambda v: ops.divide(v, 4.0), (4, 3)))(
-    lambda operation, x, y, *, emit: words.multiply(
-        x, 1 / _need_constant(y, "divides by an activation").astype("float64"), emit
-    )
-)
+_operation(
+    "TrueDivide",
+    (lambda v: v / 4, (4, 3)),
+    (lambda v: v / np.array([2.0, 0.5, 3.0], "float32"), (4, 3)),
+)(_divide)
+_operation("Divide", (lambda v: ops.divide(v, 4.0), (4, 3)))(_divide)
 _operation("Negative", (lambda v: -v, (4, 3)))(lambda operation, x, *, emit: words.scale(x, -1.0, emit))
 for _name in ("Absolute", "Abs"):
     _function = abs if _name == "Absolute" else ops.abs
@@ -128,6 +124,19 @@ def _(operation, x, *, emit):
 # --- Activations ---------------------------------------------------------------
 
 
+def _relu(operation, x, *, emit):
+    if operation.threshold:
+        raise Refusal(f"threshold={float(operation.threshold):g}, where it jumps", "use threshold=0")
+    limit = math.inf if operation.max_value is None else float(operation.max_value)
+    return words.leaky_relu(x, float(operation.negative_slope), emit, max_value=limit)
+
+
+# What keras.activations.relu records.
+_operation(
+    "ReLU",
+    (lambda v: activations.relu(v, max_value=0.5), (4, 3)),
+    (lambda v: activations.relu(v, negative_slope=0.2), (4, 3)),
+)(_relu)
 _operation("Relu", (ops.relu, (4, 3)))(lambda operation, x, *, emit: words.relu(x, emit))
 _operation("Relu6", (lambda v: ops.relu6(8 * v), (4, 3)))(
     lambda operation, x, *, emit: words.relu(x, emit, max_value=6.0)
@@ -192,7 +201,12 @@ def _matmul(operation, x, y, *, emit):
 
 
 _MATRIX = np.random.default_rng(0).normal(size=(3, 5)).astype("float32")
-_operation("Matmul", (lambda v: v @ _MATRIX, (4, 3)), (lambda v: ops.matmul(v, _MATRIX), (3,)))(_matmul)
+_operation(
+    "Matmul",
+    (lambda v: v @ _MATRIX, (4, 3)),
+    (lambda v: v @ np.eye(3, dtype="int32")[[1, 2, 0]], (4, 3)),
+    (lambda v: ops.matmul(v, _MATRIX), (3,)),
+)(_matmul)
 _operation("Dot", (lambda v: ops.dot(v, _MATRIX), (4, 3)))(_matmul)
 
 
@@ -289,6 +303,8 @@ def _(operation, x, *, emit):
     "ExpandDims", (lambda v: ops.expand_dims(v, -1), (4, 3)), (lambda v: ops.expand_dims(v, 1), (4, 3))
 )
 def _(operation, x, *, emit):
+    if not isinstance(operation.axis, int):
+        raise Refusal(f"axis={operation.axis!r}", "add one axis at a time")
     axis = operation.axis if operation.axis >= 0 else operation.axis + len(x.shape) + 2
     if axis == 0:
         raise Refusal("an axis before the batch axis", "keep the batch axis in front", may_stay=False)
@@ -353,7 +369,7 @@ def _(operation, x, *, emit):
 def _(operation, x, *, emit, constant_values=None):
     batch, *widths = operation.pad_width
     if tuple(batch) != (0, 0) or operation.mode != "constant" or constant_values:
-        raise Refusal(f"mode={operation.mode!r}", "pad with zeros")
+        raise Refusal("no padding with zeros behind the batch axis", "pad with zeros")
     return words.pad(x, widths, emit)
 
 
@@ -371,8 +387,6 @@ def _(operation, x, *, emit):
     (lambda v: ops.concatenate(v, axis=-1), (4, 3), (4, 2)),
 )
 def _(operation, inputs, *, emit):
-    if not all(map(_is_node, inputs)):
-        raise Refusal("a constant beside activations", "concatenate activations")
     return words.concatenate(inputs, operation.axis, emit)
 
 
@@ -380,8 +394,7 @@ def _(operation, inputs, *, emit):
     "Stack", (lambda v: ops.stack(v, axis=1), (4, 3), (4, 3)), (lambda v: ops.stack(v, axis=-1), (4,), (4,))
 )
 def _(operation, inputs, *, emit):
-    if not all(map(_is_node, inputs)):
-        raise Refusal("a constant beside activations", "stack activations")
+    words.need_nodes(inputs)
     rank = len(inputs[0].shape) + 2
     axis = operation.axis if operation.axis >= 0 else operation.axis + rank
     if axis == 0:

@@ -5,7 +5,17 @@ import re
 
 import keras
 
-__all__ = ["Example", "Refusal", "Rule", "register_rule", "rule_for", "rules", "supported_layers", "table"]
+__all__ = [
+    "Example",
+    "Refusal",
+    "Rule",
+    "register_named",
+    "register_rule",
+    "rule_for",
+    "rules",
+    "supported_layers",
+    "table",
+]
 
 
 class Refusal(Exception):  # noqa: N818 - part of an UnsupportedLayerError, never seen on its own
@@ -55,7 +65,7 @@ class Rule:
     def name(self):
         """Name to show: that of a layer class, or `ops.name` for an operation of Keras."""
         name = self.layer_class if isinstance(self.layer_class, str) else self.layer_class.__name__
-        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower() if name.startswith("ops.") else name
+        return re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", name).lower() if name.startswith("ops.") else name
 
 
 _RULES = {}
@@ -75,8 +85,13 @@ def register_rule(layer_class, lower, examples=(), *, group="Own layers"):
     Raises:
         TypeError: If `layer_class` is not a class.
     """
-    if not isinstance(layer_class, (type, str)):
+    if not isinstance(layer_class, type):
         raise TypeError(f"`layer_class` must be a class. Received: layer_class={layer_class!r}.")
+    register_named(layer_class, lower, examples, group=group)
+
+
+def register_named(layer_class, lower, examples=(), *, group):
+    """Register a rule as `register_rule` does, or for the name of a class that Keras does not publish."""
     _RULES[layer_class] = Rule(layer_class, lower, tuple(examples), group)
 
 

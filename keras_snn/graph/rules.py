@@ -15,7 +15,7 @@ from keras import layers
 
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph import words
-from keras_snn.graph.registry import Example, Refusal, register_rule
+from keras_snn.graph.registry import Example, Refusal, register_named
 
 _SPATIAL = {1: (9, 3), 2: (7, 8, 3), 3: (5, 4, 6, 2)}
 
@@ -24,7 +24,7 @@ def _rule(group, layer_class, *examples):
     """Register the decorated function for a class, with examples `(make, shape, …)`."""
 
     def decorate(lower):
-        register_rule(
+        register_named(
             layer_class,
             lower,
             [Example(make, tuple(shapes)) for make, *shapes in examples],
@@ -628,7 +628,7 @@ def _refuse(layer_class, reason, way_out):
     def lower(layer, *inputs, emit):
         raise Refusal(reason, way_out, may_stay=False)
 
-    register_rule(layer_class, lower, group=None)
+    register_named(layer_class, lower, group=None)
 
 
 _refuse(
@@ -645,4 +645,4 @@ def _embedding(layer, x, *, emit):
     raise Refusal("looks numbers up in a table", "feed the vectors instead")
 
 
-register_rule(layers.Embedding, _embedding, group=None)
+register_named(layers.Embedding, _embedding, group=None)

@@ -22,10 +22,12 @@ __all__ = [
     "convolve",
     "cut",
     "einsum",
+    "is_node",
     "leaky_relu",
     "maximum",
     "minimum",
     "multiply",
+    "need_nodes",
     "pad",
     "reduce",
     "relu",
@@ -65,8 +67,15 @@ def shift(x, summand, emit, part=None):
     return emit(kinds.ChannelAffine, x, scale=np.ones(()), shift=np.asarray(summand, "float64"), part=part)
 
 
-def _is_node(x):
+def is_node(x):
+    """Whether `x` is a node, not a constant."""
     return isinstance(x, kinds.Node)
+
+
+def need_nodes(inputs):
+    """Refuse constants among the inputs."""
+    if not all(map(is_node, inputs)):
+        raise Refusal("a constant beside activations", "give activations only")
 
 
 def _constant(value, x):
@@ -93,7 +102,8 @@ def _aligned(inputs, emit):
     common = np.broadcast_shapes(*shapes)
     times = [tuple(n // m if m == 1 else 1 for n, m in zip(common, shape, strict=True)) for shape in shapes]
     return [
-        x if max(t) == 1 else repeat(x, t, emit, part="repeat") for x, t in zip(inputs, times, strict=True)
+        x if max(t, default=1) == 1 else repeat(x, t, emit, part="repeat")
+        for x, t in zip(inputs, times, strict=True)
     ]
 
 
@@ -103,8 +113,8 @@ def _aligned(inputs, emit):
 def add(inputs, emit):
     """Say the sum of nodes and constants."""
     inputs = list(inputs)
-    found = [x for x in inputs if _is_node(x)]
-    constants = [x for x in inputs if not _is_node(x)]
+    found = [x for x in inputs if is_node(x)]
+    constants = [x for x in inputs if not is_node(x)]
     y = emit(kinds.Add, *_aligned(found, emit)) if len(found) > 1 else found[0]
     for value in constants:
         y = shift(y, _constant(value, y), emit)
@@ -113,27 +123,27 @@ def add(inputs, emit):
 
 def subtract(x, y, emit):
     """Say x − y; one of them may be a constant."""
-    if not _is_node(y):
+    if not is_node(y):
         return shift(x, -_constant(y, x), emit)
     return add([x, scale(y, -1.0, emit, part="negated")], emit)
 
 
 def multiply(x, y, emit):
     """Say x·y, where one is a constant."""
-    if _is_node(x) and _is_node(y):
+    if is_node(x) and is_node(y):
         raise Refusal("the product of two activations", "scale by constants, or add instead")
-    x, y = (x, y) if _is_node(x) else (y, x)
+    x, y = (x, y) if is_node(x) else (y, x)
     return scale(x, _constant(y, x), emit)
 
 
 def maximum(x, y, emit):
     """Say max(x, y); one of them may be a constant."""
-    if not (_is_node(x) and _is_node(y)):
-        x, y = (x, y) if _is_node(x) else (y, x)
+    if not (is_node(x) and is_node(y)):
+        x, y = (x, y) if is_node(x) else (y, x)
         limit = _constant(y, x)
         return relu(x, emit) if not limit.any() else _above(x, limit, math.inf, emit)
     x, y = _aligned([x, y], emit)
-    flat = (1, math.prod(x.shape[:-1]), x.shape[-1])
+    flat = (1, math.prod(x.shape[:-1]), *(x.shape[-1:] or (1,)))
     sides = [reshape(value, flat, emit, part="side") for value in (x, y)]
     both = emit(kinds.Concatenate, *sides, axis=-3, part="sides")
     window = (2, 1)
@@ -143,7 +153,7 @@ def maximum(x, y, emit):
 
 def minimum(x, y, emit):
     """Say min(x, y) = −max(−x, −y); one of them may be a constant."""
-    x, y = (scale(v, -1.0, emit, part="negated") if _is_node(v) else -np.asarray(v) for v in (x, y))
+    x, y = (scale(v, -1.0, emit, part="negated") if is_node(v) else -np.asarray(v) for v in (x, y))
     return scale(maximum(x, y, emit), -1.0, emit, part="negated")
 
 
@@ -172,7 +182,7 @@ def relu(x, emit, *, max_value=math.inf, part=None):
 
 def clip(x, low, high, emit):
     """Say min(max(x, low), high) for two numbers."""
-    low, high = (float(_constant(v, x)) if np.size(v) == 1 else None for v in (low, high))
+    low, high = (_constant(v, x).item() if np.size(v) == 1 else None for v in (low, high))
     if low is None or high is None or not low < high:
         raise Refusal("limits that are no two rising numbers", "clip to two numbers")
     return relu(x, emit, max_value=high) if low == 0 else _above(x, np.asarray(low), high, emit)
@@ -249,8 +259,10 @@ def einsum(equation, x, kernel, emit):
 
 def _letters(equation, rank, kernel_rank):
     """Return the letters of input, kernel and output of an equation, as lists, without dots."""
-    left, outputs = equation.replace(" ", "").split("->")
-    inputs, weights = left.split(",")
+    sides = equation.replace(" ", "").replace("->", ",").split(",")
+    if len(sides) != 3 or "->" not in equation:
+        raise Refusal(f"equation {equation!r}", "use one of the form 'input,kernel->output'")
+    inputs, weights, outputs = sides
     free = [a for a in map(chr, range(ord("A"), ord("Z"))) if a not in equation]
     count = rank - len(inputs.replace("...", ""))
     dots = "".join(free[: max(count, 0)])
@@ -312,6 +324,7 @@ def repeat(x, times, emit, part=None):
 
 def concatenate(inputs, axis, emit):
     """Say the inputs side by side along an axis of Keras."""
+    need_nodes(inputs)
     return emit(kinds.Concatenate, *inputs, axis=axis_from_end(axis, inputs[0]))
 
 

@@ -20,6 +20,7 @@ class NonSpiking(SpikingLayer):
 
     so that after every step the average of the outputs is F of the average input: exact in
     the mean, for any function, of several inputs too. The outputs are currents of either sign.
+    Where F is not finite, as where nothing has spiked yet in a divisor, it counts as 0.
 
     Args:
         layer: The Keras layer, for input of shape `(batch, …)`.
@@ -71,7 +72,7 @@ class NonSpiking(SpikingLayer):
         summed = summed[:, None] + ops.cumsum(current, axis=1)
         steps = steps[:, None] + ops.arange(1, timesteps + 1, dtype=steps.dtype)
         values = ops.cast(self._apply(fold_time(summed / steps[..., None])), self.state_dtype)
-        values = unfold_time(values, timesteps)
+        values = unfold_time(ops.where(ops.isfinite(values), values, ops.zeros_like(values)), timesteps)
         totals = values * ops.reshape(steps, (-1, timesteps, *(1,) * (len(values.shape) - 2)))
         outputs = totals - ops.concatenate([total[:, None], totals[:, :-1]], axis=1)
         return ops.cast(outputs, self.compute_dtype), [summed[:, -1], totals[:, -1], steps[:, -1]]

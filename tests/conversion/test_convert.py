@@ -369,3 +369,95 @@ def test_layers_are_channels_last_whatever_the_global_default(rng, tmp_path):
         contracts.assert_same(convert(model, x).predict(x, verbose=0), expected)
     finally:
         keras.config.set_image_data_format("channels_last")
+
+
+def converges(model, x, **options):
+    """Whether the SNN after many steps says what the source does."""
+    snn = contracts.convert(model, x, timesteps=512, **options)
+    outputs, expected = snn.predict(x, verbose=0), model.predict(x, verbose=0)
+    return np.abs(outputs - expected).max() < 0.02 * max(np.abs(expected).max(), 1)
+
+
+def test_a_shared_activation_or_pool_is_reused_in_the_same_role_only(rng):
+    inputs = keras.Input((8, 2))
+    pool = layers.MaxPooling1D(3, strides=1, padding="same")
+    gate = layers.Activation("sigmoid")
+    x = pool(layers.Conv1D(3, 1, activation="relu")(pool(inputs)))
+    x = layers.Dense(4, activation="relu")(gate(layers.Dense(4)(gate(x))))
+    model = networks.randomize(keras.Model(inputs, gate(layers.Dense(3)(x))), rng)
+    assert converges(model, networks.data_for(model, rng))
+
+
+def test_relus_share_a_scale_only_if_they_share_weights(rng):
+    inputs = keras.Input((4, 6))
+    small, large = layers.BatchNormalization(), layers.BatchNormalization()
+    conv = layers.Dense(5, use_bias=False)
+    a, b = layers.ReLU(name="a")(small(conv(inputs))), layers.ReLU(name="b")(large(conv(inputs)))
+    model = networks.randomize(keras.Model(inputs, layers.Dense(2)(layers.Concatenate()([a, b]))), rng)
+    small.gamma.assign(0.01 * np.ones(5))
+    small.beta.assign(np.zeros(5))
+    report = contracts.convert(model, networks.data_for(model, rng)).conversion_report
+    scales = [row.scale for row in report.layers if row.scale is not None]
+    assert min(scales) < 0.1 * max(scales)
+
+
+def test_a_shared_batch_norm_that_stays_is_one_layer(rng):
+    a, b = keras.Input((6, 6, 2)), keras.Input((6, 6, 2))
+    norm, conv = layers.BatchNormalization(), layers.Conv2D(3, 3, padding="same", activation="relu")
+    x = layers.Flatten()(layers.Add()([conv(norm(a)), conv(norm(b))]))
+    model = networks.randomize(keras.Model([a, b], layers.Dense(2)(x)), rng)
+    assert converges(model, networks.data_for(model, rng))
+
+
+def test_a_function_that_is_not_finite_without_spikes_recovers(rng):
+    inputs = keras.Input((6,))
+    x = layers.Dense(4, activation="relu")(inputs)
+    x = layers.Dense(2)(x / keras.ops.sum(x, axis=-1, keepdims=True))
+    model = networks.randomize(keras.Model(inputs, x), rng)
+    model.layers[1].bias.assign(np.full(4, 0.2))
+    assert converges(model, networks.data_for(model, rng))
+
+
+def test_a_sequential_model_with_open_sizes_converts(rng):
+    model = keras.Sequential(
+        [
+            keras.Input((None, None, 1)),
+            layers.Conv2D(3, 3, activation="relu"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(2),
+        ]
+    )
+    networks.randomize(model, rng)
+    assert converges(model, rng.uniform(0, 1, (16, 6, 7, 1)).astype("float32"))
+
+
+def test_values_without_axes_convert_with_and_without_data(rng):
+    inputs = keras.Input((5,))
+    x = layers.Dense(4, activation="relu")(inputs)
+    model = keras.Model(inputs, keras.ops.maximum(keras.ops.mean(x, axis=1), keras.ops.max(x, axis=1) - 0.3))
+    networks.randomize(model, rng)
+    assert converges(model, networks.data_for(model, rng))
+    with pytest.warns(UserWarning, match="estimated the scales"):
+        assert keras_snn.convert(model).conversion_report.layers[0].scale > 0
+
+
+class Steps(layers.Layer):
+    """Has a counter and draws, in training only; its value is a function of its input."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.seeds = keras.random.SeedGenerator(3)
+
+    def call(self, inputs, training=False):
+        noise = keras.random.uniform((), seed=self.seeds)
+        return keras.ops.sin(inputs) + (noise if training else 0.0)
+
+
+def test_looking_at_a_layer_leaves_no_trace(rng):
+    inputs = keras.Input((4,))
+    x = Steps(name="steps")(layers.Dense(3, activation="relu")(inputs))
+    model = networks.randomize(keras.Model(inputs, layers.Dense(2)(x)), rng)
+    before = [np.array(keras.ops.convert_to_numpy(v)) for v in model.variables]
+    assert not keras_snn.check(model).converts
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)

@@ -346,3 +346,104 @@ def test_a_rule_with_a_wrong_shape_is_found_out(own_registry):
         RuntimeError, match=r"gave shape \(6,\) for layer 'halved', whose output has shape \(3,\)"
     ):
         lower(keras.Model(inputs, Halved()(inputs)))
+
+
+def test_a_constant_argument_of_a_layer_is_not_lost(rng):
+    inputs = keras.Input((3,))
+    x = layers.Softmax(name="part")(inputs, mask=np.array([[True, True, False]]))
+    model = keras.Model(inputs, x)
+    with pytest.raises(UnsupportedLayerError, match=r"'part' .*: called with mask=…"):
+        lower(model)
+    x = rng.normal(0, 1, (5, 3)).astype("float32")
+    np.testing.assert_allclose(evaluate(lower(model, nonspiking="allow"), x), model(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_model_inside_gets_its_dict_by_name(by_name, rng):
+    b, a = keras.Input((3,), name="b"), keras.Input((3,), name="a")
+    inner = keras.Model({"b": b, "a": a}, layers.Dense(2)(b) - layers.Dense(2)(a))
+    p, q = keras.Input((3,), name="p"), keras.Input((3,), name="q")
+    given = {"a": q, "b": p}
+    model = networks.randomize(keras.Model([p, q], inner(inputs=given) if by_name else inner(given)), rng)
+    x = networks.data_for(model, rng)
+    np.testing.assert_allclose(evaluate(lower(model), x), model(x), rtol=1e-5, atol=1e-5)
+
+
+def test_a_model_inside_may_get_one_value_twice(rng):
+    model = networks.build(networks.siamese, rng)
+    x = keras.Input((6, 6, 1))
+    twice = keras.Model(x, model([x, x]))
+    images = networks.data_for(twice, rng)
+    np.testing.assert_allclose(evaluate(lower(twice), images), twice(images), rtol=1e-5, atol=1e-5)
+
+
+def test_inputs_without_names_do_not_take_those_of_others(rng):
+    a, b = keras.Input((4,)), keras.Input((4,), name="input_1")
+    model = networks.randomize(keras.Model([a, b], layers.Dense(3)(a) - layers.Dense(3)(b)), rng)
+    x = networks.data_for(model, rng)
+    assert lower(model).inputs == ["input_1_2", "input_1"]
+    np.testing.assert_allclose(evaluate(lower(model), x), model(x), rtol=1e-5, atol=1e-5)
+
+
+class Doubles(keras.Model):
+    def call(self, inputs, training=None):
+        return 2 * super().call(inputs, training=training)
+
+
+def test_a_model_that_overrides_call_is_not_its_graph():
+    inputs = keras.Input((3,))
+    model = Doubles(inputs, layers.Dense(2)(inputs), name="mine")
+    with pytest.raises(
+        ValueError, match=r"Received: subclassed model 'mine' \(Doubles\), which has no graph"
+    ):
+        lower(model)
+    outer = keras.Model(inputs, model(inputs))
+    with pytest.raises(UnsupportedLayerError, match=r"'mine' \(Doubles\): no conversion rule"):
+        lower(outer)
+
+
+class SharesItsLayer(layers.Layer):
+    def __init__(self, inner, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = inner
+
+    def call(self, inputs):
+        return keras.ops.sin(self.inner(inputs))
+
+    def get_config(self):
+        return {**super().get_config(), "inner": self.inner}
+
+
+def test_a_copy_that_shares_variables_may_not_stay():
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, SharesItsLayer(layers.Dense(2), name="mix")(inputs))
+    with pytest.raises(
+        UnsupportedLayerError, match="and a copy made from its get_config shares its variables"
+    ):
+        lower(model, nonspiking="allow")
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (lambda x: keras.ops.expand_dims(x, (1, 2)), r"axis=\(1, 2\)"),
+        (lambda x: keras.ops.einsum("ab,bc", x, np.ones((3, 2), "float32")), "equation 'ab,bc'"),
+        (lambda x: keras.ops.clip(x, np.zeros(3), np.ones(3)), "limits that are no two rising numbers"),
+        (lambda x: keras.ops.pad(x, ((0, 0), (1, 1)), constant_values=1), "no padding with zeros"),
+    ],
+)
+def test_unusual_operations_are_refused_by_name(function, reason):
+    inputs = keras.Input((3,))
+    with pytest.raises(UnsupportedLayerError, match=f"keras.ops operation .*: {reason}"):
+        lower(keras.Model(inputs, function(inputs)))
+
+
+def test_a_rule_that_returns_nothing_is_found_out(own_registry):
+    class Forgets(layers.Layer):
+        def call(self, inputs):
+            return inputs
+
+    register_rule(Forgets, lambda layer, x, *, emit: None)
+    inputs = keras.Input((6,))
+    with pytest.raises(TypeError, match="The rule for Forgets must return a node. Received: None."):
+        lower(keras.Model(inputs, Forgets()(inputs)))

@@ -1,0 +1,439 @@
+"""The laws on random architectures, composed of all that converts.
+
+An architecture is plain data: a dict that `build` makes a model of. A step that does not fit
+the value it meets is left out, so any list of steps will do and a failing one shrinks to few.
+`KERAS_SNN_EXAMPLES` says how many to try, `KERAS_SNN_SEED` which ones.
+"""
+
+import itertools
+import math
+import os
+import tempfile
+from unittest import mock
+
+import contracts
+import keras
+import networks
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+from keras import layers, ops
+
+from keras_snn.conversion.calibration import calibrate
+from keras_snn.conversion.normalization import relus
+from keras_snn.conversion.passes import fold
+from keras_snn.graph.evaluation import evaluate
+from keras_snn.graph.lowering import lower
+
+EXAMPLES = int(os.environ.get("KERAS_SNN_EXAMPLES", "200"))
+SEED = int(os.environ.get("KERAS_SNN_SEED", "0"))
+SHARDS = 4
+LARGEST = 256
+
+PLAIN = {
+    "shapes": [(4, 5, 2)], "outputs": [], "named": False, "seed": 0,
+    "compiled": False, "saved": False, "long": False,
+}  # fmt: skip
+FOUND = [
+    {
+        "steps": [
+            ("for_each", {"steps": [("merge", {"name": "gate", "back": 1, "swap": False})]}),
+            ("operation", {"name": "relu"}),
+        ]
+    },
+]
+
+STEPS, DRAWN = {}, {}
+
+flags = st.booleans()
+backs = st.integers(0, 5)
+few = st.integers(1, 4)
+per_axis = st.tuples(*[st.integers(1, 3)] * 3)
+RELUS = ["relu", "relu6", "leaky_relu", "hard_sigmoid"]
+OTHERS = ["gelu", "silu", "tanh"]
+activations = st.sampled_from([None, None, "relu", *RELUS, *OTHERS])
+# Every third step or so is one with neurons.
+steps = st.sampled_from(["block", "any", "any"]).flatmap(
+    lambda kind: DRAWN["block"] if kind == "block" else st.one_of(*DRAWN.values())
+)
+step_lists = st.lists(steps, min_size=1, max_size=4)
+
+
+class _MisfitError(Exception):
+    """A step does not fit the value it meets."""
+
+
+def _step(**drawn):
+    """Register a step `function(network, x, *, …)`, which returns a value, or None if it does not fit."""
+
+    def register(function):
+        STEPS[function.__name__] = function
+        DRAWN[function.__name__] = st.tuples(st.just(function.__name__), st.fixed_dictionaries(drawn))
+        return function
+
+    return register
+
+
+class _Network:
+    """The values so far, the last of which is the current one, and the layers that made them."""
+
+    def __init__(self, inputs):
+        self.values, self.calls = list(inputs), []
+
+    def __call__(self, layer, x):
+        self.calls.append((layer, x.shape))
+        return layer(x)
+
+    def run(self, steps):
+        for name, options in steps:
+            try:
+                y = STEPS[name](self, self.values[-1], **options)
+            except _MisfitError:
+                continue
+            if y is not None and 0 < math.prod(y.shape[1:]) <= LARGEST and len(y.shape) <= 5:
+                self.values.append(y)
+        return self.values[-1]
+
+    def earlier(self, back, shape):
+        """Return an earlier value in `shape`, through a dense layer if it has another."""
+        x = self.values[-1 - back % len(self.values)]
+        if x.shape[1:-1] != shape[:-1]:
+            x = layers.Flatten()(x)
+            return layers.Reshape(shape)(layers.Dense(math.prod(shape))(x))
+        return x if x.shape[1:] == shape else layers.Dense(shape[-1])(x)
+
+
+def build(architecture):
+    """Return the model of an architecture, with random weights, and data for it."""
+    inputs = [keras.Input(shape, name=f"in_{i}") for i, shape in enumerate(architecture["shapes"])]
+    network = _Network(inputs)
+    network.run(architecture["steps"])
+    values = network.values
+    outputs = [values[-1], *(values[-1 - back % len(values)] for back in architecture["outputs"])]
+    if architecture["named"]:
+        inputs = {x.name: x for x in inputs}
+        outputs = {f"out_{i}": y for i, y in enumerate(outputs)}
+    model = keras.Model(inputs, outputs)
+    rng = np.random.default_rng(architecture["seed"])
+    networks.randomize(model, rng)
+    # A batch norm that reverses some channels meets few maxima by itself.
+    for variable in model.weights:
+        if variable.path.endswith("gamma"):
+            variable.assign(variable * rng.choice([-1, 1], variable.shape))
+    return model, networks.data_for(model, rng, samples=3), rng
+
+
+# --- Layers --------------------------------------------------------------------
+
+
+def _spatial(name, x):
+    """Return the class of a layer for as many spatial axes as `x` has, and their sizes."""
+    sizes = x.shape[1:-1]
+    if not hasattr(layers, f"{name}{len(sizes)}D"):
+        raise _MisfitError
+    return getattr(layers, f"{name}{len(sizes)}D"), sizes
+
+
+def _windows(sizes, kernel, strides, dilation, padding):
+    """Return options of a convolution that fit an axis of every size."""
+    kernel = tuple(map(min, kernel, sizes))
+    # With strides (1, 2) to an output one wide, TensorFlow on oneDNN leaves values unwritten.
+    strides = tuple(min(s, max(n - k, 1)) for s, n, k in zip(strides, sizes, kernel, strict=False))
+    fits = all((k - 1) * dilation < n for k, n in zip(kernel, sizes, strict=True))
+    dilation = dilation if fits and set(strides) == {1} else 1
+    return {"kernel_size": kernel, "strides": strides, "dilation_rate": dilation, "padding": padding}
+
+
+@_step(units=few, use_bias=flags, activation=activations)
+def dense(network, x, **options):
+    return network(layers.Dense(**options), x)
+
+
+@_step(axis=backs, units=few)
+def einsum_dense(network, x, axis, units):
+    letters = "bcdefg"[: len(x.shape) - 1]
+    summed = letters[axis % len(letters)]
+    left = letters.replace(summed, "")
+    shape = [x.shape[1 + letters.index(a)] for a in left]
+    layer = layers.EinsumDense(f"a{letters},{summed}z->a{left}z", [*shape, units], bias_axes="z")
+    return network(layer, x)
+
+
+@_step(
+    kind=st.sampled_from(["Conv", "grouped", "DepthwiseConv", "SeparableConv", "transposed"]),
+    units=few, kernel=per_axis, strides=per_axis, dilation=st.integers(1, 2),
+    padding=st.sampled_from(["valid", "same", "causal"]), use_bias=flags, activation=activations,
+)  # fmt: skip
+def conv(network, x, kind, units, kernel, strides, dilation, padding, **options):
+    name = {"grouped": "Conv", "transposed": "Conv"}.get(kind, kind)
+    layer, sizes = _spatial(name, x)
+    if padding == "causal" and (len(sizes) > 1 or kind not in ("Conv", "grouped")):
+        padding = "same"
+    sizes = (5,) * len(sizes) if kind == "transposed" else sizes
+    options.update(_windows(sizes, kernel, strides, dilation, padding))
+    if name != "Conv":
+        options["strides"] = min(options["strides"])
+    if kind == "DepthwiseConv":
+        return network(layer(depth_multiplier=1 + units % 2, **options), x)
+    if kind == "grouped" and len(sizes) < 3:
+        options["groups"] = math.gcd(units, x.shape[-1])
+    layer = getattr(layers, f"{layer.__name__}Transpose") if kind == "transposed" else layer
+    return network(layer(units, **options), x)
+
+
+@_step(axis=backs, scale=flags, center=flags, epsilon=st.sampled_from([1e-3, 0.1]))
+def batch_norm(network, x, axis, **options):
+    # The last axis is the usual one.
+    axis = -1 if axis < 3 else 1 + axis % (len(x.shape) - 1)
+    return network(layers.BatchNormalization(axis=axis, **options), x)
+
+
+@_step(units=few, stride=st.integers(1, 2), norm=st.sampled_from(["no", "before", "behind"]))
+def block(network, x, units, stride, norm):
+    layer = layers.Dense(units)
+    if len(x.shape) > 2:
+        kind, sizes = _spatial("Conv", x)
+        layer = kind(units, **_windows(sizes, (3,) * 3, (stride,) * 3, 1, "same"))
+    network.values.append(network(layer, x))
+    network.run([("batch_norm", {"axis": 0})] * (norm == "before"))
+    return network.run([("operation", {"name": "ReLU"})] + [("batch_norm", {"axis": 0})] * (norm == "behind"))
+
+
+@_step(function=st.sampled_from(["Max", "Average"]), window=per_axis, strides=per_axis, same=flags)
+def pool(network, x, function, window, strides, same):
+    kind, sizes = _spatial(f"{function}Pooling", x)
+    window, strides = (tuple(map(min, v, sizes)) for v in (window, strides))
+    return network(kind(window, strides=strides, padding="same" if same else "valid"), x)
+
+
+@_step(size=per_axis, interpolation=st.sampled_from(["nearest", "bilinear", "bicubic"]))
+def up_sampling(network, x, size, interpolation):
+    kind, sizes = _spatial("UpSampling", x)
+    options = {"interpolation": interpolation} if len(sizes) == 2 else {}
+    return network(kind(size[: len(sizes)] if len(sizes) > 1 else size[0], **options), x)
+
+
+@_step(crop=flags, widths=st.tuples(*[st.tuples(st.integers(0, 2), st.integers(0, 1))] * 3))
+def border(network, x, crop, widths):
+    kind, sizes = _spatial("Cropping" if crop else "ZeroPadding", x)
+    if crop and any(sum(w) >= n for w, n in zip(widths, sizes, strict=False)):
+        raise _MisfitError
+    return network(kind(widths[: len(sizes)] if len(sizes) > 1 else widths[0]), x)
+
+
+@_step(order=st.integers(0, 23))
+def permute(network, x, order):
+    orders = list(itertools.permutations(range(1, len(x.shape))))
+    return network(layers.Permute(orders[order % len(orders)]), x)
+
+
+@_step(rank=st.integers(1, 4), turn=flags)
+def reshape(network, x, rank, turn):
+    size, shape = math.prod(x.shape[1:]), []
+    for _ in range(rank - 1):
+        shape.append(next(n for n in (3, 2, 1) if size % n == 0))
+        size //= shape[-1]
+    shape = [size, *shape] if turn else [*shape, -1]
+    return network(layers.Flatten() if rank == 1 else layers.Reshape(shape), x)
+
+
+# --- Layers and operations of few options --------------------------------------
+
+
+def _along(x, axis=-1):
+    """Return a number for every place along an axis, as an array that broadcasts against `x`."""
+    shape = [-1 if i == axis % len(x.shape) else 1 for i in range(len(x.shape))]
+    return np.linspace(-0.5, 1.5, x.shape[axis], dtype="float32").reshape(shape)
+
+
+OPERATIONS = {
+    **{name: lambda x, name=name: layers.Activation(name)(x) for name in (*RELUS, *OTHERS)},
+    "ReLU": lambda x: layers.ReLU()(x),
+    "limited": lambda x: layers.ReLU(max_value=0.7)(x),
+    "limited and leaky": lambda x: layers.ReLU(max_value=0.7, negative_slope=0.3)(x),
+    "LeakyReLU": lambda x: layers.LeakyReLU(0.25)(x),
+    "PReLU": lambda x: layers.PReLU()(x),
+    "LayerNormalization": lambda x: layers.LayerNormalization()(x),
+    "Rescaling": lambda x: layers.Rescaling(-0.5, offset=0.25)(x),
+    "Dropout": lambda x: layers.Dropout(0.5)(x),
+    "RepeatVector": lambda x: layers.RepeatVector(2)(x) if len(x.shape) == 2 else None,
+    "Resizing": lambda x: layers.Resizing(3, 2)(x) if len(x.shape) == 4 else None,
+    "GlobalMaxPooling": lambda x: _spatial("GlobalMaxPooling", x)[0]()(x),
+    "GlobalAveragePooling": lambda x: _spatial("GlobalAveragePooling", x)[0](keepdims=True)(x),
+    "Multiply": lambda x: layers.Multiply()([x, ops.convert_to_tensor(_along(x))]),
+    "softmax": lambda x: layers.Softmax()(x) if x.shape[-1] > 1 else None,
+    "negative": lambda x: -x,
+    "times": lambda x: x * -0.5,
+    "divided by": lambda x: x / (1 + _along(x)),
+    "from one": lambda x: 1.0 - x,
+    "plus vector": lambda x: x + _along(x)[0],
+    "plus column": lambda x: x + _along(x, 1),
+    "times column": lambda x: x * _along(x, 1)[0],
+    "abs": ops.abs,
+    "relu of ops": ops.relu,
+    "leaky_relu of ops": ops.leaky_relu,
+    "tanh of ops": ops.tanh,
+    "at least": lambda x: ops.maximum(x, 0.25),
+    "at most": lambda x: ops.minimum(0.25, x),
+    "clip": lambda x: ops.clip(x, -0.25, 0.75),
+    "exp": lambda x: ops.exp(ops.minimum(x, 1.0)),
+    "mean": lambda x: ops.mean(x, axis=1, keepdims=True),
+    "mean of last": lambda x: ops.mean(x, axis=-1) if len(x.shape) > 2 else None,
+    "sum": lambda x: ops.sum(x, axis=1) / 4 if len(x.shape) > 2 else None,
+    "max": lambda x: ops.max(x, axis=-1, keepdims=True),
+    "matmul": lambda x: ops.matmul(x, _along(x).reshape(-1, 1) * np.array([1.0, -0.5], "float32")),
+    "swapaxes": lambda x: ops.swapaxes(x, 1, -1),
+    "moveaxis": lambda x: ops.moveaxis(x, -1, 1),
+    "expand": lambda x: ops.expand_dims(x, 1),
+    "squeeze": lambda x: ops.squeeze(x, 1) if x.shape[1] == 1 and len(x.shape) > 2 else None,
+    "rest": lambda x: x[:, 1:],
+    "every second": lambda x: x[..., ::2],
+    "last": lambda x: x[:, -1] if len(x.shape) > 2 else None,
+    "pad": lambda x: ops.pad(x, [(0, 0)] * (len(x.shape) - 1) + [(1, 0)]),
+    "repeat": lambda x: ops.repeat(x, 2, axis=1),
+    "split": lambda x: ops.add(*ops.split(x, 2, axis=-1)) if x.shape[-1] % 2 == 0 else None,
+}
+
+
+@_step(name=st.sampled_from(list(OPERATIONS)))
+def operation(network, x, name):
+    return OPERATIONS[name](x)
+
+
+# --- Several values ------------------------------------------------------------
+
+_MERGING = ("Add", "Subtract", "Average", "Maximum", "Minimum")
+MERGES = {
+    **{name: lambda pair, name=name: getattr(layers, name)()(pair) for name in _MERGING},
+    "product": lambda pair: layers.Multiply()([pair[0], ops.tanh(pair[1])]),
+    "gate": lambda pair: pair[0] * ops.sigmoid(pair[1]),
+    "+": lambda pair: pair[0] + pair[1],
+    "-": lambda pair: pair[0] - pair[1],
+    "maximum": lambda pair: ops.maximum(*pair),
+}
+
+
+@_step(name=st.sampled_from(list(MERGES)), back=backs, swap=flags)
+def merge(network, x, name, back, swap):
+    pair = [x, network.earlier(back, x.shape[1:])]
+    return MERGES[name](pair[::-1] if swap else pair)
+
+
+@_step(axis=backs, back=backs, stack=flags)
+def concatenate(network, x, axis, back, stack):
+    axis = 1 + axis % (len(x.shape) - 1)
+    pair = [x, network.earlier(back, x.shape[1:])]
+    return ops.stack(pair, axis) if stack else layers.Concatenate(axis)(pair)
+
+
+@_step(back=backs)
+def call_again(network, x, back):
+    known = [layer for layer, shape in network.calls if shape == x.shape]
+    return network(known[back % len(known)], x) if known else None
+
+
+@_step(steps=step_lists, sequential=flags)
+def nested(network, x, steps, sequential):
+    model = keras.Model(start := keras.Input(x.shape[1:]), _Network([start]).run(steps))
+    return network(keras.Sequential([keras.Input(x.shape[1:]), model]) if sequential else model, x)
+
+
+@_step(steps=step_lists)
+def for_each(network, x, steps):
+    if len(x.shape) < 3:
+        raise _MisfitError
+    inner = _Network([start := keras.Input(x.shape[2:])])
+    model = keras.Model(start, inner.run(steps))
+    is_layer = len(inner.values) == 2 and inner.calls
+    return network(layers.TimeDistributed(inner.calls[0][0] if is_layer else model), x)
+
+
+@_step(steps=step_lists)
+def residual(network, x, steps):
+    network.run(steps)
+    return layers.Add()([x, network.earlier(0, x.shape[1:])])
+
+
+# --- The laws ------------------------------------------------------------------
+
+shapes = st.sampled_from([(4, 5, 2), (5, 4, 3), (7, 3), (6, 1), (5,), (3, 2, 4, 2)])
+architectures = st.fixed_dictionaries(
+    {
+        "shapes": st.lists(shapes, min_size=1, max_size=2),
+        # Lists of free length are short most of the time.
+        "steps": st.integers(1, 12).flatmap(lambda n: st.lists(steps, min_size=n, max_size=n)),
+        "outputs": st.lists(backs, max_size=2),
+        "named": flags,
+        "seed": st.integers(0, 999),
+        # What takes long is for some.
+        "compiled": st.sampled_from([False] * 14 + [True]),
+        "saved": st.sampled_from([False] * 3 + [True]),
+        "long": st.sampled_from([False] * 5 + [True]),
+    }
+)
+
+
+def check(architecture):
+    """Every law holds on an architecture."""
+    keras.utils.clear_session(free_memory=False)
+    model, x, rng = build(architecture)
+    contracts.law_1_lowering_keeps_the_function(model, x)
+    contracts.law_2_folding_keeps_the_function(model, x)
+    contracts.law_3_normalizing_keeps_the_function_up_to_the_scale(model, x, rng)
+    graph = fold(lower(model, nonspiking="allow"))
+    # Tracing takes longer than all else.
+    with mock.patch.object(keras.Model, "run_eagerly", not architecture["compiled"]):
+        if relus(graph):
+            _check_calibration(graph, x)
+        snn = contracts.convert(model, x, timesteps=3)
+        _check_simulation(snn, model, x, long=architecture["long"])
+        if architecture["saved"]:
+            with tempfile.TemporaryDirectory() as folder:
+                loaded = contracts.law_8_saved_and_loaded_it_spikes_the_same(snn, x, f"{folder}/snn.keras")
+            contracts.law_10_a_file_says_the_same(snn, loaded)
+
+
+def _check_calibration(graph, x):
+    """The largest activations are those that the reference computes."""
+    values = evaluate(graph, x, everything=True)
+    for name, histogram in calibrate(graph, x, batch_size=8, verbose=0).items():
+        contracts.assert_same(np.array(histogram.maximum), values[name].max(), tolerance=1e-5)
+
+
+def _check_simulation(snn, model, x, *, long):
+    """The outputs are finite and shaped like those of the source; in the long run they are those."""
+    expected = keras.tree.map_structure(ops.convert_to_numpy, model(x, training=False))
+    outputs = snn.simulate(x).outputs
+    keras.tree.assert_same_structure(outputs, expected)
+    pairs = zip(keras.tree.flatten(outputs), keras.tree.flatten(expected), strict=True)
+    assert all(a.shape == b.shape and np.isfinite(a).all() for a, b in pairs)
+    # The error falls as 1/T, from a constant that grows with depth.
+    if long and not _is_near(snn, x, expected, 256):
+        assert _is_near(snn, x, expected, 2048)
+
+
+def _is_near(snn, x, expected, timesteps):
+    before, snn.timesteps, snn.unroll = snn.timesteps, timesteps, 256
+    outputs = snn.predict(x, verbose=0)
+    snn.timesteps, snn.unroll = before, "auto"
+    pairs = zip(keras.tree.flatten(outputs), keras.tree.flatten(expected), strict=True)
+    return all(np.abs(a - b).mean() <= 0.02 * max(np.abs(b).mean(), 0.1) for a, b in pairs)
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_laws_hold_on_random_architectures(shard):
+    @seed(SEED * SHARDS + shard)
+    @settings(
+        max_examples=EXAMPLES // SHARDS, deadline=None, database=None, suppress_health_check=HealthCheck
+    )
+    @given(architectures)
+    def holds(architecture):
+        check(architecture)
+
+    holds()
+
+
+@pytest.mark.parametrize("architecture", FOUND)
+def test_laws_hold_on_architectures_that_once_failed(architecture):
+    check({**PLAIN, **architecture})
