@@ -114,22 +114,19 @@ class _Runner:
     def run(self, inputs, timesteps, chunk):
         """Return the outputs over time and the records of one batch."""
         carry = self.begin.predict_on_batch(inputs)
-        outputs, records = [], []
+        outputs, counts, over_time = [], {}, []
         for start in range(0, timesteps, chunk):
             result = self._chunk(min(chunk, timesteps - start)).predict_on_batch(carry)
             carry = {"drive": carry["drive"], "states": result["states"]}
             outputs.append(result["outputs"])
-            records.append(result["records"])
-        merged = {
-            what: {
-                name: sum(r[what][name] for r in records)
-                if what == "spike_counts"
-                else np.concatenate([r[what][name] for r in records], axis=1)
-                for name in self.neurons
-            }
-            for what in self.record
-        }
-        return _join(outputs, axis=1), merged
+            # Counts are summed right away: memory does not grow with time.
+            for name, values in result["records"].pop("spike_counts", {}).items():
+                counts[name] = counts[name] + values if name in counts else values
+            over_time.append(result["records"])
+        records = _join(over_time, axis=1)
+        if "spike_counts" in self.record:
+            records["spike_counts"] = counts
+        return _join(outputs, axis=1), records
 
 
 def _join(parts, axis=0):
