@@ -123,8 +123,9 @@ def _is_graph(layer):
 
 @functools.cache
 def _plain_functional():
-    x = keras.Input(())
-    return keras.Model(x, x)
+    # Named, so that the automatic names of the user's models do not change.
+    x = keras.Input((), name="plain_input")
+    return keras.Model(x, keras.layers.Identity(name="plain_identity")(x), name="plain")
 
 
 def _unwrapped(tensors):
