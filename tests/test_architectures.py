@@ -243,6 +243,9 @@ def reshape(network, x, rank, turn):
 
 def _along(x, axis=-1):
     """Return a number for every place along an axis, as an array that broadcasts against `x`."""
+    if axis == 1 and x.shape[1] == x.shape[-1]:
+        # Keras on TensorFlow then takes it for a bias of the last axis.
+        raise _MisfitError
     shape = [-1 if i == axis % len(x.shape) else 1 for i in range(len(x.shape))]
     return np.linspace(-0.5, 1.5, x.shape[axis], dtype="float32").reshape(shape)
 
