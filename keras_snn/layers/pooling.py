@@ -1,10 +1,19 @@
 """Spiking max pooling."""
 
+import itertools
+
 import keras
 from keras import ops
 
 from keras_snn._validation import check_choice
 from keras_snn.layers.base import SpikingTwin, fold_time, unfold_time
+
+# What the estimated rate r of an input grows by when it gives x at step t.
+_GATES = {
+    "fir": lambda x, r, t: x / t,
+    "avg": lambda x, r, t: (x - r) / t,
+    "exp": lambda x, r, t: (x - r) / 16,
+}
 
 __all__ = [
     "SpikingMaxPool",
@@ -26,6 +35,10 @@ class SpikingMaxPooling(SpikingTwin):
             o(t) = max_i C_i(t) − max_i C_i(t−1). Binary for binary inputs, and the
             output fires exactly max_i C_i times. It holds for currents of either
             sign too, where C_i is their sum.
+            The others pass on what the input with the highest estimated rate r gives. With x(t)
+            the input at step t: `"fir"`: r += x/t, where early spikes weigh most, so that the
+            first winner often stays; `"avg"`: r += (x − r)/t; and `"exp"`: r += (x − r)/16. These
+            two let too many spikes through: those of several inputs when the winner changes.
         return_state: Whether to return `(outputs, *state)`.
         stateful: Whether to keep the counts from call to call.
 
@@ -35,13 +48,16 @@ class SpikingMaxPooling(SpikingTwin):
 
     Returns:
         Tensor of shape `(batch, time, …)`: spikes if the inputs are spikes.
+
+    Source:
+        Gates: Rueckauer et al. (2016), arXiv:1612.04052, "Spiking max-pooling".
     """
 
     options = {"method": "exact", **SpikingTwin.options}
 
     def __init__(self, *args, method="exact", **kwargs):
         super().__init__(*args, **kwargs)
-        self.method = check_choice("method", method, ("exact",))
+        self.method = check_choice("method", method, ("exact", *_GATES))
 
     @property
     def analog_dtype(self):
@@ -49,14 +65,54 @@ class SpikingMaxPooling(SpikingTwin):
         return self.state_dtype
 
     def start(self, shape):
-        counts = ops.zeros(shape, dtype=self.state_dtype)
-        return [counts, self.analog(counts)]
+        zeros = ops.zeros(shape, dtype=self.state_dtype)
+        if self.method == "exact":
+            return [zeros, self.analog(zeros)]
+        return [zeros, ops.zeros(shape[:1], dtype=self.state_dtype)]
 
     def advance(self, current, state, timesteps):
-        counts, pooled = state
         current = ops.cast(current, self.state_dtype)
         if timesteps != current.shape[1]:
             current = ops.repeat(current, timesteps, axis=1)
+        if self.method == "exact":
+            return self._advance_counts(current, state, timesteps)
+        rates, steps = state
+        outputs = []
+        for one_step in ops.unstack(current, timesteps, axis=1):
+            steps = steps + 1
+            divisor = ops.reshape(steps, (-1, *(1,) * (len(rates.shape) - 1)))
+            rates = rates + _GATES[self.method](one_step, rates, divisor)
+            outputs.append(self._of_winner(one_step, rates))
+        return ops.cast(ops.stack(outputs, axis=1), self.compute_dtype), [rates, steps]
+
+    def _of_winner(self, x, rates):
+        """Return for every window the value of the input with the highest rate, the first of equals."""
+        rates, values = self._windows(rates, -float("inf")), self._windows(x, 0.0)
+        # Without argmax and gather: what is not the first highest is masked out.
+        highest = ops.equal(rates, ops.max(rates, axis=0, keepdims=True))
+        order = ops.cumsum(ops.cast(highest, "int32"), axis=0)
+        is_first = ops.cast(ops.logical_and(highest, ops.equal(order, 1)), values.dtype)
+        return ops.sum(values * is_first, axis=0)
+
+    def _windows(self, x, fill):
+        """Return the values at each place of the windows, `(places, batch, *positions, channels)`."""
+        pool = self.analog
+        shape = self.compute_output_shape((None, None, *x.shape[1:]))[2:-1]
+        axes = list(zip(x.shape[1:-1], shape, pool.pool_size, pool.strides, strict=True))
+        reach = [(positions - 1) * stride + width for _, positions, width, stride in axes]
+        missing = [max(0, end - size) for (size, *_), end in zip(axes, reach, strict=True)]
+        x = ops.pad(x, ((0, 0), *((n // 2, n - n // 2) for n in missing), (0, 0)), constant_values=fill)
+        windows = []
+        for place in itertools.product(*(range(width) for width in pool.pool_size)):
+            cuts = [
+                slice(at, at + (positions - 1) * stride + 1, stride)
+                for at, (_, positions, _, stride) in zip(place, axes, strict=True)
+            ]
+            windows.append(x[(slice(None), *cuts)])
+        return ops.stack(windows)
+
+    def _advance_counts(self, current, state, timesteps):
+        counts, pooled = state
         counts = counts[:, None] + ops.cumsum(current, axis=1)
         pooled_counts = unfold_time(self.analog(fold_time(counts)), timesteps)
         earlier = ops.concatenate([pooled[:, None], pooled_counts[:, :-1]], axis=1)

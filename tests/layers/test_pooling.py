@@ -55,6 +55,67 @@ def test_saved_and_loaded_it_pools_the_same(rng, tmp_path):
     np.testing.assert_array_equal(loaded.predict(spikes, verbose=0), model.predict(spikes, verbose=0))
 
 
+RATES = {
+    "fir": lambda x: np.cumsum(x / np.arange(1, x.shape[1] + 1).reshape(-1, *(1,) * (x.ndim - 2)), axis=1),
+    "avg": lambda x: np.cumsum(x, axis=1) / np.arange(1, x.shape[1] + 1).reshape(-1, *(1,) * (x.ndim - 2)),
+    # Weights (15/16)^age / 16 of all earlier steps.
+    "exp": lambda x: np.stack(
+        [
+            np.tensordot((15 / 16) ** np.arange(t, -1, -1) / 16, x[:, : t + 1], axes=(0, 1))
+            for t in range(x.shape[1])
+        ],
+        axis=1,
+    ),
+}
+
+
+@pytest.mark.parametrize("method", ["fir", "avg", "exp"])
+@pytest.mark.parametrize(("twin", "analog", "shape", "arguments"), CASES)
+def test_a_gate_passes_on_what_the_input_of_the_highest_rate_gives(
+    method, twin, analog, shape, arguments, rng
+):
+    probabilities = rng.uniform(0, 1, (1, 1, *shape))
+    spikes = (rng.uniform(0, 1, (3, 20, *shape)) < probabilities).astype("float32")
+    outputs = np.asarray(twin(**arguments, method=method)(spikes))
+    rates = RATES[method](spikes.astype("float64"))
+
+    def largest(values):
+        return np.asarray(analog(**arguments)(values.reshape(-1, *shape))).reshape(outputs.shape)
+
+    # Which of two rates is higher does not tell if they are equal to float32.
+    among, silent = largest(np.where(spikes > 0, rates, -1.0)), largest(np.where(spikes > 0, -1.0, rates))
+    fires, rests = among > silent + 1e-6, silent > among + 1e-6
+    assert fires.any()
+    assert rests.any()
+    assert np.all(outputs[fires] == 1)
+    assert np.all(outputs[rests] == 0)
+    assert set(np.unique(outputs)) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize("method", ["avg", "exp"])
+def test_gates_are_biased_high_where_exact_is_not(method, rng):
+    spikes = (rng.uniform(0, 1, (200, 64, 2, 2, 1)) < rng.uniform(0, 1, (200, 1, 2, 2, 1))).astype("float32")
+    most = spikes.sum(axis=1).max(axis=(1, 2, 3))
+    surplus = {
+        m: np.asarray(SpikingMaxPool(2, method=m)(spikes)).sum(axis=(1, 2, 3, 4)) - most
+        for m in ("exact", method)
+    }
+    assert np.all(surplus["exact"] == 0)
+    assert surplus[method].mean() > 0
+
+
+def test_a_gate_goes_on_from_a_state_it_is_given(rng):
+    spikes = rng.integers(0, 2, (2, 12, 4, 4, 3)).astype("float32")
+    layer = SpikingMaxPool(method="fir", return_state=True)
+    whole, *end = layer(spikes)
+    first, *state = layer(spikes[:, :5])
+    second, *last = layer(spikes[:, 5:], initial_state=state)
+    np.testing.assert_array_equal(np.concatenate([first, second], axis=1), whole)
+    np.testing.assert_array_equal(last[0], end[0])
+
+
 def test_pooling_raises_when_there_is_no_such_method():
-    with pytest.raises(ValueError, match="`method` must be one of 'exact'. Received: method='or'."):
+    with pytest.raises(
+        ValueError, match="`method` must be one of 'exact', 'fir', 'avg', 'exp'. Received: method='or'."
+    ):
         SpikingMaxPool(method="or")
