@@ -10,11 +10,11 @@ import functools
 import inspect
 
 import keras
-import numpy as np
 
 from keras_snn.errors import UnsupportedLayerError
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph import operations, rules  # noqa: F401 - they register the rules
+from keras_snn.graph.opaque import nodes_in, on_its_own
 from keras_snn.graph.registry import Refusal, rule_for
 
 __all__ = ["inspect_model", "lower"]
@@ -245,7 +245,7 @@ class _Lowering:
             results = [
                 kinds.Input(
                     name=f"{path}/unsupported_{i}",
-                    inputs=tuple(x.name for x in _nodes_in((args, kwargs))),
+                    inputs=tuple(x.name for x in nodes_in((args, kwargs))),
                     shape=shape,
                 )
                 for i, shape in enumerate(shapes)
@@ -303,7 +303,7 @@ class _Lowering:
                 raise
             emit.forget(before)
             try:
-                models = _on_its_own(layer, args, kwargs, emit.path)
+                models = on_its_own(layer, args, kwargs, emit.path)
             except Refusal as failed:
                 also = f", and {failed.reason}" if self.nonspiking == "allow" else ""
                 raise Refusal(refusal.reason + also, refusal.way_out, may_stay=False) from failed
@@ -312,7 +312,7 @@ class _Lowering:
                 "reason": refusal.reason,
                 "way_out": f"{refusal.way_out}, {_AS_IT_IS}",
             }
-            inputs = _nodes_in((args, kwargs))
+            inputs = nodes_in((args, kwargs))
             return [emit(kinds.Opaque, *inputs, model=model, **said) for model in models]
 
     def enter(self, model, path, inputs):
@@ -428,99 +428,15 @@ def _names_of_inputs(model):
     return names
 
 
-def _nodes_in(arguments):
-    """Return the nodes in nested arguments, each once."""
-    found = [x for x in keras.tree.flatten(arguments) if isinstance(x, kinds.Node)]
-    return list({node.name: node for node in found}.values())
-
-
 def _of_layer(args, kwargs):
     """Return the positional arguments of a layer as a flat list: nodes, and what is constant."""
     named = {name: value for name, value in kwargs.items() if value is not None}
-    if not args and sum(bool(_nodes_in(value)) for value in named.values()) == 1:
-        name = next(name for name, value in named.items() if _nodes_in(value))
+    if not args and sum(bool(nodes_in(value)) for value in named.values()) == 1:
+        name = next(name for name, value in named.items() if nodes_in(value))
         args = (named.pop(name),)
     if named:
         raise Refusal(f"called with {', '.join(named)}=…", "call it on its inputs alone")
     return [x for x in keras.tree.flatten(args) if x is not None]
-
-
-def _on_its_own(layer, args, kwargs, path):
-    """Return a model for every output of a call of a layer, on a copy of the layer.
-
-    Raises:
-        Refusal: If the layer cannot be copied, or is not a function of its inputs.
-    """
-    inputs = {node.name: keras.Input(node.shape) for node in _nodes_in((args, kwargs))}
-
-    def arguments(values):
-        return keras.tree.map_structure(
-            lambda x: values[x.name] if isinstance(x, kinds.Node) else x, (args, kwargs)
-        )
-
-    try:
-        copy = type(layer).from_config(layer.get_config())
-        given, named = arguments(inputs)
-        outputs = keras.tree.flatten(copy(*given, **named))
-        if isinstance(layer, keras.layers.Layer):
-            copy.set_weights(layer.get_weights())
-        flaw = _flaw(layer, copy, arguments, inputs)
-    except Exception as error:
-        line = (str(error).strip().splitlines() or [""])[0][:80]
-        raise Refusal(f"it cannot be copied ({type(error).__name__}: {line})", "") from error
-    if flaw:
-        raise Refusal(flaw, "")
-    name = path.replace("/", "_")
-    given = list(inputs.values()) if len(inputs) > 1 else next(iter(inputs.values()))
-    return [keras.Model(given, y, name=f"{name}_{i}") for i, y in enumerate(outputs)]
-
-
-def _flaw(layer, copy, arguments, inputs):
-    """Return why a layer may not run on averages, or `None`; found out on random numbers.
-
-    Args:
-        layer: The layer. Not changed.
-        copy: The copy of it.
-        arguments: Function that puts a dict of inputs into the arguments of the call.
-        inputs: Dict of symbolic inputs.
-    """
-    rng = np.random.default_rng(0)
-    batch = {name: rng.normal(size=(3, *x.shape[1:])).astype("float32") for name, x in inputs.items()}
-    if {id(v) for v in getattr(layer, "variables", ())} & {id(v) for v in getattr(copy, "variables", ())}:
-        return "a copy made from its get_config shares its variables"
-
-    def run(callee, values):
-        args, kwargs = arguments(values)
-        return _call_without_trace(callee, args, kwargs)
-
-    def differ(first, second, tolerance):
-        pairs = zip(first, second, strict=True)
-        return any(not np.allclose(a, b, tolerance, tolerance, equal_nan=True) for a, b in pairs)
-
-    values, changed = run(copy, batch)
-    if changed or differ(values, run(copy, batch)[0], 0.0):
-        return "its value changes from call to call (it is random or keeps a state)"
-    alone, _ = run(copy, {name: x[:1] for name, x in batch.items()})
-    if any(y.shape[:1] != (3,) for y in values) or differ(alone, [y[:1] for y in values], 1e-3):
-        return "its value for a sample depends on the others of the batch"
-    if differ(values, run(layer, batch)[0], 1e-4):
-        return "a copy made from its get_config computes something else"
-    return None
-
-
-def _call_without_trace(callee, args, kwargs):
-    """Return the outputs of a layer or operation, and whether it would have changed variables."""
-    to_numpy = keras.ops.convert_to_numpy
-    if not isinstance(callee, keras.layers.Layer):
-        return [to_numpy(y) for y in keras.tree.flatten(callee(*args, **kwargs))], False
-    if "training" in inspect.signature(callee.call).parameters:
-        kwargs = {**kwargs, "training": False}
-    trainable, others = (
-        [v.value for v in group] for group in (callee.trainable_variables, callee.non_trainable_variables)
-    )
-    outputs, updated = callee.stateless_call(trainable, others, *args, **kwargs)
-    changed = any(not np.array_equal(to_numpy(a), to_numpy(b)) for a, b in zip(others, updated, strict=True))
-    return [to_numpy(y) for y in keras.tree.flatten(outputs)], changed
 
 
 def _in_readout(graph):

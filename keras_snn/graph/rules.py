@@ -178,45 +178,33 @@ def _(layer, x, *, emit):
     return _activation(layer.activation, y, emit)
 
 
+def _convolve(layer, x, kernel, emit, *, bias=None, **options):
+    """Say the convolution of a layer that has strides, dilation_rate and padding."""
+    _need_channels_last(layer)
+    bias = np.zeros(kernel.shape[-1], kernel.dtype) if bias is None else bias
+    options |= {"strides": layer.strides, "dilation": layer.dilation_rate, "padding": layer.padding}
+    return words.convolve(x, kernel, bias, emit, **options)
+
+
+def _with_one_kernel(layer, x, kernel, emit, **options):
+    y = _convolve(layer, x, kernel, emit, bias=_bias(layer, kernel.shape[-1], kernel.dtype), **options)
+    return _activation(layer.activation, y, emit)
+
+
 def _convolution(layer, x, *, emit):
-    return _convolve(layer, x, _weight(layer.kernel), layer.groups, emit)
+    return _with_one_kernel(layer, x, _weight(layer.kernel), emit, groups=layer.groups)
 
 
 def _depthwise(layer, x, *, emit):
     kernel = _weight(layer.kernel)
-    return _convolve(layer, x, kernel.reshape(*kernel.shape[:-2], 1, -1), kernel.shape[-2], emit)
-
-
-def _convolve(layer, x, kernel, groups, emit):
-    _need_channels_last(layer)
-    y = words.convolve(
-        x,
-        kernel,
-        _bias(layer, kernel.shape[-1], kernel.dtype),
-        emit,
-        strides=layer.strides,
-        dilation=layer.dilation_rate,
-        padding=layer.padding,
-        groups=groups,
-    )
-    return _activation(layer.activation, y, emit)
+    groups = kernel.shape[-2]
+    return _with_one_kernel(layer, x, kernel.reshape(*kernel.shape[:-2], 1, -1), emit, groups=groups)
 
 
 def _separable(layer, x, *, emit):
-    _need_channels_last(layer)
     depthwise, pointwise = _weight(layer.depthwise_kernel), _weight(layer.pointwise_kernel)
     kernel = depthwise.reshape(*depthwise.shape[:-2], 1, -1)
-    y = words.convolve(
-        x,
-        kernel,
-        np.zeros(kernel.shape[-1], kernel.dtype),
-        emit,
-        strides=layer.strides,
-        dilation=layer.dilation_rate,
-        padding=layer.padding,
-        groups=depthwise.shape[-2],
-        part="depthwise",
-    )
+    y = _convolve(layer, x, kernel, emit, groups=depthwise.shape[-2], part="depthwise")
     one = (1,) * (pointwise.ndim - 2)
     bias = _bias(layer, pointwise.shape[-1], pointwise.dtype)
     y = words.convolve(y, pointwise, bias, emit, strides=one, dilation=one)
@@ -224,20 +212,9 @@ def _separable(layer, x, *, emit):
 
 
 def _transposed(layer, x, *, emit):
-    _need_channels_last(layer)
     kernel = np.swapaxes(_weight(layer.kernel), -1, -2)
-    y = words.convolve(
-        x,
-        kernel,
-        _bias(layer, kernel.shape[-1], kernel.dtype),
-        emit,
-        strides=layer.strides,
-        dilation=layer.dilation_rate,
-        padding=layer.padding,
-        transposed=True,
-        output_padding=None if layer.output_padding is None else tuple(layer.output_padding),
-    )
-    return _activation(layer.activation, y, emit)
+    extra = None if layer.output_padding is None else tuple(layer.output_padding)
+    return _with_one_kernel(layer, x, kernel, emit, transposed=True, output_padding=extra)
 
 
 _linear(
