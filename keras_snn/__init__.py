@@ -6,14 +6,17 @@ from keras_snn.conversion.check import check
 from keras_snn.conversion.convert import convert
 from keras_snn.graph.registry import register_rule, supported_layers
 from keras_snn.simulation.model import SpikingModel
+from keras_snn.simulation.op_counts import OperationCounts, count_operations
 from keras_snn.simulation.result import SimulationResult
 
 __all__ = [
+    "OperationCounts",
     "SimulationResult",
     "SpikingModel",
     "__version__",
     "check",
     "convert",
+    "count_operations",
     "errors",
     "layers",
     "neurons",

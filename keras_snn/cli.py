@@ -47,7 +47,7 @@ def _parser():
     convert.add_argument("--output", "-o", type=pathlib.Path, required=True, help="spiking model, .keras")
     convert.add_argument("--data", type=pathlib.Path, help="calibration samples: .npz with x, or .npy")
     convert.add_argument("--timesteps", type=_positive, default=64)
-    convert.add_argument("--normalization", choices=["percentile", "max"], default="percentile")
+    convert.add_argument("--normalization", choices=["percentile", "max", "none"], default="percentile")
     convert.add_argument("--percentile", type=float, default=99.9, help="in percent, in (0, 100]")
     convert.add_argument("--nonspiking", choices=["error", "allow"], default="error")
     convert.add_argument("--force", action="store_true", help="overwrite the output")

@@ -10,9 +10,9 @@ import dataclasses
 import keras
 from keras import ops
 
-from keras_snn._validation import check_choice, check_number
+from keras_snn._validation import check_choice, check_integer, check_number
 
-__all__ = ["IntegrateAndFire", "get"]
+__all__ = ["Binary", "Delayed", "IntegrateAndFire", "get"]
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
@@ -87,6 +87,113 @@ class IntegrateAndFire:
     @classmethod
     def from_config(cls, config):
         return cls(**config)
+
+
+@keras.saving.register_keras_serializable(package="keras_snn")
+@dataclasses.dataclass(frozen=True)
+class Binary:
+    """Neuron of a binary network: says at every step on which side of 0 its potential is.
+
+    With z(t) the input current:
+
+        u(t) = V(t−1) + z(t)
+        function="sign":       Θ(t) = 1 if u(t) > 0, −1 if u(t) < 0
+        function="heaviside":  Θ(t) = 1 if u(t) > 0, else 0
+        V(t) = 0 if Θ(t) ≠ 0, else u(t)
+
+    Under a constant current every step says what the binary activation of the source network says.
+
+    Args:
+        function: `"sign"` or `"heaviside"`.
+        at_zero: Θ where u(t) is exactly 0; −1, 0 or 1.
+
+    Source:
+        Rueckauer et al. (2017), doi:10.3389/fnins.2017.00682, "Conversion of binary networks": signed
+        spikes and reset to zero. Networks: Courbariaux et al. (2016), arXiv:1602.02830.
+
+    >>> neuron = Binary()
+    >>> spikes, (v,) = neuron.step(ops.array([0.75, -1.25]), neuron.initial_state((2,), "float32"))
+    >>> ops.convert_to_numpy(spikes), ops.convert_to_numpy(v)
+    (array([ 1., -1.], dtype=float32), array([0., 0.], dtype=float32))
+    """
+
+    function: str = "sign"
+    at_zero: float = 1.0
+
+    # The scale of its current does not matter.
+    v_threshold = 1.0
+
+    def __post_init__(self):
+        check_choice("function", self.function, ("sign", "heaviside"))
+        check_choice("at_zero", self.at_zero, (-1, 0, 1) if self.function == "sign" else (0, 1))
+
+    def initial_state(self, shape, dtype):
+        """Return the state before the first step: `[membrane_potential]` of `shape`."""
+        return [ops.zeros(shape, dtype=dtype)]
+
+    def step(self, current, state):
+        """Integrate one time step; arguments and result as of `IntegrateAndFire.step`."""
+        v = state[0] + current
+        spikes = ops.sign(v)
+        if self.at_zero:
+            spikes = ops.where(v == 0, ops.full_like(v, self.at_zero), spikes)
+        if self.function == "heaviside":
+            spikes = ops.maximum(spikes, 0.0)
+        return spikes, [ops.where(spikes == 0, v, ops.zeros_like(v))]
+
+    def get_config(self):
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable(package="keras_snn")
+@dataclasses.dataclass(frozen=True)
+class Delayed:
+    """Another neuron that starts late: its state stays what it was for the first steps.
+
+    A layer that waits until those before it have settled is not disturbed by what they
+    send before.
+
+    Args:
+        neuron: The neuron.
+        timesteps: Number of steps without spikes and without integration.
+
+    Source:
+        Rueckauer et al. (2017), doi:10.3389/fnins.2017.00682, on transients.
+    """
+
+    neuron: object
+    timesteps: int
+
+    def __post_init__(self):
+        check_integer("timesteps", self.timesteps, minimum=0)
+
+    @property
+    def v_threshold(self):
+        """Firing threshold of the neuron."""
+        return self.neuron.v_threshold
+
+    def initial_state(self, shape, dtype):
+        """Return the state of the neuron, and the number of steps so far `(batch,)`."""
+        return [*self.neuron.initial_state(shape, dtype), ops.zeros(shape[:1], dtype=dtype)]
+
+    def step(self, current, state):
+        """Integrate one time step; arguments and result as of `IntegrateAndFire.step`."""
+        *before, steps = state
+        spikes, after = self.neuron.step(current, before)
+        is_on = ops.reshape(steps >= self.timesteps, (-1, *(1,) * (len(spikes.shape) - 1)))
+        after = [ops.where(is_on, new, old) for new, old in zip(after, before, strict=True)]
+        return ops.where(is_on, spikes, ops.zeros_like(spikes)), [*after, steps + 1]
+
+    def get_config(self):
+        return {"neuron": keras.saving.serialize_keras_object(self.neuron), "timesteps": self.timesteps}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(get(config["neuron"]), config["timesteps"])
 
 
 _BY_NAME = {"if": IntegrateAndFire}

@@ -9,9 +9,9 @@ import numpy as np
 import keras_snn
 from keras_snn.conversion.calibration import calibrate
 from keras_snn.conversion.normalization import normalize, relus
-from keras_snn.conversion.passes import fold
 from keras_snn.graph.evaluation import evaluate
 from keras_snn.graph.lowering import lower
+from keras_snn.graph.passes import fold
 
 
 def convert(model, data, **options):

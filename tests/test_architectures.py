@@ -22,9 +22,9 @@ from keras import layers, ops
 
 from keras_snn.conversion.calibration import calibrate
 from keras_snn.conversion.normalization import relus
-from keras_snn.conversion.passes import fold
 from keras_snn.graph.evaluation import evaluate
 from keras_snn.graph.lowering import lower
+from keras_snn.graph.passes import fold
 
 EXAMPLES = int(os.environ.get("KERAS_SNN_EXAMPLES", "200"))
 SEED = int(os.environ.get("KERAS_SNN_SEED", "0"))

@@ -18,7 +18,7 @@ ALLOWED = {
     "_data": set(),
     "neurons": BASE,
     "layers": BASE | {"neurons"},
-    "graph": BASE,
+    "graph": BASE | {"neurons", "layers"},
     "simulation": BASE | {"_data", "neurons", "layers", "graph"},
     "conversion": BASE | {"_data", "neurons", "layers", "graph", "simulation"},
     "cli": {"", "graph"},

@@ -50,7 +50,7 @@ def test_python_in_the_readme_runs(rng, tmp_path, monkeypatch, capsys):
     x = networks.data_for(model, rng, samples=40)
     names = {"x_train": x, "x_test": x[:8], "y_test": np.arange(8) % 4}
     blocks = _blocks(README)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         exec(compile(block, str(README), "exec"), names)
     assert names["run"].timesteps == 32

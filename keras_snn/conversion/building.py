@@ -8,11 +8,12 @@ import numpy as np
 from keras import layers as keras_layers
 
 from keras_snn import layers as spiking_layers
+from keras_snn.conversion.spiking import seed_for
 from keras_snn.graph import nodes as kinds
 from keras_snn.layers.linear import SpikingLinear
 from keras_snn.simulation.model import SpikingModel
 
-__all__ = ["build_analog", "build_spiking"]
+__all__ = ["Choices", "build_analog", "build_spiking"]
 
 _TWINS = {
     twin.analog_class: twin
@@ -21,22 +22,24 @@ _TWINS = {
 }
 
 
-def build_analog(graph, observe, *, dtype=None):
-    """Return a Keras model of `graph` that returns an observation of every activation.
+def build_analog(graph, observe, *, dtype=None, inputs_too=False):
+    """Return a Keras model of `graph` that returns an observation of every relu.
 
     Args:
         graph: A `Graph` before neurons are put in.
-        observe: Function without arguments that returns a layer; it sees the values of an activation.
+        observe: Function without arguments that returns a layer; it sees the values.
         dtype: Dtype or policy of the layers.
+        inputs_too: Whether to observe the absolute values of the inputs as well.
 
     Returns:
-        A Functional model that takes the inputs of the graph and returns a dict by
-        activation name.
+        A Functional model that takes the inputs of the graph and returns a dict by node name.
     """
     values, observations = {}, {}
     for node in graph.nodes.values():
         if isinstance(node, kinds.Input):
             values[node.name] = keras.Input(node.shape, dtype=_compute_dtype(dtype), name=node.name)
+            if inputs_too:
+                observations[node.name] = observe()(keras.ops.abs(values[node.name]))
             continue
         layer, weights = analog_layer(node, dtype=dtype)
         inputs = [values[name] for name in node.inputs]
@@ -51,7 +54,18 @@ def _compute_dtype(dtype):
     return keras.dtype_policies.get(dtype or keras.config.dtype_policy()).compute_dtype
 
 
-def build_spiking(graph, *, timesteps, unroll, name, dtype=None):
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """How layers behave that the graph says no more of; options of `convert`."""
+
+    max_pool: str = "exact"
+    softmax: str = "potential"
+    readout_delay: int = 0
+    seed: int = 0
+    events: bool = False
+
+
+def build_spiking(graph, choices, *, timesteps, unroll, name, dtype=None):
     """Return the `SpikingModel` of a graph with neurons, and the nodes that each call stands for.
 
     A linear layer and the neurons behind it become one spiking layer, under the name of
@@ -61,7 +75,7 @@ def build_spiking(graph, *, timesteps, unroll, name, dtype=None):
     Returns:
         `(model, nodes)`, the latter a dict of tuples of nodes by name of the call.
     """
-    builder = _Builder(graph, dtype)
+    builder = _Builder(graph, choices, dtype)
     for node in graph.nodes.values():
         if not isinstance(node, kinds.Input) and not builder.belongs_to_next(node):
             builder.add(node)
@@ -74,6 +88,7 @@ def build_spiking(graph, *, timesteps, unroll, name, dtype=None):
         shapes={i: list(graph.nodes[i].shape) for i in keras.tree.flatten(graph.inputs)},
         timesteps=timesteps,
         unroll=unroll,
+        events=choices.events,
         name=name,
         dtype=dtype,
     )
@@ -89,15 +104,15 @@ class _Builder:
         stands_for: Tuple of nodes by name of the call.
     """
 
-    def __init__(self, graph, dtype):
-        self.graph, self.dtype = graph, dtype
+    def __init__(self, graph, choices, dtype):
+        self.graph, self.choices, self.dtype = graph, choices, dtype
         self.users = graph.users()
         self.names = _layer_names(graph)
         self.layers, self.calls, self.stands_for = [], [], {}
         inputs = [node.name for node in graph.nodes.values() if isinstance(node, kinds.Input)]
         self.known_as = {name: name for name in inputs}
         # What is the same at every step.
-        self.constant = set(inputs)
+        self.constant = set() if choices.events else set(inputs)
         self.roles = {}
 
     def belongs_to_next(self, node):
@@ -127,12 +142,12 @@ class _Builder:
     def read_out(self, output):
         """Return the name of the call whose value the model returns for an output of the graph."""
         node = self.graph.nodes[output]
-        if _is_readout(node, self.users):
-            return self.known_as[output]
         source = self.known_as[output]
+        if _is_readout(node, self.users) and not next(x for x in self.layers if x.name == source).draws:
+            return source
         taken = {*self.known_as.values(), *(call["name"] for call in self.calls)}
         name = kinds.free_name(f"{source}_readout", taken)
-        readout = spiking_layers.Readout(name=name, dtype=self.dtype)
+        readout = spiking_layers.Readout(delay=self.choices.readout_delay, name=name, dtype=self.dtype)
         _build(readout, [node.shape], [])
         self._call(name, readout, [source], ())
         return name
@@ -169,17 +184,25 @@ class _Builder:
             return _TWINS[type(analog)](**config, neuron=node.neuron), weights
         if isinstance(node, kinds.Spike):
             return spiking_layers.SpikingActivation("relu", neuron=node.neuron, **options), []
+        if isinstance(node, kinds.Encode):
+            return spiking_layers.PoissonEncoder(node.rate, node.scale, node.seed, **options), []
         is_constant, is_readout = self._role(nodes)
         if is_readout:
-            if node.function == "softmax":
-                return spiking_layers.SpikingSoftmax(node.axis, **options), []
-            return spiking_layers.Readout(node.function, **options), []
+            return self._new_readout(node, options), []
         analog, weights = analog_layer(node, **options)
         if isinstance(node, kinds.Pool) and node.function == "max" and not is_constant:
-            return getattr(spiking_layers, f"Spiking{type(analog).__name__}")(**analog.get_config()), []
+            twin = getattr(spiking_layers, f"Spiking{type(analog).__name__}")
+            return twin(**analog.get_config(), method=self.choices.max_pool), []
         if isinstance(node, (kinds.Activation, kinds.Opaque)) and not is_constant:
             return spiking_layers.NonSpiking(analog, **options), weights
         return spiking_layers.PerTimestep(analog, **options), weights
+
+    def _new_readout(self, node, options):
+        options |= {"delay": self.choices.readout_delay}
+        if node.function != "softmax":
+            return spiking_layers.Readout(node.function, **options)
+        seed = seed_for(self.choices.seed, "softmax", len(self.layers))
+        return spiking_layers.SpikingSoftmax(node.axis, method=self.choices.softmax, seed=seed, **options)
 
 
 def _is_readout(node, users):
@@ -269,6 +292,8 @@ def _(node: kinds.ChannelAffine, **options):
 def _(node: kinds.Activation, **options):
     if node.function == "softmax":
         return keras_layers.Softmax(node.axis, **options), []
+    if node.is_binary:
+        return spiking_layers.BinaryActivation(node.function, node.at_zero, **options), []
     if node.function != "relu":
         return keras_layers.Activation(node.function, **options), []
     limit = None if node.max_value == float("inf") else node.max_value

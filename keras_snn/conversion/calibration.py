@@ -96,8 +96,8 @@ class _Observer(keras.layers.Layer):
         }
 
 
-def calibrate(graph, data, *, batch_size, verbose, dtype=None):
-    """Return the `Histogram` of every activation of `graph` on `data`, by node name.
+def calibrate(graph, data, *, batch_size, verbose, dtype=None, inputs_too=False):
+    """Return the `Histogram` of every relu of `graph` on `data`, by node name.
 
     Args:
         graph: A `Graph` before neurons are put in.
@@ -105,6 +105,7 @@ def calibrate(graph, data, *, batch_size, verbose, dtype=None):
         batch_size: Samples per batch of arrays.
         verbose: Whether to show a progress bar.
         dtype: Dtype or policy to compute in.
+        inputs_too: Whether to look at the absolute values of the inputs as well.
 
     Raises:
         CalibrationError: If the data is empty, of the wrong shape or not finite, or if an
@@ -119,7 +120,7 @@ def calibrate(graph, data, *, batch_size, verbose, dtype=None):
         argument="calibration_data",
         error=CalibrationError,
     )
-    model = build_analog(graph, _Observer, dtype=dtype)
+    model = build_analog(graph, _Observer, dtype=dtype, inputs_too=inputs_too)
     counts = {name: np.zeros(_BINS + 1, "int64") for name in model.output}
     maxima = dict.fromkeys(model.output, 0.0)
     progress = keras.utils.Progbar(batches.count, unit_name="batch") if verbose else None

@@ -92,7 +92,7 @@ def check(model, *, nonspiking="error"):
 def _becomes(nodes, users):
     """Return what the nodes of one layer become together."""
     activations = [node for node in nodes if isinstance(node, kinds.Activation)]
-    if any(node.function == "relu" for node in activations):
+    if any(node.becomes_spiking for node in activations):
         return "neurons"
     if any(isinstance(node, kinds.Opaque) for node in nodes):
         return "non-spiking"

@@ -1,5 +1,6 @@
 """The conversion, step by step."""
 
+import secrets
 import warnings
 
 import keras
@@ -7,22 +8,25 @@ import numpy as np
 
 from keras_snn import neurons
 from keras_snn._data import Batches
-from keras_snn._validation import check_choice, check_integer
+from keras_snn._validation import check_choice, check_integer, check_number
 from keras_snn._version import __version__
-from keras_snn.conversion.building import build_spiking
+from keras_snn.conversion.building import Choices, build_spiking
 from keras_snn.conversion.calibration import calibrate
 from keras_snn.conversion.normalization import (
+    assumed_maxima,
     check_normalization,
     normalize,
     relus,
     scales_from_data,
     scales_from_moments,
 )
-from keras_snn.conversion.passes import fold
 from keras_snn.conversion.report import report_on
-from keras_snn.conversion.spiking import to_spiking
+from keras_snn.conversion.spiking import encode, to_spiking
 from keras_snn.errors import CalibrationError
+from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import lower
+from keras_snn.graph.passes import fold
+from keras_snn.layers import SpikingLayer
 from keras_snn.simulation.model import SpikingModel
 
 __all__ = ["convert"]
@@ -37,11 +41,15 @@ def convert(
     normalization="percentile",
     percentile=99.9,
     input_encoding="current",
+    input_rate=1.0,
     max_pool="exact",
     softmax="potential",
+    delay=0,
+    readout_delay=0,
     nonspiking="error",
     unroll="auto",
     batch_size=32,
+    seed=None,
     verbose="auto",
 ):
     """Turn a trained network into a spiking one that is still a Keras model.
@@ -57,15 +65,23 @@ def convert(
         timesteps: Number of time steps of a simulation; `snn.timesteps` may be set later.
         neuron: `"if"`, or an object of `keras_snn.neurons`.
         normalization: What the scale of a layer is: `"percentile"` of its non-zero activations
-            on the calibration data, or their `"max"`.
+            on the calibration data, or their `"max"`; or `"none"`, where it is 1.
         percentile: In percent, in (0, 100].
-        input_encoding: `"current"`: inputs are constant currents.
-        max_pool: `"exact"`; see `keras_snn.layers.SpikingMaxPool`.
-        softmax: `"potential"`; see `keras_snn.layers.SpikingSoftmax`.
+        input_encoding: `"current"`: inputs are constant currents. `"poisson"`: inputs are random
+            spikes, see `keras_snn.layers.PoissonEncoder`. `"events"`: the user gives spikes, or other
+            values, for every step, `(batch, time, …)`; the source network sees their average over time.
+        input_rate: Spikes per step of the largest input, in (0, 1]; for `"poisson"`.
+        max_pool: `"exact"`, `"fir"`, `"avg"` or `"exp"`; see `keras_snn.layers.SpikingMaxPool`.
+        softmax: `"potential"`, `"poisson"` or `"clock"`; see `keras_snn.layers.SpikingSoftmax`.
+            With the last two the outputs are spike rates.
+        delay: Steps that a layer of neurons waits for each one before it, with its potential held.
+        readout_delay: Number of first steps that the read-out leaves out.
         nonspiking: `"error"` lists all operations that are neither linear nor relu; `"allow"` runs
             them on the average of their inputs, see `keras_snn.layers.NonSpiking`.
         unroll: Time steps per pass through the loop over time, or `"auto"`. Changes speed only.
         batch_size: Samples per batch of calibration.
+        seed: Integer, for what is random. The same seed gives the same spikes for the same input, in
+            any batch. `None` draws one.
         verbose: 0 shows no progress bar.
 
     Returns:
@@ -83,25 +99,44 @@ def convert(
     batch_size = check_integer("batch_size", batch_size, minimum=1)
     neuron = neurons.get(neuron)
     rank = check_normalization(normalization, percentile)
-    check_choice("input_encoding", input_encoding, ("current",))
-    check_choice("max_pool", max_pool, ("exact",))
-    check_choice("softmax", softmax, ("potential",))
+    check_choice("input_encoding", input_encoding, ("current", "poisson", "events"))
+    check_number("input_rate", input_rate, above=0, at_most=1)
+    check_choice("max_pool", max_pool, ("exact", "fir", "avg", "exp"))
+    check_choice("softmax", softmax, ("potential", "poisson", "clock"))
+    check_integer("delay", delay, minimum=0)
+    if check_integer("readout_delay", readout_delay, minimum=0) >= timesteps:
+        raise ValueError(
+            f"`readout_delay` must be less than timesteps={timesteps}. "
+            f"Received: readout_delay={readout_delay}."
+        )
     check_choice("nonspiking", nonspiking, ("error", "allow"))
+    seed = secrets.randbits(31) if seed is None else check_integer("seed", seed, minimum=0)
 
     _check_is_analog(model)
     source = lower(model, input_shapes=_input_shapes(model, calibration_data), nonspiking=nonspiking)
-    becomes_spiking = _becomes_spiking(model, source, nonspiking)
+    _check_becomes_spiking(model, source, nonspiking)
     graph = fold(source)
     dtype = _policy_of(model)
-    histograms, scales = {}, {}
-    if becomes_spiking and calibration_data is None:
+    histograms, scales, maxima = {}, {}, assumed_maxima(source)
+    needs_maxima = input_encoding == "poisson"
+    needs_scales = bool(relus(graph)) and rank is not None
+    if calibration_data is not None and (relus(graph) or needs_maxima):
+        options = {"batch_size": batch_size, "verbose": verbose, "dtype": dtype}
+        histograms = calibrate(graph, calibration_data, inputs_too=needs_maxima, **options)
+        scales = scales_from_data(graph, histograms, rank) if needs_scales else {}
+        if needs_maxima:
+            maxima = {name: histograms[name].maximum or 1.0 for name in maxima}
+    elif needs_scales:
         scales = scales_from_moments(source, rank)
         _warn_without_data()
-    elif becomes_spiking:
-        histograms = calibrate(graph, calibration_data, batch_size=batch_size, verbose=verbose, dtype=dtype)
-        scales = scales_from_data(graph, histograms, rank)
-    graph = to_spiking(normalize(graph, scales), neuron, scales)
-    snn, stands_for = build_spiking(graph, timesteps=timesteps, unroll=unroll, name=model.name, dtype=dtype)
+    scales = scales or {node.name: 1.0 for node in relus(graph)}
+    graph = to_spiking(normalize(graph, scales), neuron, scales, delay=delay)
+    if needs_maxima:
+        graph = encode(graph, maxima, input_rate, seed)
+    choices = Choices(max_pool, softmax, readout_delay, seed, events=input_encoding == "events")
+    snn, stands_for = build_spiking(
+        graph, choices, timesteps=timesteps, unroll=unroll, name=model.name, dtype=dtype
+    )
     # A Sequential has no names of outputs.
     if hasattr(model, "output_names"):
         snn.output_names = list(model.output_names)
@@ -111,6 +146,13 @@ def convert(
         "normalization": normalization,
         "percentile": rank,
         "calibrated": calibration_data is not None,
+        "input_encoding": input_encoding,
+        "input_rate": input_rate,
+        "max_pool": max_pool,
+        "softmax": softmax,
+        "delay": delay,
+        "readout_delay": readout_delay,
+        "seed": seed,
     }
     snn.conversion_report = report_on(snn, stands_for, histograms, options, _versions())
     _warn_of_silence(snn.conversion_report)
@@ -119,17 +161,17 @@ def convert(
 
 
 def _check_is_analog(model):
-    if isinstance(model, SpikingModel):
+    if isinstance(model, SpikingModel) or any(isinstance(layer, SpikingLayer) for layer in _layers_of(model)):
         raise ValueError(
             f"`model` must be an analog network. Received: the spiking model '{model.name}'. "
             "Convert the model it was made from."
         )
 
 
-def _becomes_spiking(model, graph, nonspiking):
-    """Whether anything in a model becomes neurons; if not, warn if that was allowed, else raise."""
-    if relus(graph):
-        return True
+def _check_becomes_spiking(model, graph, nonspiking):
+    """If nothing in a model becomes neurons, warn if that was allowed, else raise."""
+    if any(isinstance(node, kinds.Activation) and node.becomes_spiking for node in graph.nodes.values()):
+        return
     if nonspiking == "error":
         raise ValueError(
             f"`model` must have relu activations, which become spiking neurons. Received: model "
@@ -140,7 +182,6 @@ def _becomes_spiking(model, graph, nonspiking):
         "every time step. Train it with activation='relu' to see spikes.",
         stacklevel=3,
     )
-    return False
 
 
 def _policy_of(model):
@@ -151,7 +192,7 @@ def _policy_of(model):
 
 
 def _layers_of(model):
-    for layer in model.layers:
+    for layer in getattr(model, "layers", ()):
         if isinstance(layer, keras.Model):
             yield from _layers_of(layer)
         else:

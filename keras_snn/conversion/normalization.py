@@ -13,17 +13,24 @@ import operator
 import numpy as np
 
 from keras_snn._validation import check_choice, check_number
-from keras_snn.conversion.passes import fold, insert_scale
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.evaluation import value_of
+from keras_snn.graph.passes import fold, insert_scale
 
-__all__ = ["check_normalization", "normalize", "relus", "scales_from_data", "scales_from_moments"]
+__all__ = [
+    "assumed_maxima",
+    "check_normalization",
+    "normalize",
+    "relus",
+    "scales_from_data",
+    "scales_from_moments",
+]
 
-_METHODS = ("percentile", "max")
+_METHODS = ("percentile", "max", "none")
 
 
 def check_normalization(normalization, percentile):
-    """Return the percentile that `normalization` stands for; max is the 100th.
+    """Return the percentile that `normalization` stands for; max is the 100th, and none is `None`.
 
     Raises:
         ValueError, TypeError: If one of the two is not what it may be.
@@ -31,11 +38,11 @@ def check_normalization(normalization, percentile):
     check_choice("normalization", normalization, _METHODS)
     hint = "Use 99.9 to ignore the largest 0.1 % of activations."
     percentile = check_number("percentile", percentile, above=0, at_most=100, hint=hint)
-    return 100.0 if normalization == "max" else percentile
+    return {"max": 100.0, "none": None}.get(normalization, percentile)
 
 
 def relus(graph):
-    """Return the activations of `graph` that become neurons, in order."""
+    """Return the activations of `graph` that have a scale, in order."""
     return [
         node
         for node in graph.nodes.values()
@@ -98,15 +105,13 @@ def scales_from_moments(graph, percentile):
         graph: A `Graph` before folding, which would lose what the batch norms know.
         percentile: In percent.
     """
-    moments, scales = {}, {}
+    moments, scales, maxima = {}, {}, assumed_maxima(graph)
     for node in graph.nodes.values():
         if isinstance(node, kinds.Input):
-            channels = node.shape[-1] if node.shape else 1
-            moments[node.name] = np.full(channels, 0.5), np.full(channels, 1 / 12)
+            channels, largest = node.shape[-1] if node.shape else 1, maxima[node.name]
+            moments[node.name] = np.full(channels, largest / 2), np.full(channels, largest**2 / 12)
             continue
         inputs = [moments[name] for name in node.inputs]
-        if isinstance(graph.nodes[node.inputs[0]], kinds.Input) and _rescales_images(node):
-            inputs = [(mean * 255, variance * 255**2) for mean, variance in inputs]
         if isinstance(node, kinds.Activation) and node.function == "relu":
             scale = _positive_percentile(*inputs[0], percentile)
             scales[node.name] = min(scale, node.max_value)
@@ -141,6 +146,19 @@ def normalize(graph, scales):
         graph = insert_scale(graph, 1 / scale, before=node.name)
         graph = insert_scale(graph, scale, after=node.name)
     return fold(graph)
+
+
+def assumed_maxima(graph):
+    """Return the largest value that each input is assumed to take, by name: 1, or 255 if images are rescaled.
+
+    Args:
+        graph: A `Graph` before folding.
+    """
+    maxima = {node.name: 1.0 for node in graph.nodes.values() if isinstance(node, kinds.Input)}
+    for node in graph.nodes.values():
+        if node.inputs and node.inputs[0] in maxima and _rescales_images(node):
+            maxima[node.inputs[0]] = 255.0
+    return maxima
 
 
 def _rescales_images(node):

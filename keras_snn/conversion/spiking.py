@@ -1,30 +1,81 @@
-"""Putting neurons where the activations were."""
+"""Putting neurons where the activations were, and encoders where the inputs are."""
 
-from keras_snn.conversion.normalization import relus
-from keras_snn.conversion.passes import fold, insert_scale
+import numpy as np
+
+from keras_snn import neurons
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph.passes import fold, insert_scale
 
-__all__ = ["to_spiking"]
+__all__ = ["encode", "seed_for", "to_spiking"]
 
 
-def to_spiking(graph, neuron, scales):
-    """Return the graph with a `Spike` in the place of every relu.
+def to_spiking(graph, neuron, scales, *, delay=0):
+    """Return the graph with a `Spike` in the place of every relu and binary activation.
 
     Args:
         graph: A normalized `Graph`: the value of every relu is a rate.
-        neuron: Object of `keras_snn.neurons`. A threshold other than 1 scales the current.
+        neuron: Object of `keras_snn.neurons` for relus. A threshold other than 1 scales the current.
         scales: λ by name of the relu, to keep with the neurons.
+        delay: Steps that a layer waits for each layer of neurons before it.
     """
-    for node in relus(graph):
+    depths = _depths(graph)
+    for node in graph.nodes.values():
+        if not isinstance(node, kinds.Activation) or not node.becomes_spiking:
+            continue
+        of_node = neurons.Binary(node.function, node.at_zero) if node.is_binary else neuron
+        wait = delay * (depths[node.name] - 1)
         spike = kinds.Spike(
             name=node.name,
             inputs=node.inputs,
             shape=node.shape,
             origins=node.origins,
             source=node.source,
-            neuron=neuron,
-            scale=scales[node.name],
+            neuron=neurons.Delayed(of_node, wait) if wait else of_node,
+            scale=scales.get(node.name, 1.0),
         )
         graph = graph.with_nodes({**graph.nodes, node.name: spike})
-        graph = insert_scale(graph, neuron.v_threshold, before=node.name)
+        graph = insert_scale(graph, of_node.v_threshold, before=node.name)
+    return fold(graph)
+
+
+def _depths(graph):
+    """Return the largest number of layers of neurons up to each node, with it, by name."""
+    depths = {}
+    for node in graph.nodes.values():
+        fires = isinstance(node, kinds.Activation) and node.becomes_spiking
+        depths[node.name] = fires + max((depths[name] for name in node.inputs), default=0)
+    return depths
+
+
+def seed_for(seed, *what):
+    """Return the seed of a part of a model: an integer of 32 bits, another one for every part.
+
+    >>> seed_for(0, "input", 0) != seed_for(0, "input", 1)
+    True
+    """
+    words = [seed, *(int.from_bytes(str(part).encode(), "little") for part in what)]
+    return int(np.random.SeedSequence(words).generate_state(1)[0])
+
+
+def encode(graph, maxima, rate, seed):
+    """Return the graph with an `Encode` behind every input.
+
+    Args:
+        graph: A `Graph`.
+        maxima: The largest absolute value of each input by name.
+        rate: Spikes per step of it.
+        seed: Integer.
+    """
+    inputs = [node for node in graph.nodes.values() if isinstance(node, kinds.Input)]
+    for i, node in enumerate(inputs):
+        spikes = kinds.Encode(
+            name=kinds.free_name(f"{node.name}/spikes", graph.nodes),
+            inputs=(node.name,),
+            shape=node.shape,
+            scale=maxima[node.name],
+            rate=rate,
+            seed=seed_for(seed, "input", i),
+        )
+        graph = graph.with_nodes({**graph.nodes, spikes.name: spikes}, {node.name: spikes.name})
+        graph = insert_scale(graph, maxima[node.name] / rate, after=spikes.name)
     return fold(graph)

@@ -5,6 +5,7 @@ import functools
 import keras
 import numpy as np
 
+from keras_snn import neurons
 from keras_snn.graph import nodes as kinds
 
 __all__ = ["evaluate"]
@@ -64,12 +65,23 @@ def _(node: kinds.Activation, x):
     if node.function == "softmax":
         e = np.exp(x - x.max(axis=node.axis, keepdims=True))
         return e / e.sum(axis=node.axis, keepdims=True)
+    if node.is_binary:
+        y = np.where(x == 0, node.at_zero, np.sign(x))
+        return np.maximum(y, 0.0) if node.function == "heaviside" else y
     return keras.ops.convert_to_numpy(keras.activations.get(node.function)(keras.ops.convert_to_tensor(x)))
 
 
 @value_of.register
 def _(node: kinds.Spike, x):
+    if isinstance(node.neuron, neurons.Binary):
+        activation = kinds.Activation(name="", function=node.neuron.function, at_zero=node.neuron.at_zero)
+        return value_of(activation, x)
     return np.clip(x / node.neuron.v_threshold, 0.0, 1.0)
+
+
+@value_of.register
+def _(node: kinds.Encode, x):
+    return np.clip(x * (node.rate / node.scale), -1.0, 1.0)
 
 
 @value_of.register

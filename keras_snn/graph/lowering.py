@@ -13,11 +13,11 @@ import keras
 
 from keras_snn.errors import UnsupportedLayerError
 from keras_snn.graph import nodes as kinds
-from keras_snn.graph import operations, rules  # noqa: F401 - they register the rules
+from keras_snn.graph import operations, rules, spiking_rules  # noqa: F401 - they register the rules
 from keras_snn.graph.opaque import nodes_in, on_its_own
 from keras_snn.graph.registry import Refusal, rule_for
 
-__all__ = ["inspect_model", "lower"]
+__all__ = ["inspect_model", "lower", "lower_calls"]
 
 _AS_IT_IS = "or run it as it is with nonspiking='allow'"
 # Large enough for any stack of convolutions, and a multiple of any usual stride.
@@ -51,6 +51,36 @@ def lower(model, *, input_shapes=None, nonspiking="error"):
         ]
         raise UnsupportedLayerError("\n".join(lines))
     return graph.with_nodes(graph.nodes)
+
+
+def lower_calls(layers, calls, shapes, outputs):
+    """Say calls of layers in nodes: what a spiking network does at every step.
+
+    Args:
+        layers: Keras layers.
+        calls: For every call a dict of its `name`, the name of the `layer` and those of its `inputs`.
+        shapes: Dict of the shape of every input, without batch.
+        outputs: Names of the calls whose values are the outputs, nested.
+
+    Returns:
+        A `Graph`. The origin of a node is the name of its call.
+
+    Raises:
+        Refusal: If a layer has no rule.
+    """
+    lowering = _Lowering("allow")
+    by_name = {layer.name: layer for layer in layers}
+    values = {
+        name: lowering.nodes.setdefault(name, kinds.Input(name=name, shape=shape))
+        for name, shape in shapes.items()
+    }
+    for call in calls:
+        layer = by_name[call["layer"]]
+        emit = _Emitter(lowering, call["name"], lowering.number_of(layer))
+        inputs = [values[name] for name in call["inputs"]]
+        (values[call["name"]],) = lowering.lower_call(layer, inputs, {}, emit)
+    outputs = keras.tree.map_structure(lambda name: values[name].name, outputs)
+    return kinds.Graph(lowering.nodes, tuple(shapes), outputs)
 
 
 def inspect_model(model, *, input_shapes=None, nonspiking="error"):
@@ -330,7 +360,9 @@ class _Lowering:
             if isinstance(node, kinds.Opaque):
                 reason, way_out = node.reason, node.way_out
             elif (
-                isinstance(node, kinds.Activation) and node.function != "relu" and node.name not in in_readout
+                isinstance(node, kinds.Activation)
+                and not node.becomes_spiking
+                and node.name not in in_readout
             ):
                 reason = f"activation={node.function!r} in front of other layers"
                 way_out = f"train with activation='relu', {_AS_IT_IS}"

@@ -17,6 +17,7 @@ __all__ = [
     "Affine",
     "ChannelAffine",
     "Concatenate",
+    "Encode",
     "Graph",
     "Input",
     "Node",
@@ -191,17 +192,29 @@ class ChannelAffine(Node):
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Activation(Node):
-    """A nonlinearity of the source network: a relu becomes neurons, no other does.
+    """A nonlinearity of the source network: a relu becomes neurons, or a binary activation.
 
     Attributes:
-        function: Name in `keras.activations`.
+        function: Name in `keras.activations`; or `"sign"` or `"heaviside"`.
         max_value: Where a relu saturates; infinity if it does not.
         axis: Axis of a softmax, counted from the end.
+        at_zero: Value of a binary activation where its input is exactly 0.
     """
 
     function: str
     max_value: float = math.inf
     axis: int = -1
+    at_zero: float = 1.0
+
+    @property
+    def is_binary(self):
+        """Whether it is a sign or Heaviside function."""
+        return self.function in ("sign", "heaviside")
+
+    @property
+    def becomes_spiking(self):
+        """Whether it becomes neurons."""
+        return self.function == "relu" or self.is_binary
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -214,7 +227,22 @@ class Spike(Node):
     """
 
     neuron: object
+    scale: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Encode(Node):
+    """Random spikes in the place of an input; their mean is the input divided by `scale`, times `rate`.
+
+    Attributes:
+        scale: The largest input; in the unit of the input.
+        rate: Spikes per step of that input.
+        seed: Which random numbers.
+    """
+
     scale: float
+    rate: float
+    seed: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

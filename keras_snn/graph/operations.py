@@ -151,6 +151,24 @@ for _name in ("HardSigmoid", "HardTanh", "Sigmoid", "Silu", "Softplus", "Tanh"):
     )
 
 
+_operation("Sign", (ops.sign, (4, 3)))(
+    lambda operation, x, *, emit: emit(kinds.Activation, x, function="sign", at_zero=0.0)
+)
+
+
+def _heaviside(operation, x, at_zero, *, emit):
+    _need_node(x, "a constant before an activation")
+    at_zero = np.unique(_need_constant(at_zero, "a value at 0 that is an activation"))
+    if at_zero.size != 1 or at_zero[0] not in (0, 1):
+        raise Refusal("a value at 0 that is neither 0 nor 1", "use 1.0")
+    return emit(kinds.Activation, x, function="heaviside", at_zero=float(at_zero[0]))
+
+
+# Not in the oldest Keras.
+_heaviside_examples = [(lambda v: ops.heaviside(v, 1.0), (4, 3))] if hasattr(ops, "heaviside") else []
+_operation("Heaviside", *_heaviside_examples)(_heaviside)
+
+
 @_operation("Softmax", (lambda v: ops.softmax(v, axis=-1), (4, 3)))
 def _(operation, x, *, emit):
     if not isinstance(operation.axis, int):

@@ -16,6 +16,7 @@ from keras import layers
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph import words
 from keras_snn.graph.registry import Example, Refusal, register_named
+from keras_snn.layers import BinaryActivation
 
 _SPATIAL = {1: (9, 3), 2: (7, 8, 3), 3: (5, 4, 6, 2)}
 
@@ -73,6 +74,8 @@ def _activation(function, x, emit):
     """Say an activation function, recognised by its serialised name."""
     if isinstance(function, layers.Layer):
         return emit.call(function, x)
+    if function is keras.ops.sign:
+        return emit(kinds.Activation, x, function="sign", at_zero=0.0)
     return words.activation(_name_of(function), x, emit)
 
 
@@ -98,6 +101,7 @@ def _name_of(function):
     *((lambda name=name: layers.Activation(name), (5, 4)) for name in ("relu", "relu6", "linear")),
     *((lambda name=name: layers.Activation(name), (5, 4)) for name in ("leaky_relu", "hard_sigmoid")),
     *((lambda name=name: layers.Activation(name), (5, 4)) for name in ("sigmoid", "gelu", "silu", "tanh")),
+    (lambda: layers.Activation(keras.ops.sign), (5, 4)),
 )
 def _(layer, x, *, emit):
     return _activation(layer.activation, x, emit)
@@ -130,6 +134,15 @@ def _(layer, x, *, emit):
 )
 def _(layer, x, *, emit):
     return words.leaky_relu(x, _weight(layer.alpha).astype("float64"), emit)
+
+
+@_activations(
+    BinaryActivation,
+    (lambda: BinaryActivation("sign"), (5, 4)),
+    (lambda: BinaryActivation("heaviside", at_zero=0), (5, 4)),
+)
+def _(layer, x, *, emit):
+    return emit(kinds.Activation, x, function=layer.function, at_zero=layer.at_zero)
 
 
 @_readout(layers.ELU, (lambda: layers.ELU(), (5, 3)))

@@ -1,6 +1,8 @@
 """Spiking layers for use by hand, in any Keras model, on input `(batch, time, …)`."""
 
 from keras_snn.layers.base import SpikingLayer
+from keras_snn.layers.binary import BinaryActivation
+from keras_snn.layers.encoding import PoissonEncoder
 from keras_snn.layers.linear import (
     SpikingActivation,
     SpikingConv1D,
@@ -26,8 +28,10 @@ from keras_snn.layers.pooling import (
 from keras_snn.layers.readout import Readout, SpikingSoftmax
 
 __all__ = [
+    "BinaryActivation",
     "NonSpiking",
     "PerTimestep",
+    "PoissonEncoder",
     "Readout",
     "Rearrange",
     "ScaleShift",

@@ -9,7 +9,7 @@ import inspect
 import keras
 from keras import ops
 
-__all__ = ["SpikingLayer", "SpikingTwin", "fold_time", "unfold_time"]
+__all__ = ["SpikingLayer", "SpikingTwin", "each_step", "fold_time", "unfold_time"]
 
 
 _LAYER_ARGUMENTS = ("name", "dtype", "trainable")
@@ -23,6 +23,12 @@ def fold_time(x):
 def unfold_time(x, timesteps):
     """Return `x` of shape `(batch·timesteps, …)` as `(batch, timesteps, …)`."""
     return ops.reshape(x, (-1, timesteps, *ops.shape(x)[1:]))
+
+
+def each_step(x, timesteps):
+    """Return the values of `x` of shape `(batch, time, …)` at each of `timesteps` steps, a list."""
+    values = ops.unstack(x, x.shape[1], axis=1)
+    return values * timesteps if len(values) == 1 else values
 
 
 class SpikingLayer(keras.layers.Layer):
@@ -43,7 +49,11 @@ class SpikingLayer(keras.layers.Layer):
 
     Attributes:
         value_shape: Shape of the output of one sample and step, once the layer is built.
+        draws: Whether the layer draws random numbers. Then the last tensor of its state is a key of
+            shape `(batch,)`, int32: equal samples with equal keys get equal numbers.
     """
+
+    draws = False
 
     def __init__(self, *, return_state=False, stateful=False, **kwargs):
         super().__init__(**kwargs)
@@ -93,17 +103,16 @@ class SpikingLayer(keras.layers.Layer):
                     f"Layer '{self.name}' is stateful and needs a known batch size. Received: "
                     f"input_shape={input_shape}. Use keras.Input(…, batch_size=n) or stateful=False."
                 )
-            shapes = [(batch, *value.shape[1:]) for value in self.start((1, *cell))]
             self._kept_state = [
                 self.add_weight(
-                    shape=shape,
-                    dtype=self.state_dtype,
+                    shape=(batch, *value.shape[1:]),
+                    dtype=keras.backend.standardize_dtype(value.dtype),
                     initializer="zeros",
                     trainable=False,
                     autocast=False,
                     name=f"state_{i}",
                 )
-                for i, shape in enumerate(shapes)
+                for i, value in enumerate(self.start((1, *cell)))
             ]
             self.reset_state()
         self.built = True

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from keras_snn import neurons
-from keras_snn.layers.base import SpikingTwin, fold_time, unfold_time
+from keras_snn.layers.base import SpikingTwin, each_step, fold_time, unfold_time
 
 __all__ = [
     "SpikingActivation",
@@ -75,12 +75,8 @@ class SpikingLinear(SpikingTwin):
         return self.neuron.initial_state(shape, self.state_dtype)
 
     def advance(self, current, state, timesteps):
-        current = ops.cast(current, self.state_dtype)
-        currents = ops.unstack(current, current.shape[1], axis=1)
-        if len(currents) == 1:
-            currents *= timesteps
         spikes = []
-        for one_step in currents:
+        for one_step in each_step(ops.cast(current, self.state_dtype), timesteps):
             fired, state = self.neuron.step(one_step, state)
             spikes.append(ops.cast(fired, self.compute_dtype))
         return ops.stack(spikes, axis=1), state

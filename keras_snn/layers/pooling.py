@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_snn._validation import check_choice
-from keras_snn.layers.base import SpikingTwin, fold_time, unfold_time
+from keras_snn.layers.base import SpikingTwin, each_step, fold_time, unfold_time
 
 # What the estimated rate r of an input grows by when it gives x at step t.
 _GATES = {
@@ -72,13 +72,11 @@ class SpikingMaxPooling(SpikingTwin):
 
     def advance(self, current, state, timesteps):
         current = ops.cast(current, self.state_dtype)
-        if timesteps != current.shape[1]:
-            current = ops.repeat(current, timesteps, axis=1)
         if self.method == "exact":
             return self._advance_counts(current, state, timesteps)
         rates, steps = state
         outputs = []
-        for one_step in ops.unstack(current, timesteps, axis=1):
+        for one_step in each_step(current, timesteps):
             steps = steps + 1
             divisor = ops.reshape(steps, (-1, *(1,) * (len(rates.shape) - 1)))
             rates = rates + _GATES[self.method](one_step, rates, divisor)
@@ -113,6 +111,8 @@ class SpikingMaxPooling(SpikingTwin):
 
     def _advance_counts(self, current, state, timesteps):
         counts, pooled = state
+        if timesteps != current.shape[1]:
+            current = ops.repeat(current, timesteps, axis=1)
         counts = counts[:, None] + ops.cumsum(current, axis=1)
         pooled_counts = unfold_time(self.analog(fold_time(counts)), timesteps)
         earlier = ops.concatenate([pooled[:, None], pooled_counts[:, :-1]], axis=1)

@@ -3,10 +3,14 @@
 import keras
 from keras import ops
 
-from keras_snn._validation import check_choice
-from keras_snn.layers.base import SpikingLayer, SpikingTwin, fold_time, unfold_time
+from keras_snn._validation import check_choice, check_integer
+from keras_snn.layers.base import SpikingLayer, SpikingTwin, each_step, fold_time, unfold_time
+from keras_snn.layers.random_numbers import uniform
 
 __all__ = ["Readout", "SpikingSoftmax"]
+
+# Ticks per step of the clock of a spiking softmax: 300 Hz at steps of 1 ms.
+_CLOCK_RATE = 0.3
 
 
 def _start(shape, dtype):
@@ -14,14 +18,19 @@ def _start(shape, dtype):
     return [ops.zeros(shape, dtype=dtype), ops.zeros(shape[:1], dtype=dtype)]
 
 
-def _average(current, state, timesteps):
-    """Return the average of all currents so far, after each step, and the new `[sum, steps]`."""
+def _average(current, state, timesteps, delay):
+    """Return the average of all currents behind `delay` steps, at each step, and the new `[sum, steps]`."""
     potential, steps = state
     if timesteps != current.shape[1]:
         current = ops.repeat(current, timesteps, axis=1)
-    potential = potential[:, None] + ops.cumsum(ops.cast(current, potential.dtype), axis=1)
+    current = ops.cast(current, potential.dtype)
+    ones = (1,) * (len(potential.shape) - 1)
     steps = steps[:, None] + ops.arange(1, timesteps + 1, dtype=steps.dtype)
-    divisor = ops.reshape(steps, (-1, timesteps, *(1,) * (len(potential.shape) - 2)))
+    divisor = ops.reshape(steps, (-1, timesteps, *ones))
+    if delay:
+        current = ops.where(divisor > delay, current, ops.zeros_like(current))
+        divisor = ops.maximum(divisor - delay, 1.0)
+    potential = potential[:, None] + ops.cumsum(current, axis=1)
     return potential / divisor, [potential[:, -1], steps[:, -1]]
 
 
@@ -34,6 +43,7 @@ class Readout(SpikingLayer):
 
     Args:
         activation: Name of an activation of Keras, applied to the average.
+        delay: Number of first steps that do not count; until they are over the average is 0.
         return_state: Whether to return `(outputs, sum, steps)`.
         stateful: Whether to go on averaging from call to call.
 
@@ -41,19 +51,21 @@ class Readout(SpikingLayer):
         Rueckauer et al. (2017), doi:10.3389/fnins.2017.00682, "Softmax".
     """
 
-    def __init__(self, activation=None, **kwargs):
+    def __init__(self, activation=None, delay=0, **kwargs):
         super().__init__(**kwargs)
         self.activation = keras.activations.get(activation)
+        self.delay = check_integer("delay", delay, minimum=0)
 
     def start(self, shape):
         return _start(shape, self.state_dtype)
 
     def advance(self, current, state, timesteps):
-        outputs, state = _average(current, state, timesteps)
+        outputs, state = _average(current, state, timesteps, self.delay)
         return ops.cast(self.activation(outputs), self.compute_dtype), state
 
     def get_config(self):
-        return {**super().get_config(), "activation": keras.activations.serialize(self.activation)}
+        activation = keras.activations.serialize(self.activation)
+        return {**super().get_config(), "activation": activation, "delay": self.delay}
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
@@ -63,38 +75,83 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
     Args:
         axis: As in `keras.layers.Softmax`, of the values of one step.
         method: `"potential"`: no spikes; at step t the softmax of the current averaged
-            over the steps so far. Deterministic.
-        return_state: Whether to return `(outputs, sum, steps)`.
-        stateful: Whether to go on averaging from call to call.
+            over the steps so far. Deterministic. With V the sum of the current, the others spike:
+            `"poisson"`: at every step neuron i with probability softmax(V)_i, without a reset;
+            `"clock"`: at random steps, three in ten, the neuron of the largest softmax(V), and then
+            V is 0 again. The rates of their spikes are the probabilities.
+        delay: Number of first steps that do not count.
+        seed: Integer, for the methods that draw. The same seed gives the same spikes again.
+        return_state: Whether to return `(outputs, *state)`.
+        stateful: Whether to keep the state from call to call.
 
     Call arguments:
         inputs: Tensor of shape `(batch, time, …, classes)`.
         initial_state: State to start from, as returned with `return_state=True`.
 
     Returns:
-        Probabilities of the shape of the inputs.
+        Probabilities of the shape of the inputs, or spikes.
 
     Source:
-        Rueckauer et al. (2017), doi:10.3389/fnins.2017.00682, "Softmax".
+        `"clock"`: Rueckauer et al. (2016), arXiv:1612.04052, "Spiking softmax", where the clock is
+        one of 300 Hz at steps of 1 ms. The others: Rueckauer et al. (2017),
+        doi:10.3389/fnins.2017.00682, "Softmax".
     """
 
-    options = {"method": "potential", **SpikingTwin.options}
+    options = {"method": "potential", "delay": 0, "seed": 0, **SpikingTwin.options}
 
-    def __init__(self, *args, method="potential", **kwargs):
+    def __init__(self, *args, method="potential", delay=0, seed=0, **kwargs):
         super().__init__(*args, **kwargs)
-        self.method = check_choice("method", method, ("potential",))
+        self.method = check_choice("method", method, ("potential", "poisson", "clock"))
+        self.delay = check_integer("delay", delay, minimum=0)
+        self.seed = check_integer("seed", seed, minimum=0)
+        if method == "clock" and not isinstance(self.analog.axis, int):
+            raise ValueError(
+                f"`axis` must be an integer for method='clock'. Received: axis={self.analog.axis!r}."
+            )
+
+    @property
+    def draws(self):
+        """Whether the layer draws random numbers."""
+        return self.method != "potential"
 
     @property
     def analog_dtype(self):
         return self.state_dtype
 
     def start(self, shape):
-        return _start(shape, self.state_dtype)
+        key = [ops.arange(shape[0], dtype="int32")] if self.draws else []
+        return [*_start(shape, self.state_dtype), *key]
 
     def advance(self, current, state, timesteps):
-        averages, state = _average(current, state, timesteps)
+        if self.draws:
+            return self._advance_spiking(current, state, timesteps)
+        averages, state = _average(current, state, timesteps, self.delay)
         probabilities = unfold_time(self.analog(fold_time(averages)), timesteps)
         return ops.cast(probabilities, self.compute_dtype), state
 
+    def _advance_spiking(self, current, state, timesteps):
+        potential, steps, key = state
+        spikes = []
+        for one_step in each_step(ops.cast(current, self.state_dtype), timesteps):
+            steps = steps + 1
+            ones = (1,) * (len(potential.shape) - 1)
+            counts = ops.reshape(steps > self.delay, (-1, *ones))
+            potential = potential + ops.where(counts, one_step, ops.zeros_like(one_step))
+            if self.method == "poisson":
+                drawn = uniform(self.seed, key, steps, potential.shape[1:])
+                fires = drawn < ops.cast(self.analog(potential), drawn.dtype)
+            else:
+                drawn = uniform(self.seed, key, steps, ())
+                ticks = ops.reshape(drawn < _CLOCK_RATE, (-1, *ones))
+                ticks = ops.logical_and(ticks, counts)
+                axis = self.analog.axis
+                winner = ops.one_hot(
+                    ops.argmax(potential, axis), potential.shape[axis], axis=axis, dtype="bool"
+                )
+                fires = ops.logical_and(ticks, winner)
+                potential = ops.where(ticks, ops.zeros_like(potential), potential)
+            spikes.append(ops.cast(ops.logical_and(fires, counts), self.compute_dtype))
+        return ops.stack(spikes, axis=1), [potential, steps, key]
+
     def get_config(self):
-        return {**super().get_config(), "method": self.method}
+        return {**super().get_config(), "method": self.method, "delay": self.delay, "seed": self.seed}

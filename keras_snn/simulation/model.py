@@ -28,6 +28,8 @@ class SpikingModel(keras.Model):
             nested as the model takes and returns them.
         shapes: Dict of the shape of every input, without batch.
         timesteps: Length of the simulation; may be set later.
+        events: Whether inputs are given for every step, `(batch, time, …)`, for at least `timesteps` of
+            them, instead of as constants.
         unroll: Steps that one pass through the loop over time handles at once, or `"auto"`;
             may be set later. The results do not depend on it.
         conversion_report: The `ConversionReport`, or `None`.
@@ -46,6 +48,7 @@ class SpikingModel(keras.Model):
         outputs,
         shapes,
         timesteps=64,
+        events=False,
         unroll="auto",
         conversion_report=None,
         output_names=None,
@@ -55,7 +58,7 @@ class SpikingModel(keras.Model):
         self._ordered_layers = list(layers)
         self._calls = [{**call, "inputs": list(call["inputs"])} for call in calls]
         self.input_shapes = {name: tuple(shape) for name, shape in shapes.items()}
-        self.network = StepNetwork(layers, self._calls, inputs, outputs)
+        self.network = StepNetwork(layers, self._calls, inputs, outputs, events=events)
         self.timesteps = timesteps
         self.unroll = unroll
         self.conversion_report = conversion_report
@@ -99,12 +102,13 @@ class SpikingModel(keras.Model):
 
     def call(self, inputs, training=None):
         network, chunk = self.network, self.chunk
-        drive = network.drive(self.as_given(inputs))
-        batch_size = ops.shape(next(iter(drive.values())))[0]
+        inputs = self.as_given(inputs, self.timesteps)
+        drive = network.drive(inputs)
+        batch_size = ops.shape(inputs[0])[0]
         names = keras.tree.flatten(network.outputs)
 
-        def steps(carry, timesteps):
-            values, states = network.run(drive, carry[0], timesteps)
+        def steps(carry, start, timesteps):
+            values, states = network.run(network.at(drive, start, timesteps), carry[0], timesteps)
             return [states, {name: values[name][:, -1] for name in names}]
 
         empty = {
@@ -112,35 +116,43 @@ class SpikingModel(keras.Model):
             for name, shape in self._output_shapes().items()
         }
         whole, rest = divmod(self.timesteps, chunk)
-        carry = [network.start(drive), empty]
+        carry = [network.start(inputs), empty]
         if whole > 1:
-            carry = ops.fori_loop(0, whole, lambda _, carry: steps(carry, chunk), carry)
+            carry = ops.fori_loop(0, whole, lambda i, carry: steps(carry, i * chunk, chunk), carry)
         elif whole:
-            carry = steps(carry, chunk)
+            carry = steps(carry, 0, chunk)
         if rest:
-            carry = steps(carry, rest)
+            carry = steps(carry, whole * chunk, rest)
         return keras.tree.map_structure(carry[1].__getitem__, network.outputs)
 
-    def as_given(self, inputs):
-        """Return a list of the inputs in the shape and dtype that the network wants.
+    def as_given(self, inputs, timesteps):
+        """Return a list of the inputs in the shape and dtype that the network wants for so many steps.
 
         Raises:
             ValueError: If they do not fit.
         """
-        return [ops.cast(x, self.compute_dtype) for x in keras.tree.flatten(self._shaped(inputs))]
+        return [ops.cast(x, self.compute_dtype) for x in keras.tree.flatten(self._shaped(inputs, timesteps))]
 
-    def _shaped(self, inputs):
+    def _shaped(self, inputs, timesteps):
         """Return the inputs, arrays or tensors, with the shape that the network wants."""
         structure = self.network.inputs
         names = keras.tree.flatten(structure)
         values = zip(names, in_order(structure, inputs, "x"), strict=True)
-        shaped = [fit_shape(name, x, self.input_shapes[name], "x") for name, x in values]
+        shaped = [fit_shape(name, x, self.given_shapes[name], "x") for name, x in values]
+        if self.network.events:
+            shaped = [_first_steps(name, x, timesteps) for name, x in zip(names, shaped, strict=True)]
         return keras.tree.pack_sequence_as(structure, shaped)
+
+    @property
+    def given_shapes(self):
+        """Shape of every input as it is given, without batch: with a time axis of any length for events."""
+        time = (None,) if self.network.events else ()
+        return {name: (*time, *shape) for name, shape in self.input_shapes.items()}
 
     def _checked(self, x):
         """Return arrays as `_shaped` does; data that comes in batches is checked batch by batch."""
         arrays = keras.tree.flatten(x)
-        return self._shaped(x) if arrays and all(hasattr(a, "shape") for a in arrays) else x
+        return self._shaped(x, self.timesteps) if arrays and all(hasattr(a, "shape") for a in arrays) else x
 
     def predict(self, x, *args, **kwargs):
         """As `keras.Model.predict`; raises a `ValueError` if `x` does not fit."""
@@ -195,6 +207,7 @@ class SpikingModel(keras.Model):
             "shapes": {name: list(shape) for name, shape in self.input_shapes.items()},
             "timesteps": self.timesteps,
             "unroll": self.unroll,
+            "events": self.network.events,
             "conversion_report": serialize(self.conversion_report),
             "output_names": getattr(self, "output_names", None),
         }
@@ -207,3 +220,13 @@ class SpikingModel(keras.Model):
         config["dtype"] = deserialize(config["dtype"])
         config["conversion_report"] = deserialize(config["conversion_report"])
         return cls(**config)
+
+
+def _first_steps(name, x, timesteps):
+    """Return the first steps of events; the length of a tensor may be unknown yet."""
+    if x.shape[1] is not None and x.shape[1] < timesteps:
+        raise ValueError(
+            f"`x` must have at least {timesteps} time steps for input '{name}'. "
+            f"Received: {x.shape[1]} steps. Set snn.timesteps to the length of the events."
+        )
+    return x[:, :timesteps]

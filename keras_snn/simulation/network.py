@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_snn.layers import SpikingLayer
+from keras_snn.layers.random_numbers import key_of
 
 __all__ = ["StepNetwork"]
 
@@ -23,12 +24,13 @@ class StepNetwork:
             one for every call.
         inputs: Names of the inputs, nested as the model takes them.
         outputs: Names of the calls whose values the model returns, nested as it returns them.
+        events: Whether inputs have a time axis, instead of being the same at every step.
     """
 
-    def __init__(self, layers, calls, inputs, outputs):
-        self.inputs, self.outputs = inputs, outputs
+    def __init__(self, layers, calls, inputs, outputs, *, events=False):
+        self.inputs, self.outputs, self.events = inputs, outputs, events
         by_name = {layer.name: layer for layer in layers}
-        constant = set(keras.tree.flatten(inputs))
+        constant = set() if events else set(keras.tree.flatten(inputs))
         self.stateful = {}
         self._driving, self._driven, self._varying = [], [], []
         for call in calls:
@@ -44,33 +46,50 @@ class StepNetwork:
                 self._varying.append((name, layer, sources))
         self._constant = constant
 
+    def is_constant(self, name):
+        """Whether an input or a call has the same value at every step."""
+        return name in self._constant
+
     def drive(self, inputs):
-        """Return all that is the same at every step, by name of the call.
+        """Return all that does not depend on the state, by name of the call.
 
         Args:
-            inputs: Tensors `(batch, …)`, nested like `self.inputs`.
+            inputs: List of tensors `(batch, …)`, or `(batch, time, …)` of events.
 
         Returns:
             Dict of tensors `(batch, 1, …)`: values that other layers take, and currents of
-            spiking layers.
+            spiking layers. Of events the inputs themselves.
         """
-        names = keras.tree.flatten(self.inputs)
-        values = {
-            name: ops.expand_dims(x, 1) for name, x in zip(names, keras.tree.flatten(inputs), strict=True)
-        }
+        values = dict(zip(keras.tree.flatten(self.inputs), inputs, strict=True))
+        if self.events:
+            return values
+        values = {name: ops.expand_dims(x, 1) for name, x in values.items()}
         for name, layer, sources in self._driving:
             values[name] = layer(_gather(values, sources))
         currents = {name: layer.current(_gather(values, sources)) for name, layer, sources in self._driven}
         taken = {name for *_, sources in self._varying for name in sources}
         return {**{name: values[name] for name in sorted(taken & self._constant)}, **currents}
 
-    def start(self, drive):
-        """Return the state of every call before the first step, by its name."""
-        batch_size = ops.shape(next(iter(drive.values())))[0]
-        return {name: layer.get_initial_state(batch_size) for name, layer in self.stateful.items()}
+    def start(self, inputs):
+        """Return the state of every call before the first step, by its name; `inputs` as of `drive`."""
+        batch_size = ops.shape(inputs[0])[0]
+        states = {name: layer.get_initial_state(batch_size) for name, layer in self.stateful.items()}
+        drawing = [name for name, layer in self.stateful.items() if layer.draws]
+        if drawing:
+            # A sample gets its random numbers by what it is, not by its place in a batch.
+            key = sum(key_of(x) for x in inputs)
+            states |= {name: [*states[name][:-1], key] for name in drawing}
+        return states
+
+    def at(self, drive, start, timesteps):
+        """Return the drive of `timesteps` steps behind the first `start`."""
+        if not self.events:
+            return drive
+        places = start + ops.arange(timesteps, dtype="int32")
+        return {name: ops.take(x, places, axis=1) for name, x in drive.items()}
 
     def run(self, drive, states, timesteps):
-        """Run a chunk of `timesteps` steps.
+        """Run a chunk of `timesteps` steps, whose drive that is.
 
         Returns:
             `(values, states)`: the value of every call over the chunk,

@@ -7,7 +7,7 @@ from keras_snn._data import Batches
 from keras_snn._validation import check_choice, check_integer
 from keras_snn.simulation.result import SimulationResult
 
-__all__ = ["simulate"]
+__all__ = ["Runner", "simulate"]
 
 _RECORDS = ("spike_counts", "spike_trains", "membrane_potentials")
 
@@ -40,17 +40,26 @@ def simulate(model, x, y=None, *, timesteps=None, record=(), batch_size=32, verb
     batches = Batches(
         x if y is None else (x, np.asarray(y) if isinstance(y, list) else y),
         model.network.inputs,
-        model.input_shapes,
+        model.given_shapes,
         batch_size=batch_size,
         argument="x",
     )
     chunk = 1 if "membrane_potentials" in record else min(model.chunk, timesteps)
-    runner = _Runner(model, record)
+    runner = Runner(model, timesteps, chunk, _recorder(model.network, record))
     progress = keras.utils.Progbar(batches.count, unit_name="batch") if verbose else None
     outputs, records, labels = [], [], []
     for inputs, targets in batches:
-        outputs_of_batch, records_of_batch = runner.run(inputs, timesteps, chunk)
-        outputs.append(outputs_of_batch)
+        outputs_of_batch, records_of_batch, counts = [], [], {}
+        for values, seen in runner.run(inputs):
+            outputs_of_batch.append(values)
+            # Counts are summed right away: memory does not grow with time.
+            for name, array in seen.pop("spike_counts", {}).items():
+                counts[name] = counts[name] + array if name in counts else array
+            records_of_batch.append(seen)
+        outputs.append(_join(outputs_of_batch, axis=1))
+        records_of_batch = _join(records_of_batch, axis=1)
+        if "spike_counts" in record:
+            records_of_batch["spike_counts"] = counts
         records.append(records_of_batch)
         labels.append(targets)
         if progress:
@@ -69,7 +78,8 @@ class _Compiled(keras.Model):
     """A function of tensors, run the way Keras runs `predict` on the backend in use."""
 
     def __init__(self, function, layers):
-        super().__init__(name="steps")
+        # Without autocast, which would round states to the default dtype.
+        super().__init__(name="steps", autocast=False)
         self._function = function
         # Held so that a backend that tracks variables sees them.
         self._used_layers = layers
@@ -79,18 +89,27 @@ class _Compiled(keras.Model):
         return self._function(inputs)
 
 
-class _Runner:
-    """Runs batches of a spiking model chunk by chunk."""
+class Runner:
+    """Runs batches of a spiking model chunk by chunk.
 
-    def __init__(self, model, record):
-        self.network, self.record, self.layers = model.network, record, model.layers
-        self.neurons = [name for name, layer in self.network.stateful.items() if hasattr(layer, "neuron")]
-        self.begin = _Compiled(lambda x: self._begin(model.as_given(x)), self.layers)
+    Args:
+        model: A `SpikingModel`.
+        timesteps: Number of steps.
+        chunk: How many of them run at once.
+        observe: Function of the values of all calls over a chunk, and of the states behind it; returns
+            nested tensors.
+    """
+
+    def __init__(self, model, timesteps, chunk, observe):
+        self.network, self.observe, self.layers = model.network, observe, model.layers
+        self.timesteps, self.chunk = timesteps, chunk
+
+        def begin(x):
+            inputs = model.as_given(x, timesteps)
+            return {"drive": self.network.drive(inputs), "states": self.network.start(inputs)}
+
+        self.begin = _Compiled(begin, self.layers)
         self.chunks = {}
-
-    def _begin(self, inputs):
-        drive = self.network.drive(inputs)
-        return {"drive": drive, "states": self.network.start(drive)}
 
     def _chunk(self, timesteps):
         if timesteps not in self.chunks:
@@ -98,35 +117,35 @@ class _Runner:
             def function(carry):
                 values, states = self.network.run(carry["drive"], carry["states"], timesteps)
                 outputs = keras.tree.map_structure(values.__getitem__, self.network.outputs)
-                return {"states": states, "outputs": outputs, "records": self._records(values, states)}
+                return {"states": states, "outputs": outputs, "seen": self.observe(values, states)}
 
             self.chunks[timesteps] = _Compiled(function, self.layers)
         return self.chunks[timesteps]
 
-    def _records(self, values, states):
-        kept = {
-            "spike_counts": lambda name: keras.ops.sum(keras.ops.cast(values[name], "float32"), axis=1),
-            "spike_trains": lambda name: values[name],
-            "membrane_potentials": lambda name: states[name][0][:, None],
-        }
-        return {what: {name: kept[what](name) for name in self.neurons} for what in self.record}
-
-    def run(self, inputs, timesteps, chunk):
-        """Return the outputs over time and the records of one batch."""
+    def run(self, inputs):
+        """Yield `(outputs, what was observed)` of one batch, chunk by chunk."""
         carry = self.begin.predict_on_batch(inputs)
-        outputs, counts, over_time = [], {}, []
-        for start in range(0, timesteps, chunk):
-            result = self._chunk(min(chunk, timesteps - start)).predict_on_batch(carry)
-            carry = {"drive": carry["drive"], "states": result["states"]}
-            outputs.append(result["outputs"])
-            # Counts are summed right away: memory does not grow with time.
-            for name, values in result["records"].pop("spike_counts", {}).items():
-                counts[name] = counts[name] + values if name in counts else values
-            over_time.append(result["records"])
-        records = _join(over_time, axis=1)
-        if "spike_counts" in self.record:
-            records["spike_counts"] = counts
-        return _join(outputs, axis=1), records
+        for start in range(0, self.timesteps, self.chunk):
+            length = min(self.chunk, self.timesteps - start)
+            now = {**carry, "drive": self.network.at(carry["drive"], start, length)}
+            result = self._chunk(length).predict_on_batch(now)
+            carry = {**carry, "states": result["states"]}
+            yield result["outputs"], result["seen"]
+
+
+def _recorder(network, record):
+    """Return the function that observes what is named in `record`, of every layer of neurons."""
+    kept = {
+        "spike_counts": lambda name, values, states: keras.ops.sum(
+            keras.ops.cast(values[name], "float32"), axis=1
+        ),
+        "spike_trains": lambda name, values, states: values[name],
+        "membrane_potentials": lambda name, values, states: states[name][0][:, None],
+    }
+    neurons = [name for name, layer in network.stateful.items() if hasattr(layer, "neuron")]
+    return lambda values, states: {
+        what: {name: kept[what](name, values, states) for name in neurons} for what in record
+    }
 
 
 def _join(parts, axis=0):

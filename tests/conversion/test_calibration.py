@@ -5,10 +5,10 @@ import pytest
 from keras import layers
 
 from keras_snn.conversion.calibration import Histogram, calibrate
-from keras_snn.conversion.passes import fold
 from keras_snn.errors import CalibrationError
 from keras_snn.graph.evaluation import evaluate
 from keras_snn.graph.lowering import lower
+from keras_snn.graph.passes import fold
 
 RESOLUTION = 2 ** (1 / 128) - 1
 

@@ -10,11 +10,11 @@ from keras_snn.conversion.normalization import (
     relus,
     scales_from_moments,
 )
-from keras_snn.conversion.passes import fold
 from keras_snn.conversion.spiking import to_spiking
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.evaluation import evaluate
 from keras_snn.graph.lowering import lower
+from keras_snn.graph.passes import fold
 from keras_snn.neurons import IntegrateAndFire
 
 

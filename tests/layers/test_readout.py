@@ -40,7 +40,8 @@ def test_state_passed_on_continues_the_average(layer_class, rng):
 
 
 def test_softmax_raises_when_there_is_no_such_method():
-    with pytest.raises(ValueError, match="`method` must be one of 'potential'. Received: method='max'."):
+    message = "`method` must be one of 'potential', 'poisson', 'clock'. Received: method='max'."
+    with pytest.raises(ValueError, match=message):
         SpikingSoftmax(method="max")
 
 
@@ -57,3 +58,70 @@ def test_per_timestep_repeats_a_constant_beside_a_sequence(rng):
     outputs = PerTimestep(keras.layers.Concatenate())([x.astype("float32"), constant.astype("float32")])
     expected = np.concatenate([x, np.repeat(constant, 5, axis=1)], axis=-1)
     np.testing.assert_allclose(outputs, expected, rtol=1e-6)
+
+
+def softmax(x):
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def test_readout_leaves_out_the_first_steps(rng):
+    current = rng.normal(0, 1, (3, 8, 4)).astype("float32")
+    outputs = np.asarray(Readout(delay=3)(current))
+    assert not outputs[:, :3].any()
+    for t in range(3, 8):
+        np.testing.assert_allclose(outputs[:, t], current[:, 3 : t + 1].mean(axis=1), rtol=1e-5, atol=1e-6)
+    of_softmax = np.asarray(SpikingSoftmax(delay=3)(current))
+    np.testing.assert_allclose(of_softmax[:, 5], softmax(current[:, 3:6].mean(axis=1)), atol=1e-6)
+
+
+def test_poisson_softmax_fires_with_the_probabilities_of_its_potential(rng):
+    # A current at the first step only: the potential, and so the probabilities, stay.
+    potential, steps = rng.normal(0, 1, (4, 6)), 3000
+    current = np.zeros((4, steps, 6), "float32")
+    current[:, 0] = potential
+    spikes = np.asarray(SpikingSoftmax(method="poisson", seed=5)(current))
+    p = softmax(potential)
+    assert set(np.unique(spikes)) == {0, 1}
+    # 24 rates, each within 5 standard deviations of a binomial.
+    assert np.all(np.abs(spikes.mean(axis=1) - p) <= 5 * np.sqrt(p * (1 - p) / steps))
+
+
+def test_poisson_softmax_integrates_without_reset(rng):
+    current = rng.normal(0, 1, (3, 20, 5)).astype("float32")
+    _, potential, steps, _ = SpikingSoftmax(method="poisson", return_state=True)(current)
+    np.testing.assert_allclose(potential, current.sum(axis=1), atol=1e-5)
+    np.testing.assert_array_equal(steps, [20, 20, 20])
+
+
+def test_clocked_softmax_fires_the_largest_potential_and_resets(rng):
+    steps = 4000
+    current = (rng.integers(-8, 9, (2, steps, 5)) / 8).astype("float32")
+    spikes = np.asarray(SpikingSoftmax(method="clock", seed=2)(current))
+    ticks = spikes.sum(axis=-1)
+    assert set(np.unique(ticks)) == {0, 1}
+    # Binomial with p = 0.3, 5 standard deviations.
+    assert np.all(np.abs(ticks.mean(axis=1) - 0.3) <= 5 * np.sqrt(0.21 / steps))
+    for sample in range(2):
+        v = np.zeros(5)
+        for t in range(steps):
+            v = v + current[sample, t]
+            if ticks[sample, t]:
+                assert spikes[sample, t, v.argmax()] == 1
+                v = np.zeros(5)
+
+
+@pytest.mark.parametrize("method", ["poisson", "clock"])
+def test_spiking_softmax_goes_on_from_its_state_and_its_seed_says_which_spikes(method, rng):
+    current = (rng.integers(-8, 9, (3, 40, 4)) / 8).astype("float32")
+    layer = SpikingSoftmax(method=method, seed=1, return_state=True)
+    whole, *end = layer(current)
+    first, *state = layer(current[:, :7])
+    second, *last = layer(current[:, 7:], initial_state=state)
+    np.testing.assert_array_equal(np.concatenate([first, second], axis=1), whole)
+    for a, b in zip(last, end, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert np.any(np.asarray(SpikingSoftmax(method=method, seed=2)(current)) != np.asarray(whole))
+    delayed = np.asarray(SpikingSoftmax(method=method, seed=1, delay=10)(current))
+    assert not delayed[:, :10].any()
+    assert delayed[:, 10:].any()

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_snn.conversion.passes import fold, insert_scale
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.evaluation import evaluate
 from keras_snn.graph.lowering import lower
+from keras_snn.graph.passes import fold, insert_scale
 
 
 def kinds_in(graph):

@@ -1,0 +1,114 @@
+"""The networks of Rueckauer et al. (2016), arXiv:1612.04052, and their data.
+
+Weights are kept beside this file in half precision: a network is what these say, for its
+ANN and for its SNN.
+"""
+
+import pathlib
+
+import keras
+import numpy as np
+import tensorflow_datasets as tfds
+from keras import layers
+
+from keras_snn.layers import BinaryActivation
+
+WEIGHTS = pathlib.Path(__file__).parent / "weights"
+
+
+def data(dataset, split):
+    """Return `(x, y)` of a split; pixels in [0, 1]."""
+    x, y = tfds.as_numpy(tfds.load(dataset, split=split, batch_size=-1, as_supervised=True))
+    return (x / 255).astype("float32"), y
+
+
+def _network(name, shape, blocks, *, classes=10, dropout=0.3, pooling=layers.MaxPooling2D):
+    """Return a network of convolutions `(filters, window, options)`, pools "P" and dense layers."""
+    model = keras.Sequential([keras.Input(shape, name="image")], name=name)
+    convolutions = dense = pools = 0
+    for block in blocks:
+        if block == "P":
+            pools += 1
+            model.add(pooling(2, name=f"pool{pools}"))
+            continue
+        if isinstance(block, tuple):
+            filters, window, options = block
+            convolutions += 1
+            suffix = f"conv{convolutions}"
+            model.add(layers.Conv2D(filters, window, use_bias=False, name=suffix, **options))
+        else:
+            if not dense:
+                model.add(layers.Flatten(name="flatten"))
+            dense += 1
+            suffix = f"dense{dense}"
+            model.add(layers.Dropout(dropout, name=f"dropout{dense}"))
+            model.add(layers.Dense(block, use_bias=False, name=suffix))
+        model.add(layers.BatchNormalization(name=f"norm_{suffix}"))
+        model.add(layers.ReLU(name=f"relu_{suffix}"))
+    model.add(layers.Dropout(dropout, name="dropout"))
+    model.add(layers.Dense(classes, use_bias=False, activation="softmax", name="output"))
+    return model
+
+
+def cifar10_cnn(pooling=layers.MaxPooling2D):
+    """32C3-32C3-P2-64C3-64C3-P2-FC512-FC10: 40,855,552 operations."""
+    same, valid = {"padding": "same"}, {}
+    blocks = [(32, 3, same), (32, 3, same), "P", (64, 3, valid), (64, 3, valid), "P", 512]
+    return _network("cifar10_cnn", (32, 32, 3), blocks, dropout=0.1, pooling=pooling)
+
+
+def mnist_cnn():
+    """16C5/2-32C3-P2-FC800-FC10."""
+    return _network("mnist_cnn", (28, 28, 1), [(16, 5, {"strides": 2}), (32, 3, {}), "P", 800])
+
+
+def lenet5():
+    """6C5-P2-16C5-P2-120C5-FC84-FC10."""
+    blocks = [(6, 5, {}), "P", (16, 5, {}), "P", (120, 5, {"padding": "same"}), 84]
+    return _network("lenet5", (28, 28, 1), blocks, dropout=0.1)
+
+
+def binarynet(function):
+    """A small BinaryNet: 32C3-P2-64C3-P2-128C3-P2-FC256-FC10, binary activations, real weights."""
+    model = keras.Sequential([keras.Input((32, 32, 3), name="image")], name=f"binarynet_{function}")
+    for i, filters in enumerate((32, 64, 128), start=1):
+        model.add(layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"conv{i}"))
+        model.add(layers.MaxPooling2D(2, name=f"pool{i}"))
+        model.add(layers.BatchNormalization(name=f"norm_conv{i}"))
+        model.add(BinaryActivation(function, name=f"{function}_conv{i}"))
+    model.add(layers.Flatten(name="flatten"))
+    model.add(layers.Dense(256, use_bias=False, name="dense"))
+    model.add(layers.BatchNormalization(name="norm_dense"))
+    model.add(BinaryActivation(function, name=f"{function}_dense"))
+    model.add(layers.Dense(10, activation="softmax", name="output"))
+    return model
+
+
+# Name: how to build it, its data, epochs, weight decay, and whether images are shifted and mirrored.
+NETWORKS = {
+    "mnist_cnn": (mnist_cnn, "mnist", 8, 0.02, False),
+    "lenet5": (lenet5, "mnist", 8, 0.02, False),
+    "cifar10_cnn": (cifar10_cnn, "cifar10", 30, 0.01, True),
+    "cifar10_cnn_average": (lambda: cifar10_cnn(layers.AveragePooling2D), "cifar10", 10, 0.01, True),
+    "binarynet_sign": (lambda: binarynet("sign"), "cifar10", 10, 0.01, True),
+    "binarynet_heaviside": (lambda: binarynet("heaviside"), "cifar10", 10, 0.01, True),
+}
+
+
+def store(name, model):
+    """Write the weights of a network, in half precision."""
+    WEIGHTS.mkdir(exist_ok=True)
+    arrays = {f"{i:03d}": w.astype("float16") for i, w in enumerate(model.get_weights())}
+    np.savez_compressed(WEIGHTS / f"{name}.npz", **arrays)
+
+
+def trained(name):
+    """Return a network with the weights that are kept."""
+    path = WEIGHTS / f"{name}.npz"
+    if not path.exists():
+        raise SystemExit(f"{path} must be there. Run: python benchmarks/paper/train.py {name}")
+    model = NETWORKS[name][0]()
+    with np.load(path) as arrays:
+        model.set_weights([arrays[key].astype("float32") for key in sorted(arrays.files)])
+    model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
