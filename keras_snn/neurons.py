@@ -99,26 +99,31 @@ class Binary:
         u(t) = V(t−1) + z(t)
         function="sign":       Θ(t) = 1 if u(t) > 0, −1 if u(t) < 0
         function="heaviside":  Θ(t) = 1 if u(t) > 0, else 0
-        V(t) = 0 if Θ(t) ≠ 0, else u(t)
+        reset="none":          V(t) = u(t)
+        reset="zero":          V(t) = 0 if Θ(t) ≠ 0, else u(t)
 
     Under a constant current every step says what the binary activation of the source network says.
+    Under one that varies, as spikes make it, the potential without reset says it of the average
+    current so far, so the error vanishes as 1/t; with a reset to zero it stays.
 
     Args:
         function: `"sign"` or `"heaviside"`.
         at_zero: Θ where u(t) is exactly 0; −1, 0 or 1.
+        reset: `"none"` or `"zero"`.
 
     Source:
-        Rueckauer et al. (2017), doi:10.3389/fnins.2017.00682, "Conversion of binary networks": signed
-        spikes and reset to zero. Networks: Courbariaux et al. (2016), arXiv:1602.02830.
+        Rueckauer et al. (2017), doi:10.3389/fnins.2017.00682: signed spikes and reset to zero. Networks:
+        Courbariaux et al. (2016), arXiv:1602.02830.
 
     >>> neuron = Binary()
     >>> spikes, (v,) = neuron.step(ops.array([0.75, -1.25]), neuron.initial_state((2,), "float32"))
     >>> ops.convert_to_numpy(spikes), ops.convert_to_numpy(v)
-    (array([ 1., -1.], dtype=float32), array([0., 0.], dtype=float32))
+    (array([ 1., -1.], dtype=float32), array([ 0.75, -1.25], dtype=float32))
     """
 
     function: str = "sign"
     at_zero: float = 1.0
+    reset: str = "none"
 
     # The scale of its current does not matter.
     v_threshold = 1.0
@@ -126,6 +131,7 @@ class Binary:
     def __post_init__(self):
         check_choice("function", self.function, ("sign", "heaviside"))
         check_choice("at_zero", self.at_zero, (-1, 0, 1) if self.function == "sign" else (0, 1))
+        check_choice("reset", self.reset, ("none", "zero"))
 
     def initial_state(self, shape, dtype):
         """Return the state before the first step: `[membrane_potential]` of `shape`."""
@@ -139,7 +145,9 @@ class Binary:
             spikes = ops.where(v == 0, ops.full_like(v, self.at_zero), spikes)
         if self.function == "heaviside":
             spikes = ops.maximum(spikes, 0.0)
-        return spikes, [ops.where(spikes == 0, v, ops.zeros_like(v))]
+        if self.reset == "zero":
+            v = ops.where(spikes == 0, v, ops.zeros_like(v))
+        return spikes, [v]
 
     def get_config(self):
         return dataclasses.asdict(self)

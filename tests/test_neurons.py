@@ -115,18 +115,19 @@ def test_get_raises_when_there_is_no_such_neuron():
         neurons.get(IntegrateAndFire)
 
 
+@pytest.mark.parametrize("reset", ["none", "zero"])
 @pytest.mark.parametrize("at_zero", [-1, 0, 1])
-def test_binary_neuron_is_its_equations(at_zero, rng):
+def test_binary_neuron_is_its_equations(at_zero, reset, rng):
     currents = rng.integers(-2, 3, (50, 40)) / 2
     for function, at in (("sign", at_zero), ("heaviside", max(at_zero, 0))):
-        spikes, potentials = simulate(neurons.Binary(function, at), currents)
+        spikes, potentials = simulate(neurons.Binary(function, at, reset), currents)
         for i in range(currents.shape[1]):
             v = 0.0
             for t in range(len(currents)):
                 v += currents[t, i]
                 side = at if v == 0 else 1 if v > 0 else -1
                 expected = side if function == "sign" else max(side, 0)
-                v = v if expected == 0 else 0.0
+                v = v if expected == 0 or reset == "none" else 0.0
                 assert spikes[t, i] == expected
                 assert potentials[t, i] == v
 
@@ -142,6 +143,8 @@ def test_delayed_neuron_is_the_neuron_some_steps_later(rng):
     np.testing.assert_array_equal(potentials[12:], later_potentials)
 
 
-@pytest.mark.parametrize("neuron", [neurons.Binary("heaviside", 0), neurons.Delayed(neurons.Binary(), 3)])
+@pytest.mark.parametrize(
+    "neuron", [neurons.Binary("heaviside", 0, "zero"), neurons.Delayed(neurons.Binary(), 3)]
+)
 def test_every_neuron_comes_back_from_its_config(neuron):
     assert neurons.get(keras.saving.serialize_keras_object(neuron)) == neuron

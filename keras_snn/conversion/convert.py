@@ -63,7 +63,8 @@ def convert(
             list or dict of arrays, `tf.data.Dataset` or `keras.utils.PyDataset`, of `x` or `(x, y)`.
             Without it the scales are estimated from batch norm statistics and weights.
         timesteps: Number of time steps of a simulation; `snn.timesteps` may be set later.
-        neuron: `"if"`, or an object of `keras_snn.neurons`.
+        neuron: `"if"`, or an object of `keras_snn.neurons`. Binary activations become
+            `keras_snn.neurons.Binary`, reset to zero if this neuron is.
         normalization: What the scale of a layer is: `"percentile"` of its non-zero activations
             on the calibration data, or their `"max"`; or `"none"`, where it is 1.
         percentile: In percent, in (0, 100].

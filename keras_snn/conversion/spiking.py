@@ -14,7 +14,8 @@ def to_spiking(graph, neuron, scales, *, delay=0):
 
     Args:
         graph: A normalized `Graph`: the value of every relu is a rate.
-        neuron: Object of `keras_snn.neurons` for relus. A threshold other than 1 scales the current.
+        neuron: Object of `keras_snn.neurons` for relus; those of binary activations are reset to zero
+            if it is. A threshold other than 1 scales the current.
         scales: λ by name of the relu, to keep with the neurons.
         delay: Steps that a layer waits for each layer of neurons before it.
     """
@@ -22,7 +23,7 @@ def to_spiking(graph, neuron, scales, *, delay=0):
     for node in graph.nodes.values():
         if not isinstance(node, kinds.Activation) or not node.becomes_spiking:
             continue
-        of_node = neurons.Binary(node.function, node.at_zero) if node.is_binary else neuron
+        of_node = _binary(node, neuron) if node.is_binary else neuron
         wait = delay * (depths[node.name] - 1)
         spike = kinds.Spike(
             name=node.name,
@@ -36,6 +37,11 @@ def to_spiking(graph, neuron, scales, *, delay=0):
         graph = graph.with_nodes({**graph.nodes, node.name: spike})
         graph = insert_scale(graph, of_node.v_threshold, before=node.name)
     return fold(graph)
+
+
+def _binary(node, neuron):
+    reset = "zero" if getattr(neuron, "reset", None) == "zero" else "none"
+    return neurons.Binary(node.function, node.at_zero, reset)
 
 
 def _depths(graph):

@@ -164,9 +164,9 @@ def _heaviside(operation, x, at_zero, *, emit):
     return emit(kinds.Activation, x, function="heaviside", at_zero=float(at_zero[0]))
 
 
-# Not in the oldest Keras.
-_heaviside_examples = [(lambda v: ops.heaviside(v, 1.0), (4, 3))] if hasattr(ops, "heaviside") else []
-_operation("Heaviside", *_heaviside_examples)(_heaviside)
+# Not in the oldest Keras; a number alone fails in those that have it.
+_HEAVISIDE = [(lambda v: ops.heaviside(v, np.ones((), "float32")), (4, 3))]
+_operation("Heaviside", *(_HEAVISIDE if hasattr(ops, "heaviside") else []))(_heaviside)
 
 
 @_operation("Softmax", (lambda v: ops.softmax(v, axis=-1), (4, 3)))

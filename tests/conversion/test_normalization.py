@@ -1,9 +1,13 @@
+import warnings
+
+import contracts
 import keras
 import networks
 import numpy as np
 import pytest
 from keras import layers
 
+import keras_snn
 from keras_snn.conversion.normalization import (
     check_normalization,
     normalize,
@@ -115,7 +119,7 @@ def test_scales_without_data_are_positive_for_every_network(network, rng):
         (("percentile", 100.5), ValueError, "Received: percentile=100.5. Use 99.9 to ignore"),
         (("percentile", float("nan")), ValueError, "Received: percentile=nan."),
         (("percentile", "99"), TypeError, "`percentile` must be a number. Received: percentile='99'."),
-        (("mean", 99), ValueError, "`normalization` must be one of 'percentile', 'max'. Received"),
+        (("mean", 99), ValueError, "`normalization` must be one of 'percentile', 'max', 'none'. Received"),
     ],
 )
 def test_check_normalization_raises_when_an_argument_is_wrong(arguments, error, message):
@@ -127,3 +131,14 @@ def test_check_normalization_raises_when_an_argument_is_wrong(arguments, error, 
 def test_max_is_the_hundredth_percentile():
     assert check_normalization("max", 99.9) == 100.0
     assert check_normalization("percentile", 99) == 99.0
+
+
+def test_without_normalization_weights_stay(rng):
+    model = networks.randomize(
+        keras.Sequential([keras.Input((5,)), layers.Dense(4, activation="relu"), layers.Dense(2)]), rng
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        snn = keras_snn.convert(model, normalization="none")
+    contracts.assert_same(snn.get_weights(), model.get_weights())
+    assert [row.scale for row in snn.conversion_report.layers if row.scale] == [1.0]

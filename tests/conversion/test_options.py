@@ -252,18 +252,19 @@ def binary_network(function, at_zero, pooling, rng):
 
 @pytest.mark.parametrize("pooling", [layers.MaxPooling2D, layers.AveragePooling2D])
 @pytest.mark.parametrize("at_zero", [0, 1])
-@pytest.mark.parametrize("function", ["sign", "heaviside"])
-def test_a_binary_network_is_right_from_the_first_step(function, at_zero, pooling, rng):
+@pytest.mark.parametrize(("function", "reset"), [("sign", "none"), ("heaviside", "none"), ("sign", "zero")])
+def test_a_binary_network_is_right_from_the_first_step(function, reset, at_zero, pooling, rng):
     """Under constant input the signs at every step are those of the source network."""
     model = binary_network(function, at_zero, pooling, rng)
     x = networks.data_for(model, rng)
-    snn = convert(model, x, timesteps=6)
+    neuron = IntegrateAndFire(reset="zero" if reset == "zero" else "subtract")
+    snn = convert(model, x, timesteps=6, neuron=neuron)
     run = snn.simulate(x, record="spike_trains")
     expected = model.predict(x, verbose=0)
     for t in range(6):
         np.testing.assert_allclose(run.outputs_over_time[:, t], expected, atol=1e-5)
     neurons = [layer.neuron for layer in snn.layers if hasattr(layer, "neuron")]
-    assert neurons[:2] == [Binary(function, at_zero)] * 2
+    assert neurons[:2] == [Binary(function, at_zero, reset)] * 2
     allowed = {"sign": {-1, 1}, "heaviside": {0, 1}}[function]
     assert all(set(np.unique(trains)) <= allowed for trains in list(run.spike_trains.values())[:2])
     report = {row.name: row for row in snn.conversion_report.layers}
