@@ -148,13 +148,13 @@ def convert(
         "percentile": rank,
         "calibrated": calibration_data is not None,
         "input_encoding": input_encoding,
-        "input_rate": input_rate,
         "max_pool": max_pool,
         "softmax": softmax,
         "delay": delay,
         "readout_delay": readout_delay,
-        "seed": seed,
     }
+    options |= {"input_rate": input_rate} if needs_maxima else {}
+    options |= {"seed": seed} if any(layer.draws for layer in snn.network.stateful.values()) else {}
     snn.conversion_report = report_on(snn, stands_for, histograms, options, _versions())
     _warn_of_silence(snn.conversion_report)
     _compile_like(snn, model)
