@@ -273,7 +273,7 @@ _linear(
 _linear(
     layers.Conv2DTranspose,
     (lambda: layers.Conv2DTranspose(4, 3, strides=2, padding="same", activation="relu"), (4, 5, 3)),
-    (lambda: layers.Conv2DTranspose(4, (4, 3), strides=(2, 3), output_padding=(1, 0)), (4, 5, 3)),
+    (lambda: layers.Conv2DTranspose(4, (4, 3), strides=(2, 3), output_padding=(1, 2)), (4, 5, 3)),
     (lambda: layers.Conv2DTranspose(3, 2, strides=2, use_bias=False), (4, 5, 3)),
 )(_transposed)
 _linear(

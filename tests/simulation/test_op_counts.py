@@ -19,7 +19,7 @@ CONVOLUTIONS = [
     (lambda: layers.Conv1D(3, 4, dilation_rate=2, padding="causal"), (9, 2)),
     (lambda: layers.Conv3D(2, 2, strides=(1, 2, 1), padding="same"), (3, 4, 3, 2)),
     (lambda: layers.Conv2DTranspose(3, 3, strides=2, padding="same"), (4, 5, 2)),
-    (lambda: layers.Conv2DTranspose(3, (4, 3), strides=(2, 3), output_padding=(1, 0)), (4, 3, 2)),
+    (lambda: layers.Conv2DTranspose(3, (4, 3), strides=(2, 3), output_padding=(1, 2)), (4, 3, 2)),
     (lambda: layers.Dense(5), (4, 3)),
 ]
 
