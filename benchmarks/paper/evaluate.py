@@ -113,7 +113,7 @@ def run(experiment, samples):
         if not part.exists():
             began = time.time()
             rows = slice(start, start + PART)
-            # The order of outputs over time: spike rates of few steps have ties, the first class wins.
+            # Spike rates of few steps have ties: the first class wins.
             outputs = snn.simulate(x[rows], batch_size=100).outputs_over_time.argmax(axis=-1)
             counts = {
                 "wrong": (outputs != y[rows, None]).sum(axis=0).tolist(),

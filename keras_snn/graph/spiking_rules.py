@@ -26,6 +26,7 @@ def _linear(layer, x, *, emit):
     return emit(kinds.Spike, emit.call(layer.analog, x), neuron=layer.neuron)
 
 
+@_rule(layers.SpikingSoftmax)
 def _analog(layer, x, *, emit):
     return emit.call(layer.analog, x)
 
@@ -55,11 +56,6 @@ def _(layer, x, *, emit):
 @_rule(layers.PoissonEncoder)
 def _(layer, x, *, emit):
     return emit(kinds.Encode, x, scale=layer.scale, rate=layer.rate, seed=layer.seed)
-
-
-@_rule(layers.SpikingSoftmax)
-def _(layer, x, *, emit):
-    return emit.call(layer.analog, x)
 
 
 @_rule(layers.Readout)
