@@ -22,8 +22,11 @@ def data(dataset, split):
     return (x / 255).astype("float32"), y
 
 
-def _network(name, shape, blocks, *, classes=10, dropout=0.3, pooling=layers.MaxPooling2D):
-    """Return a network of convolutions `(filters, window, options)`, pools "P" and dense layers."""
+def _network(name, shape, blocks, *, dropout=0.3, pooling=layers.MaxPooling2D, biases=True):
+    """Return a network of convolutions `(filters, window, options)`, pools "P" and dense layers.
+
+    The biases are the shifts of batch norms: without them there are no batch norms either.
+    """
     model = keras.Sequential([keras.Input(shape, name="image")], name=name)
     convolutions = dense = pools = 0
     for block in blocks:
@@ -43,10 +46,11 @@ def _network(name, shape, blocks, *, classes=10, dropout=0.3, pooling=layers.Max
             suffix = f"dense{dense}"
             model.add(layers.Dropout(dropout, name=f"dropout{dense}"))
             model.add(layers.Dense(block, use_bias=False, name=suffix))
-        model.add(layers.BatchNormalization(name=f"norm_{suffix}"))
+        if biases:
+            model.add(layers.BatchNormalization(name=f"norm_{suffix}"))
         model.add(layers.ReLU(name=f"relu_{suffix}"))
     model.add(layers.Dropout(dropout, name="dropout"))
-    model.add(layers.Dense(classes, use_bias=False, activation="softmax", name="output"))
+    model.add(layers.Dense(10, use_bias=False, activation="softmax", name="output"))
     return model
 
 
@@ -54,7 +58,7 @@ def cifar10_cnn(pooling=layers.MaxPooling2D):
     """32C3-32C3-P2-64C3-64C3-P2-FC512-FC10: 40,855,552 operations."""
     same, valid = {"padding": "same"}, {}
     blocks = [(32, 3, same), (32, 3, same), "P", (64, 3, valid), (64, 3, valid), "P", 512]
-    return _network("cifar10_cnn", (32, 32, 3), blocks, dropout=0.1, pooling=pooling)
+    return _network("cifar10_cnn", (32, 32, 3), blocks, dropout=0.2, pooling=pooling)
 
 
 def mnist_cnn():
@@ -62,14 +66,14 @@ def mnist_cnn():
     return _network("mnist_cnn", (28, 28, 1), [(16, 5, {"strides": 2}), (32, 3, {}), "P", 800])
 
 
-def lenet5():
+def lenet5(biases=True):
     """6C5-P2-16C5-P2-120C5-FC84-FC10."""
     blocks = [(6, 5, {}), "P", (16, 5, {}), "P", (120, 5, {"padding": "same"}), 84]
-    return _network("lenet5", (28, 28, 1), blocks, dropout=0.1)
+    return _network("lenet5", (28, 28, 1), blocks, dropout=0.1, biases=biases)
 
 
 def binarynet(function):
-    """A small BinaryNet: 32C3-P2-64C3-P2-128C3-P2-FC256-FC10, binary activations, real weights."""
+    """A small BinaryNet: 32C3-P2-64C3-P2-128C3-P2-FC128-FC10, binary activations, real weights."""
     model = keras.Sequential([keras.Input((32, 32, 3), name="image")], name=f"binarynet_{function}")
     for i, filters in enumerate((32, 64, 128), start=1):
         model.add(layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"conv{i}"))
@@ -77,28 +81,43 @@ def binarynet(function):
         model.add(layers.BatchNormalization(name=f"norm_conv{i}"))
         model.add(BinaryActivation(function, name=f"{function}_conv{i}"))
     model.add(layers.Flatten(name="flatten"))
-    model.add(layers.Dense(256, use_bias=False, name="dense"))
+    model.add(layers.Dense(128, use_bias=False, name="dense"))
     model.add(layers.BatchNormalization(name="norm_dense"))
     model.add(BinaryActivation(function, name=f"{function}_dense"))
     model.add(layers.Dense(10, activation="softmax", name="output"))
     return model
 
 
-# Name: how to build it, its data, epochs, weight decay, and whether images are shifted and mirrored.
+# Name: how to build it, its data, and the stages of its training as `train.train` takes them.
+MNIST = [("adamw", 0.003, 8, ())]
 NETWORKS = {
-    "mnist_cnn": (mnist_cnn, "mnist", 8, 0.02, False),
-    "lenet5": (lenet5, "mnist", 8, 0.02, False),
-    "cifar10_cnn": (cifar10_cnn, "cifar10", 30, 0.01, True),
-    "cifar10_cnn_average": (lambda: cifar10_cnn(layers.AveragePooling2D), "cifar10", 10, 0.01, True),
-    "binarynet_sign": (lambda: binarynet("sign"), "cifar10", 10, 0.01, True),
-    "binarynet_heaviside": (lambda: binarynet("heaviside"), "cifar10", 10, 0.01, True),
+    "mnist_cnn": (mnist_cnn, "mnist", MNIST),
+    "lenet5": (lenet5, "mnist", MNIST),
+    "lenet5_no_biases": (lambda: lenet5(biases=False), "mnist", MNIST),
+    "cifar10_cnn": (
+        cifar10_cnn,
+        "cifar10",
+        [("sgd", 0.1, 40, ("move",)), ("sgd", 0.05, 30, ("move", "colour", "hole"))],
+    ),
+    "cifar10_cnn_average": (
+        lambda: cifar10_cnn(layers.AveragePooling2D),
+        "cifar10",
+        [("sgd", 0.1, 12, ("move",))],
+    ),
+    "binarynet_sign": (lambda: binarynet("sign"), "cifar10", [("adamw", 0.003, 10, ("move",))]),
+    "binarynet_heaviside": (lambda: binarynet("heaviside"), "cifar10", [("adamw", 0.003, 10, ("move",))]),
 }
 
 
 def store(name, model):
-    """Write the weights of a network, in half precision."""
+    """Write the weights of a network, in half precision, of which kernels keep 6 significant bits."""
     WEIGHTS.mkdir(exist_ok=True)
-    arrays = {f"{i:03d}": w.astype("float16") for i, w in enumerate(model.get_weights())}
+    arrays = {}
+    for i, weight in enumerate(model.get_weights()):
+        if weight.ndim > 1:
+            mantissa, exponent = np.frexp(weight)
+            weight = np.ldexp(np.round(mantissa * 2**6), exponent - 6)
+        arrays[f"{i:03d}"] = weight.astype("float16")
     np.savez_compressed(WEIGHTS / f"{name}.npz", **arrays)
 
 
