@@ -9,7 +9,7 @@ import inspect
 import keras
 from keras import ops
 
-__all__ = ["SpikingLayer", "SpikingTwin", "each_step", "fold_time", "unfold_time"]
+__all__ = ["SpikingLayer", "SpikingTwin", "fold_time", "unfold_time"]
 
 
 _LAYER_ARGUMENTS = ("name", "dtype", "trainable")
@@ -25,10 +25,15 @@ def unfold_time(x, timesteps):
     return ops.reshape(x, (-1, timesteps, *ops.shape(x)[1:]))
 
 
-def each_step(x, timesteps):
+def _split_time(x, timesteps):
     """Return the values of `x` of shape `(batch, time, …)` at each of `timesteps` steps, a list."""
-    values = ops.unstack(x, x.shape[1], axis=1)
-    return values * timesteps if len(values) == 1 else values
+    # A single step is only another shape: unstack would copy it.
+    return [ops.squeeze(x, 1)] * timesteps if x.shape[1] == 1 else ops.unstack(x, x.shape[1], axis=1)
+
+
+def _join_time(values):
+    """Return values at each step as one tensor `(batch, time, …)`."""
+    return ops.expand_dims(values[0], 1) if len(values) == 1 else ops.stack(values, axis=1)
 
 
 class SpikingLayer(keras.layers.Layer):
@@ -39,7 +44,7 @@ class SpikingLayer(keras.layers.Layer):
     batch size works; only `stateful=True` keeps it in variables, for a fixed one.
 
     A subclass says three things: `current`, the part without memory; `start`, the
-    state before the first step; and `advance`, some steps in time. The time loop of
+    state before the first step; and `step`, one step in time. The time loop of
     `keras_snn.SpikingModel` calls these, so that what is constant is computed once.
 
     Args:
@@ -80,6 +85,18 @@ class SpikingLayer(keras.layers.Layer):
         """Return the state before the first step, for a current of `shape` `(batch, …)`."""
         raise NotImplementedError
 
+    def step(self, current, state):
+        """Run one time step.
+
+        Args:
+            current: Tensor of shape `(batch, …)`, in `state_dtype`.
+            state: What `start` or the previous step returned.
+
+        Returns:
+            `(output, state)` with an output of shape `(batch, …)`.
+        """
+        raise NotImplementedError
+
     def advance(self, current, state, timesteps):
         """Run `timesteps` steps.
 
@@ -91,7 +108,11 @@ class SpikingLayer(keras.layers.Layer):
         Returns:
             `(outputs, state)` with outputs of shape `(batch, timesteps, …)`.
         """
-        raise NotImplementedError
+        outputs = []
+        for one_step in _split_time(ops.cast(current, self.state_dtype), timesteps):
+            output, state = self.step(one_step, state)
+            outputs.append(ops.cast(output, self.compute_dtype))
+        return _join_time(outputs), state
 
     def build(self, input_shape):
         batch, _, *cell = self.current_shape(input_shape)

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_snn._validation import check_integer, check_number
-from keras_snn.layers.base import SpikingLayer, each_step
+from keras_snn.layers.base import SpikingLayer
 from keras_snn.layers.random_numbers import uniform
 
 __all__ = ["PoissonEncoder"]
@@ -48,15 +48,12 @@ class PoissonEncoder(SpikingLayer):
     def start(self, shape):
         return [ops.zeros(shape[:1], "int32"), ops.arange(shape[0], dtype="int32")]
 
-    def advance(self, current, state, timesteps):
+    def step(self, current, state):
         steps, key = state
-        spikes = []
-        for x in each_step(ops.cast(current, self.state_dtype), timesteps):
-            steps = steps + 1
-            drawn = uniform(self.seed, key, steps, x.shape[1:])
-            fires = drawn < ops.cast(ops.abs(x) * (self.rate / self.scale), drawn.dtype)
-            spikes.append(ops.cast(ops.sign(x) * ops.cast(fires, x.dtype), self.compute_dtype))
-        return ops.stack(spikes, axis=1), [steps, key]
+        steps = steps + 1
+        drawn = uniform(self.seed, key, steps, current.shape[1:])
+        fires = drawn < ops.cast(ops.abs(current) * (self.rate / self.scale), drawn.dtype)
+        return ops.sign(current) * ops.cast(fires, current.dtype), [steps, key]
 
     def get_config(self):
         return {**super().get_config(), "rate": self.rate, "scale": self.scale, "seed": self.seed}

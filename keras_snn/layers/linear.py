@@ -5,10 +5,9 @@ together; only the neuron loops over time.
 """
 
 import keras
-from keras import ops
 
 from keras_snn import neurons
-from keras_snn.layers.base import SpikingTwin, each_step, fold_time, unfold_time
+from keras_snn.layers.base import SpikingTwin, fold_time, unfold_time
 
 __all__ = [
     "SpikingActivation",
@@ -74,12 +73,8 @@ class SpikingLinear(SpikingTwin):
     def start(self, shape):
         return self.neuron.initial_state(shape, self.state_dtype)
 
-    def advance(self, current, state, timesteps):
-        spikes = []
-        for one_step in each_step(ops.cast(current, self.state_dtype), timesteps):
-            fired, state = self.neuron.step(one_step, state)
-            spikes.append(ops.cast(fired, self.compute_dtype))
-        return ops.stack(spikes, axis=1), state
+    def step(self, current, state):
+        return self.neuron.step(current, state)
 
     def get_config(self):
         neuron = keras.saving.serialize_keras_object(self.neuron)

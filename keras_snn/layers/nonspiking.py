@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from keras_snn.layers.base import SpikingLayer, fold_time, unfold_time
+from keras_snn.layers.base import SpikingLayer
 
 __all__ = ["NonSpiking"]
 
@@ -65,17 +65,13 @@ class NonSpiking(SpikingLayer):
         total = ops.zeros((shape[0], *self._output_shape()), dtype=self.state_dtype)
         return [ops.zeros(shape, self.state_dtype), total, ops.zeros(shape[:1], self.state_dtype)]
 
-    def advance(self, current, state, timesteps):
+    def step(self, current, state):
         summed, total, steps = state
-        if timesteps != current.shape[1]:
-            current = ops.repeat(current, timesteps, axis=1)
-        summed = summed[:, None] + ops.cumsum(current, axis=1)
-        steps = steps[:, None] + ops.arange(1, timesteps + 1, dtype=steps.dtype)
-        values = ops.cast(self._apply(fold_time(summed / steps[..., None])), self.state_dtype)
-        values = unfold_time(ops.where(ops.isfinite(values), values, ops.zeros_like(values)), timesteps)
-        totals = values * ops.reshape(steps, (-1, timesteps, *(1,) * (len(values.shape) - 2)))
-        outputs = totals - ops.concatenate([total[:, None], totals[:, :-1]], axis=1)
-        return ops.cast(outputs, self.compute_dtype), [summed[:, -1], totals[:, -1], steps[:, -1]]
+        summed, steps = summed + current, steps + 1
+        value = ops.cast(self._apply(summed / steps[:, None]), self.state_dtype)
+        value = ops.where(ops.isfinite(value), value, ops.zeros_like(value))
+        new_total = value * ops.reshape(steps, (-1, *(1,) * (len(value.shape) - 1)))
+        return new_total - total, [summed, new_total, steps]
 
     def _apply(self, flat):
         """Return what the layer makes of inputs that lie side by side, `(batch, values)`."""

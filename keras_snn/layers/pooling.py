@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_snn._validation import check_choice
-from keras_snn.layers.base import SpikingTwin, each_step, fold_time, unfold_time
+from keras_snn.layers.base import SpikingTwin
 
 # What the estimated rate r of an input grows by when it gives x at step t.
 _GATES = {
@@ -70,18 +70,17 @@ class SpikingMaxPooling(SpikingTwin):
             return [zeros, self.analog(zeros)]
         return [zeros, ops.zeros(shape[:1], dtype=self.state_dtype)]
 
-    def advance(self, current, state, timesteps):
-        current = ops.cast(current, self.state_dtype)
+    def step(self, current, state):
         if self.method == "exact":
-            return self._advance_counts(current, state, timesteps)
+            counts, pooled = state
+            counts = counts + current
+            pooled_counts = self.analog(counts)
+            return pooled_counts - pooled, [counts, pooled_counts]
         rates, steps = state
-        outputs = []
-        for one_step in each_step(current, timesteps):
-            steps = steps + 1
-            divisor = ops.reshape(steps, (-1, *(1,) * (len(rates.shape) - 1)))
-            rates = rates + _GATES[self.method](one_step, rates, divisor)
-            outputs.append(self._of_winner(one_step, rates))
-        return ops.cast(ops.stack(outputs, axis=1), self.compute_dtype), [rates, steps]
+        steps = steps + 1
+        divisor = ops.reshape(steps, (-1, *(1,) * (len(rates.shape) - 1)))
+        rates = rates + _GATES[self.method](current, rates, divisor)
+        return self._of_winner(current, rates), [rates, steps]
 
     def _of_winner(self, x, rates):
         """Return for every window the value of the input with the highest rate, the first of equals."""
@@ -108,16 +107,6 @@ class SpikingMaxPooling(SpikingTwin):
             ]
             windows.append(x[(slice(None), *cuts)])
         return ops.stack(windows)
-
-    def _advance_counts(self, current, state, timesteps):
-        counts, pooled = state
-        if timesteps != current.shape[1]:
-            current = ops.repeat(current, timesteps, axis=1)
-        counts = counts[:, None] + ops.cumsum(current, axis=1)
-        pooled_counts = unfold_time(self.analog(fold_time(counts)), timesteps)
-        earlier = ops.concatenate([pooled[:, None], pooled_counts[:, :-1]], axis=1)
-        outputs = ops.cast(pooled_counts - earlier, self.compute_dtype)
-        return outputs, [counts[:, -1], pooled_counts[:, -1]]
 
     def compute_output_shape(self, input_shape, initial_state=None):
         batch, timesteps, *shape = input_shape

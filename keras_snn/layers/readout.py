@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_snn._validation import check_choice, check_integer
-from keras_snn.layers.base import SpikingLayer, SpikingTwin, each_step, fold_time, unfold_time
+from keras_snn.layers.base import SpikingLayer, SpikingTwin
 from keras_snn.layers.random_numbers import uniform
 
 __all__ = ["Readout", "SpikingSoftmax"]
@@ -18,20 +18,16 @@ def _start(shape, dtype):
     return [ops.zeros(shape, dtype=dtype), ops.zeros(shape[:1], dtype=dtype)]
 
 
-def _average(current, state, timesteps, delay):
-    """Return the average of all currents behind `delay` steps, at each step, and the new `[sum, steps]`."""
+def _average(current, state, delay):
+    """Return the average of all currents behind `delay` steps, and the new `[sum, steps]`."""
     potential, steps = state
-    if timesteps != current.shape[1]:
-        current = ops.repeat(current, timesteps, axis=1)
-    current = ops.cast(current, potential.dtype)
-    ones = (1,) * (len(potential.shape) - 1)
-    steps = steps[:, None] + ops.arange(1, timesteps + 1, dtype=steps.dtype)
-    divisor = ops.reshape(steps, (-1, timesteps, *ones))
+    steps = steps + 1
+    counted = ops.reshape(steps, (-1, *(1,) * (len(potential.shape) - 1)))
     if delay:
-        current = ops.where(divisor > delay, current, ops.zeros_like(current))
-        divisor = ops.maximum(divisor - delay, 1.0)
-    potential = potential[:, None] + ops.cumsum(current, axis=1)
-    return potential / divisor, [potential[:, -1], steps[:, -1]]
+        current = ops.where(counted > delay, current, ops.zeros_like(current))
+        counted = ops.maximum(counted - delay, 1.0)
+    potential = potential + current
+    return potential / counted, [potential, steps]
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
@@ -59,9 +55,9 @@ class Readout(SpikingLayer):
     def start(self, shape):
         return _start(shape, self.state_dtype)
 
-    def advance(self, current, state, timesteps):
-        outputs, state = _average(current, state, timesteps, self.delay)
-        return ops.cast(self.activation(outputs), self.compute_dtype), state
+    def step(self, current, state):
+        average, state = _average(current, state, self.delay)
+        return self.activation(average), state
 
     def get_config(self):
         activation = keras.activations.serialize(self.activation)
@@ -122,36 +118,26 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
         key = [ops.arange(shape[0], dtype="int32")] if self.draws else []
         return [*_start(shape, self.state_dtype), *key]
 
-    def advance(self, current, state, timesteps):
-        if self.draws:
-            return self._advance_spiking(current, state, timesteps)
-        averages, state = _average(current, state, timesteps, self.delay)
-        probabilities = unfold_time(self.analog(fold_time(averages)), timesteps)
-        return ops.cast(probabilities, self.compute_dtype), state
-
-    def _advance_spiking(self, current, state, timesteps):
+    def step(self, current, state):
+        if not self.draws:
+            average, state = _average(current, state, self.delay)
+            return self.analog(average), state
         potential, steps, key = state
-        spikes = []
-        for one_step in each_step(ops.cast(current, self.state_dtype), timesteps):
-            steps = steps + 1
-            ones = (1,) * (len(potential.shape) - 1)
-            counts = ops.reshape(steps > self.delay, (-1, *ones))
-            potential = potential + ops.where(counts, one_step, ops.zeros_like(one_step))
-            if self.method == "poisson":
-                drawn = uniform(self.seed, key, steps, potential.shape[1:])
-                fires = drawn < ops.cast(self.analog(potential), drawn.dtype)
-            else:
-                drawn = uniform(self.seed, key, steps, ())
-                ticks = ops.reshape(drawn < _CLOCK_RATE, (-1, *ones))
-                ticks = ops.logical_and(ticks, counts)
-                axis = self.analog.axis
-                winner = ops.one_hot(
-                    ops.argmax(potential, axis), potential.shape[axis], axis=axis, dtype="bool"
-                )
-                fires = ops.logical_and(ticks, winner)
-                potential = ops.where(ticks, ops.zeros_like(potential), potential)
-            spikes.append(ops.cast(ops.logical_and(fires, counts), self.compute_dtype))
-        return ops.stack(spikes, axis=1), [potential, steps, key]
+        steps = steps + 1
+        ones = (1,) * (len(potential.shape) - 1)
+        counts = ops.reshape(steps > self.delay, (-1, *ones))
+        potential = potential + ops.where(counts, current, ops.zeros_like(current))
+        if self.method == "poisson":
+            drawn = uniform(self.seed, key, steps, potential.shape[1:])
+            fires = drawn < ops.cast(self.analog(potential), drawn.dtype)
+        else:
+            drawn = uniform(self.seed, key, steps, ())
+            ticks = ops.logical_and(ops.reshape(drawn < _CLOCK_RATE, (-1, *ones)), counts)
+            axis = self.analog.axis
+            winner = ops.one_hot(ops.argmax(potential, axis), potential.shape[axis], axis=axis, dtype="bool")
+            fires = ops.logical_and(ticks, winner)
+            potential = ops.where(ticks, ops.zeros_like(potential), potential)
+        return ops.logical_and(fires, counts), [potential, steps, key]
 
     def get_config(self):
         return {**super().get_config(), "method": self.method, "delay": self.delay, "seed": self.seed}
