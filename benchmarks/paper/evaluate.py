@@ -36,6 +36,7 @@ EXPERIMENTS = {
     "mnist, V(0) = 0": ("mnist_cnn", 50, 10_000, PAPER),
     "lenet5": ("lenet5", 50, 10_000, {}),
     "lenet5, V(0) = 0": ("lenet5", 50, 10_000, PAPER),
+    "lenet5 without biases": ("lenet5_no_biases", 50, 10_000, {}),
     "cifar10": ("cifar10_cnn", 400, 10_000, {}),
     "ladder 1: no normalization, Poisson input, reset to zero": (
         "cifar10_cnn",
@@ -58,7 +59,6 @@ EXPERIMENTS = {
     "ladder 4: + analog input": ("cifar10_cnn", 200, None, {"normalization": "max", "neuron": SUBTRACT}),
     "ladder 5: + percentile 99.9": ("cifar10_cnn", 200, None, PAPER),
     "default (V(0) = θ/2)": ("cifar10_cnn", 200, None, {}),
-    "no biases": ("cifar10_cnn", 200, None, {"no_biases": True}),
     "average pooling": ("cifar10_cnn_average", 200, None, {}),
     **{
         f"max pooling: {gate}": ("cifar10_cnn", 200, None, {"max_pool": gate})
@@ -86,17 +86,10 @@ def convert(name, options, timesteps):
     dataset = networks.NETWORKS[name][1]
     model = networks.trained(name)
     options = dict(options)
-    no_biases = options.pop("no_biases", False)
     if "neuron" in options:
         options["neuron"] = IntegrateAndFire(**options["neuron"])
     x, _ = networks.data(dataset, "train[:1000]")
-    snn = keras_snn.convert(model, x, timesteps=timesteps, seed=1, verbose=0, **options)
-    if no_biases:
-        for layer in snn.layers:
-            weights = layer.get_weights()
-            if len(weights) == 2:
-                layer.set_weights([weights[0], np.zeros_like(weights[1])])
-    return model, snn
+    return model, keras_snn.convert(model, x, timesteps=timesteps, seed=1, verbose=0, **options)
 
 
 def run(experiment, samples):
