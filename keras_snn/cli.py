@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.resources
+import inspect
 import os
 import pathlib
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 
 import keras_snn
 from keras_snn.graph.registry import table
+from keras_snn.neurons import IntegrateAndFire
 
 _DEMO_STEPS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -46,10 +48,7 @@ def _parser():
     convert.add_argument("model", type=pathlib.Path, help="trained model, .keras")
     convert.add_argument("--output", "-o", type=pathlib.Path, required=True, help="spiking model, .keras")
     convert.add_argument("--data", type=pathlib.Path, help="calibration samples: .npz with x, or .npy")
-    convert.add_argument("--timesteps", type=_positive, default=64)
-    convert.add_argument("--normalization", choices=["percentile", "max", "none"], default="percentile")
-    convert.add_argument("--percentile", type=float, default=99.9, help="in percent, in (0, 100]")
-    convert.add_argument("--nonspiking", choices=["error", "allow"], default="error")
+    _add_conversion_options(convert)
     convert.add_argument("--force", action="store_true", help="overwrite the output")
     convert.set_defaults(run=_convert)
 
@@ -68,6 +67,36 @@ def _parser():
     layers.add_argument("--markdown", action="store_true", help="as the table in the README")
     layers.set_defaults(run=_layers)
     return parser
+
+
+def _add_conversion_options(parser):
+    """Add the arguments of `keras_snn.convert`, which knows their defaults."""
+
+    def add(name, text=None, **how):
+        parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=text, **how)
+
+    add("timesteps", "default: 64", type=_positive)
+    add("normalization", choices=["percentile", "max", "none"])
+    add("percentile", "in percent, in (0, 100]", type=float)
+    add("reset", "of the membrane potential after a spike", choices=["subtract", "zero"])
+    add("initial-potential", "as a fraction of the threshold; default: 0.5", type=float)
+    add("input-encoding", choices=["current", "poisson", "events"])
+    add("input-rate", "spikes per step of the largest input, for poisson", type=float)
+    add("max-pool", choices=["exact", "fir", "avg", "exp"])
+    add("softmax", choices=["potential", "poisson", "clock"])
+    add("delay", "steps that a layer waits for each one before it", type=int)
+    add("readout-delay", "first steps that the read-out leaves out", type=int)
+    add("nonspiking", choices=["error", "allow"])
+    add("seed", "for what is random", type=int)
+
+
+def _conversion_options(options):
+    """Return what was given of the arguments of `keras_snn.convert`."""
+    given = vars(options)
+    neuron = {name: given[name] for name in ("reset", "initial_potential") if name in given}
+    names = inspect.signature(keras_snn.convert).parameters.keys() - {"model"}
+    found = {name: given[name] for name in names if name in given}
+    return {**found, "neuron": IntegrateAndFire(**neuron)}
 
 
 def _positive(text):
@@ -119,14 +148,7 @@ def _convert(options):
     data = None if options.data is None else _read(options.data)["x"]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        snn = keras_snn.convert(
-            model,
-            data,
-            timesteps=options.timesteps,
-            normalization=options.normalization,
-            percentile=options.percentile,
-            nonspiking=options.nonspiking,
-        )
+        snn = keras_snn.convert(model, data, **_conversion_options(options))
     _save(snn, options.output)
     print(f"\n{snn.conversion_report}\n")
     for warning in caught:

@@ -15,9 +15,20 @@ from keras_snn._validation import check_choice, check_integer, check_number
 __all__ = ["Binary", "Delayed", "IntegrateAndFire", "get"]
 
 
+class _Configured:
+    """A frozen dataclass of plain values, as Keras saves it."""
+
+    def get_config(self):
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
 @keras.saving.register_keras_serializable(package="keras_snn")
 @dataclasses.dataclass(frozen=True)
-class IntegrateAndFire:
+class IntegrateAndFire(_Configured):
     """Integrate-and-fire neuron without leak; at most one spike per time step.
 
     With z(t) the input current and θ = `v_threshold`:
@@ -81,17 +92,10 @@ class IntegrateAndFire:
             return spikes, [v - self.v_threshold * spikes]
         return spikes, [ops.where(fires, ops.zeros_like(v), v)]
 
-    def get_config(self):
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**config)
-
 
 @keras.saving.register_keras_serializable(package="keras_snn")
 @dataclasses.dataclass(frozen=True)
-class Binary:
+class Binary(_Configured):
     """Neuron of a binary network: says at every step on which side of 0 its potential is.
 
     With z(t) the input current:
@@ -148,13 +152,6 @@ class Binary:
         if self.reset == "zero":
             v = ops.where(spikes == 0, v, ops.zeros_like(v))
         return spikes, [v]
-
-    def get_config(self):
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**config)
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")

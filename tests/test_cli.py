@@ -58,6 +58,41 @@ def test_convert_and_evaluate_do_what_the_library_does(files, capsys):
     assert rows == [[str(t), f"{accuracy[t - 1]:.2%}"] for t in (1, 2, 4, 8, 16)]
 
 
+def test_convert_takes_the_options_of_the_library(files, capsys):
+    text = (
+        "--timesteps 16 --normalization max --percentile 98 --reset zero --initial-potential 0.25 "
+        "--input-encoding poisson --input-rate 0.5 --max-pool fir --softmax clock --delay 2 "
+        "--readout-delay 3 --nonspiking allow --seed 7"
+    )
+    out = files / "snn.keras"
+    status, *_ = run(
+        capsys, "convert", files / "cnn.keras", "--data", files / "data.npz", "--output", out, *text.split()
+    )
+    assert status == 0
+    with np.load(files / "data.npz") as data:
+        x = data["x"]
+    snn = keras_snn.convert(
+        keras.models.load_model(files / "cnn.keras"),
+        x,
+        timesteps=16,
+        normalization="max",
+        percentile=98,
+        neuron=keras_snn.neurons.IntegrateAndFire(reset="zero", initial_potential=0.25),
+        input_encoding="poisson",
+        input_rate=0.5,
+        max_pool="fir",
+        softmax="clock",
+        delay=2,
+        readout_delay=3,
+        nonspiking="allow",
+        seed=7,
+        verbose=0,
+    )
+    loaded = keras.models.load_model(out)
+    assert loaded.conversion_report.options == snn.conversion_report.options
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), snn.predict(x, verbose=0))
+
+
 def test_convert_without_data_warns_in_one_line(files, capsys):
     status, _, err = run(capsys, "convert", files / "cnn.keras", "--output", files / "snn.keras")
     assert status == 0

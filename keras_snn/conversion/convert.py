@@ -118,21 +118,19 @@ def convert(
     _check_becomes_spiking(model, source, nonspiking)
     graph = fold(source)
     dtype = _policy_of(model)
-    histograms, scales, maxima = {}, {}, assumed_maxima(source)
-    needs_maxima = input_encoding == "poisson"
-    needs_scales = bool(relus(graph)) and rank is not None
-    if calibration_data is not None and (relus(graph) or needs_maxima):
-        options = {"batch_size": batch_size, "verbose": verbose, "dtype": dtype}
-        histograms = calibrate(graph, calibration_data, inputs_too=needs_maxima, **options)
-        scales = scales_from_data(graph, histograms, rank) if needs_scales else {}
-        if needs_maxima:
-            maxima = {name: histograms[name].maximum or 1.0 for name in maxima}
-    elif needs_scales:
-        scales = scales_from_moments(source, rank)
-        _warn_without_data()
-    scales = scales or {node.name: 1.0 for node in relus(graph)}
+    encodes = input_encoding == "poisson"
+    scales, maxima, histograms = _measure(
+        source,
+        graph,
+        calibration_data,
+        rank,
+        needs_maxima=encodes,
+        batch_size=batch_size,
+        verbose=verbose,
+        dtype=dtype,
+    )
     graph = to_spiking(normalize(graph, scales), neuron, scales, delay=delay)
-    if needs_maxima:
+    if encodes:
         graph = encode(graph, maxima, input_rate, seed)
     choices = Choices(max_pool, softmax, readout_delay, seed, events=input_encoding == "events")
     snn, stands_for = build_spiking(
@@ -153,12 +151,27 @@ def convert(
         "delay": delay,
         "readout_delay": readout_delay,
     }
-    options |= {"input_rate": input_rate} if needs_maxima else {}
+    options |= {"input_rate": input_rate} if encodes else {}
     options |= {"seed": seed} if any(layer.draws for layer in snn.network.stateful.values()) else {}
     snn.conversion_report = report_on(snn, stands_for, histograms, options, _versions())
     _warn_of_silence(snn.conversion_report)
     _compile_like(snn, model)
     return snn
+
+
+def _measure(source, graph, data, rank, *, needs_maxima, **options):
+    """Return the scale of every relu, the maximum of every input, and the histograms behind them."""
+    histograms, scales, maxima = {}, {}, assumed_maxima(source)
+    needs_scales = bool(relus(graph)) and rank is not None
+    if data is not None and (relus(graph) or needs_maxima):
+        histograms = calibrate(graph, data, inputs_too=needs_maxima, **options)
+        scales = scales_from_data(graph, histograms, rank) if needs_scales else {}
+        if needs_maxima:
+            maxima = {name: histograms[name].maximum or 1.0 for name in maxima}
+    elif needs_scales:
+        scales = scales_from_moments(source, rank)
+        _warn_without_data()
+    return scales or {node.name: 1.0 for node in relus(graph)}, maxima, histograms
 
 
 def _check_is_analog(model):
@@ -220,7 +233,7 @@ def _warn_without_data():
     warnings.warn(
         "keras_snn.convert estimated the scales from batch normalization and weights, without data. "
         "Give some hundred training samples as `calibration_data` for fewer time steps at the same accuracy.",
-        stacklevel=3,
+        stacklevel=4,
     )
 
 
