@@ -97,7 +97,11 @@ NETWORKS = {
     "cifar10_cnn": (
         cifar10_cnn,
         "cifar10",
-        [("sgd", 0.1, 40, ("move",)), ("sgd", 0.05, 30, ("move", "colour", "hole"))],
+        [
+            ("sgd", 0.1, 40, ("move",)),
+            ("sgd", 0.05, 30, ("move", "colour", "hole")),
+            ("sgd", 0.05, 30, ("move", "colour", "hole", "mix")),
+        ],
     ),
     "cifar10_cnn_average": (
         lambda: cifar10_cnn(layers.AveragePooling2D),
