@@ -22,11 +22,13 @@ class Batches:
 
     Attributes:
         count: Number of batches, or `None` if it is not known beforehand.
+        samples: Number of samples, or `None` if it is not known beforehand.
     """
 
     def __init__(self, data, structure, shapes, *, batch_size, argument, error=ValueError):
         self.structure, self.shapes = structure, shapes
         self.batch_size, self.argument, self.error = batch_size, argument, error
+        self.samples = None
         if hasattr(data, "as_numpy_iterator"):
             count = int(data.cardinality())
             self.count = count if count >= 0 else None
@@ -60,7 +62,7 @@ class Batches:
                 f"{sorted(sizes)} samples",
                 "Give arrays of one length",
             )
-        size = sizes.pop() if sizes else 0
+        size = self.samples = sizes.pop() if sizes else 0
         self.count = math.ceil(size / self.batch_size)
 
         def batches():

@@ -1,5 +1,7 @@
 """The converted network as a Keras model."""
 
+import types
+
 import keras
 from keras import ops
 
@@ -62,6 +64,8 @@ class SpikingModel(keras.Model):
         self.timesteps = timesteps
         self.unroll = unroll
         self.conversion_report = conversion_report
+        # In an object of its own, which Keras does not search for layers.
+        self.runners = types.SimpleNamespace(by_key={})
         if output_names is not None:
             self.output_names = list(output_names)
         self.built = True
@@ -102,7 +106,7 @@ class SpikingModel(keras.Model):
 
     def call(self, inputs, training=None):
         network, chunk = self.network, self.chunk
-        inputs = self.as_given(inputs, self.timesteps)
+        inputs = self.cast(self.shaped(inputs, self.timesteps))
         drive = network.drive(inputs)
         batch_size = ops.shape(inputs[0])[0]
         names = keras.tree.flatten(network.outputs)
@@ -125,16 +129,16 @@ class SpikingModel(keras.Model):
             carry = steps(carry, whole * chunk, rest)
         return keras.tree.map_structure(carry[1].__getitem__, network.outputs)
 
-    def as_given(self, inputs, timesteps):
-        """Return a list of the inputs in the shape and dtype that the network wants for so many steps.
+    def cast(self, inputs):
+        """Return a list of the inputs in the dtype that the network computes in."""
+        return [ops.cast(x, self.compute_dtype) for x in keras.tree.flatten(inputs)]
+
+    def shaped(self, inputs, timesteps):
+        """Return inputs, arrays or tensors, in the shape that the network wants for so many steps.
 
         Raises:
             ValueError: If they do not fit.
         """
-        return [ops.cast(x, self.compute_dtype) for x in keras.tree.flatten(self._shaped(inputs, timesteps))]
-
-    def _shaped(self, inputs, timesteps):
-        """Return the inputs, arrays or tensors, with the shape that the network wants."""
         structure = self.network.inputs
         names = keras.tree.flatten(structure)
         values = zip(names, in_order(structure, inputs, "x"), strict=True)
@@ -150,9 +154,9 @@ class SpikingModel(keras.Model):
         return {name: (*time, *shape) for name, shape in self.input_shapes.items()}
 
     def _checked(self, x):
-        """Return arrays as `_shaped` does; data that comes in batches is checked batch by batch."""
+        """Return arrays as `shaped` does; data that comes in batches is checked batch by batch."""
         arrays = keras.tree.flatten(x)
-        return self._shaped(x, self.timesteps) if arrays and all(hasattr(a, "shape") for a in arrays) else x
+        return self.shaped(x, self.timesteps) if arrays and all(hasattr(a, "shape") for a in arrays) else x
 
     def predict(self, x, *args, **kwargs):
         """As `keras.Model.predict`; raises a `ValueError` if `x` does not fit."""

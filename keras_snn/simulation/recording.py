@@ -5,6 +5,7 @@ import numpy as np
 
 from keras_snn._data import Batches
 from keras_snn._validation import check_choice, check_integer
+from keras_snn.simulation.memory import check_memory, show_bytes
 from keras_snn.simulation.result import SimulationResult
 
 __all__ = ["Runner", "simulate"]
@@ -24,13 +25,14 @@ def simulate(model, x, y=None, *, timesteps=None, record=(), batch_size=32, verb
         record: Names of `"spike_counts"`, `"spike_trains"`, `"membrane_potentials"`, each kept for
             every layer of neurons. Trains and potentials need memory for every neuron and step.
         batch_size: Samples that run together.
-        verbose: 1 shows a progress bar.
+        verbose: 1 shows a progress bar, and the memory that trains and potentials take.
 
     Returns:
         A `SimulationResult`.
 
     Raises:
-        ValueError, TypeError: If an argument is not what it may be.
+        ValueError, TypeError: If an argument is not what it may be, or trains or potentials would
+            not fit into memory.
     """
     timesteps = model.timesteps if timesteps is None else check_integer("timesteps", timesteps, minimum=1)
     batch_size = check_integer("batch_size", batch_size, minimum=1)
@@ -45,12 +47,17 @@ def simulate(model, x, y=None, *, timesteps=None, record=(), batch_size=32, verb
         argument="x",
     )
     chunk = 1 if "membrane_potentials" in record else min(model.chunk, timesteps)
-    runner = Runner(model, timesteps, chunk, _recorder(model.network, record))
+    runner = _runner(model, chunk, record)
     progress = keras.utils.Progbar(batches.count, unit_name="batch") if verbose else None
     outputs, records, labels = [], [], []
     for inputs, targets in batches:
+        if not outputs:
+            samples = len(keras.tree.flatten(inputs)[0]) * (batches.count or 1)
+            memory = check_memory(model, record, batches.samples or samples, timesteps)
+            if verbose and memory:
+                print(f"Recording takes {show_bytes(memory)}")  # noqa: T201 - beside the progress bar
         outputs_of_batch, records_of_batch, counts = [], [], {}
-        for values, seen in runner.run(inputs):
+        for values, seen in runner.run(inputs, timesteps):
             outputs_of_batch.append(values)
             # Counts are summed right away: memory does not grow with time.
             for name, array in seen.pop("spike_counts", {}).items():
@@ -94,21 +101,20 @@ class Runner:
 
     Args:
         model: A `SpikingModel`.
-        timesteps: Number of steps.
-        chunk: How many of them run at once.
+        chunk: How many steps run at once.
         observe: Function of the values of all calls over a chunk, and of the states behind it; returns
             nested tensors.
     """
 
-    def __init__(self, model, timesteps, chunk, observe):
-        self.network, self.observe, self.layers = model.network, observe, model.layers
-        self.timesteps, self.chunk = timesteps, chunk
+    def __init__(self, model, chunk, observe):
+        self.model, self.chunk, self.observe = model, chunk, observe
+        self.network = model.network
 
         def begin(x):
-            inputs = model.as_given(x, timesteps)
+            inputs = model.cast(x)
             return {"drive": self.network.drive(inputs), "states": self.network.start(inputs)}
 
-        self.begin = _Compiled(begin, self.layers)
+        self.begin = _Compiled(begin, model.layers)
         self.chunks = {}
 
     def _chunk(self, timesteps):
@@ -119,18 +125,26 @@ class Runner:
                 outputs = keras.tree.map_structure(values.__getitem__, self.network.outputs)
                 return {"states": states, "outputs": outputs, "seen": self.observe(values, states)}
 
-            self.chunks[timesteps] = _Compiled(function, self.layers)
+            self.chunks[timesteps] = _Compiled(function, self.model.layers)
         return self.chunks[timesteps]
 
-    def run(self, inputs):
-        """Yield `(outputs, what was observed)` of one batch, chunk by chunk."""
-        carry = self.begin.predict_on_batch(inputs)
-        for start in range(0, self.timesteps, self.chunk):
-            length = min(self.chunk, self.timesteps - start)
+    def run(self, inputs, timesteps):
+        """Yield `(outputs, what was observed)` of one batch and so many steps, chunk by chunk."""
+        carry = self.begin.predict_on_batch(self.model.shaped(inputs, timesteps))
+        for start in range(0, timesteps, self.chunk):
+            length = min(self.chunk, timesteps - start)
             now = {**carry, "drive": self.network.at(carry["drive"], start, length)}
             result = self._chunk(length).predict_on_batch(now)
             carry = {**carry, "states": result["states"]}
             yield result["outputs"], result["seen"]
+
+
+def _runner(model, chunk, record):
+    """Return the runner of an earlier call, which is compiled, or a new one."""
+    key = (chunk, record)
+    if key not in model.runners.by_key:
+        model.runners.by_key[key] = Runner(model, chunk, _recorder(model.network, record))
+    return model.runners.by_key[key]
 
 
 def _recorder(network, record):

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from contracts import assert_same, convert
 
+from keras_snn.simulation.memory import available_memory
+
 
 @pytest.fixture
 def case(rng):
@@ -114,3 +116,47 @@ def test_a_record_that_was_not_made_raises(case):
     snn, x, _ = case
     with pytest.raises(ValueError, match=r"'spike_counts' was not recorded. Received: record=\[\]"):
         _ = snn.simulate(x).firing_rates
+
+
+def test_an_earlier_run_is_compiled_for_later_ones(case):
+    snn, x, _ = case
+    snn.simulate(x, record="spike_trains")
+    (runner,) = snn.runners.by_key.values()
+    functions = [runner.begin.predict_function, runner.chunks[1].predict_function]
+    assert len(snn.simulate(x[:3], record="spike_trains", timesteps=4).spike_trains["conv"]) == 3
+    assert list(snn.runners.by_key.values()) == [runner]
+    assert [runner.begin.predict_function, runner.chunks[1].predict_function] == functions
+    assert all(function is not None for function in functions)
+
+
+def test_records_that_do_not_fit_into_memory_are_refused_for_what_would(case, monkeypatch, capsys):
+    snn, x, _ = case
+    neurons = sum(
+        train[0, 0].size for train in snn.simulate(x[:1], record="spike_trains").spike_trains.values()
+    )
+    record = ["spike_trains", "membrane_potentials", "spike_counts"]
+    step = 2 * 4 * neurons  # two records, float32
+    for available, fits, does_not, hint in [
+        (2 * step * 9 * 5, (5, 9), (6, 9), "Simulate at most 5 samples at a time."),
+        (2 * step * 9 * 5 - 1, (4, 9), (5, 9), "Simulate at most 4 samples at a time."),
+        (2 * step * 3, (1, 3), (1, 9), "Simulate single samples, for at most timesteps=3."),
+        (2 * step - 1, None, (1, 1), "Record spike_counts, which do not grow with time."),
+    ]:
+        monkeypatch.setattr("keras_snn.simulation.memory.available_memory", lambda a=available: a)
+        samples, timesteps = does_not
+        with pytest.raises(ValueError, match=f"{samples} samples and {timesteps} time steps.* {hint}"):
+            snn.simulate(x[:samples], timesteps=timesteps, record=record, batch_size=2)
+        snn.simulate(x, record="spike_counts")
+        if fits:
+            samples, timesteps = fits
+            capsys.readouterr()
+            run = snn.simulate(x[:samples], timesteps=timesteps, record=record, verbose=1)
+            held = [a for name in record[:2] for a in run.records[name].values()]
+            assert sum(a.nbytes for a in held) == samples * timesteps * step
+            size = samples * timesteps * step / 2**20
+            assert f"Recording takes {size:.1f} MiB\n" in capsys.readouterr().out
+
+
+def test_available_memory_is_less_than_the_machine_has():
+    available = available_memory()
+    assert available is None or 2**20 < available < 2**46
