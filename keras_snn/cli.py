@@ -87,6 +87,7 @@ def _add_conversion_options(parser):
     add("delay", "steps that a layer waits for each one before it", type=int)
     add("readout-delay", "first steps that the read-out leaves out", type=int)
     add("nonspiking", choices=["error", "allow"])
+    add("dtype", "dtype or policy of the spiking model, such as mixed_bfloat16")
     add("seed", "for what is random", type=int)
 
 

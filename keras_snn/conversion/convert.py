@@ -48,6 +48,7 @@ def convert(
     readout_delay=0,
     nonspiking="error",
     unroll="auto",
+    dtype=None,
     batch_size=32,
     seed=None,
     verbose="auto",
@@ -80,6 +81,8 @@ def convert(
         nonspiking: `"error"` lists all operations that are neither linear nor relu; `"allow"` runs
             them on the average of their inputs, see `keras_snn.layers.NonSpiking`.
         unroll: Time steps per pass through the loop over time, or `"auto"`. Changes speed only.
+        dtype: Dtype or policy of the spiking model; that of `model` if `None`. With `"mixed_bfloat16"`
+            spikes stay exact and potentials are in float32; weights and currents are rounded.
         batch_size: Samples per batch of calibration.
         seed: Integer, for what is random. The same seed gives the same spikes for the same input, in
             any batch. `None` draws one.
@@ -111,13 +114,14 @@ def convert(
             f"Received: readout_delay={readout_delay}."
         )
     check_choice("nonspiking", nonspiking, ("error", "allow"))
+    policy = None if dtype is None else _float_policy(dtype)
     seed = secrets.randbits(31) if seed is None else check_integer("seed", seed, minimum=0)
 
     _check_is_analog(model)
     source = lower(model, input_shapes=_input_shapes(model, calibration_data), nonspiking=nonspiking)
     _check_becomes_spiking(model, source, nonspiking)
     graph = fold(source)
-    dtype = _policy_of(model)
+    own_dtype = _policy_of(model)
     encodes = input_encoding == "poisson"
     scales, maxima, histograms = _measure(
         source,
@@ -127,14 +131,14 @@ def convert(
         needs_maxima=encodes,
         batch_size=batch_size,
         verbose=verbose,
-        dtype=dtype,
+        dtype=own_dtype,
     )
     graph = to_spiking(normalize(graph, scales), neuron, scales, delay=delay)
     if encodes:
         graph = encode(graph, maxima, input_rate, seed)
     choices = Choices(max_pool, softmax, readout_delay, seed, events=input_encoding == "events")
     snn, stands_for = build_spiking(
-        graph, choices, timesteps=timesteps, unroll=unroll, name=model.name, dtype=dtype
+        graph, choices, timesteps=timesteps, unroll=unroll, name=model.name, dtype=policy or own_dtype
     )
     # A Sequential has no names of outputs.
     if hasattr(model, "output_names"):
@@ -196,6 +200,20 @@ def _check_becomes_spiking(model, graph, nonspiking):
         "every time step. Train it with activation='relu' to see spikes.",
         stacklevel=3,
     )
+
+
+def _float_policy(dtype):
+    """Return the policy that a `dtype` argument names, if it computes in floats."""
+    try:
+        policy = keras.dtype_policies.get(dtype)
+    except (TypeError, ValueError):
+        policy = None
+    if policy is None or policy.compute_dtype not in ("bfloat16", "float16", "float32", "float64"):
+        raise ValueError(
+            "`dtype` must be a float dtype or policy of Keras, such as 'float32' or 'mixed_bfloat16'. "
+            f"Received: dtype={dtype!r}."
+        )
+    return policy
 
 
 def _policy_of(model):

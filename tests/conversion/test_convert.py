@@ -66,6 +66,19 @@ def test_mixed_precision_approaches_the_source(policy, rng):
     assert np.abs(outputs - expected).mean() < 0.06 * np.abs(expected).mean()
 
 
+def test_another_precision_changes_the_spiking_model_alone(rng):
+    model = networks.build(networks.residual, rng)
+    x = networks.data_for(model, rng)
+    snn, other = convert(model, x, timesteps=256), convert(model, x, timesteps=256, dtype="mixed_bfloat16")
+    for ours, theirs in zip(snn.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert other.conversion_report.layers == snn.conversion_report.layers
+    assert {layer.compute_dtype for layer in other.layers} == {"bfloat16"}
+    outputs, expected = other.predict(x, verbose=0), snn.predict(x, verbose=0)
+    assert outputs.dtype.name == "bfloat16"
+    assert 0 < np.abs(outputs - expected).mean() < 0.02 * np.abs(expected).mean()
+
+
 def test_images_of_integers_convert_as_they_are(rng):
     inputs = keras.Input((8, 8, 1), dtype="uint8")
     x = layers.Conv2D(3, 3, activation="relu", name="conv")(layers.Rescaling(1 / 255)(inputs))
@@ -226,6 +239,8 @@ def test_threshold_and_scale_are_one_thing(rng):
         ),
         ({"unroll": "all"}, TypeError, "`unroll` must be an integer. Received: unroll='all'. Use a number"),
         ({"unroll": 0}, ValueError, "`unroll` must be at least 1. Received: unroll=0."),
+        ({"dtype": "int32"}, ValueError, "`dtype` must be a float dtype or policy of Keras"),
+        ({"dtype": "mixed"}, ValueError, "'float32' or 'mixed_bfloat16'. Received: dtype='mixed'."),
     ],
 )
 def test_convert_raises_when_an_option_is_wrong(options, error, message, rng):
