@@ -1,0 +1,131 @@
+"""Time of a simulated step against a forward pass of the source network, per image; one process per row.
+
+    python benchmarks/speed.py [networks] [--timesteps 32] [--repeats 5]
+
+CPU time of all threads beside wall time, medians. F is the CPU time of the float32 source network in the
+same process, at the batch size where that is least.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+from keras import layers
+from machine import describe
+from timing import median_times
+
+import keras_snn
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent / "paper"))
+
+
+def lenet():
+    """Conv16 5×5, Conv32 3×3, Conv64 3×3 with average pools between, Dense10."""
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(16, 5, padding="same", activation="relu"),
+            layers.AveragePooling2D(2),
+            layers.Conv2D(32, 3, padding="same", activation="relu"),
+            layers.AveragePooling2D(2),
+            layers.Conv2D(64, 3, padding="same", activation="relu"),
+            layers.Flatten(),
+            layers.Dense(10, activation="softmax"),
+        ],
+        name="lenet",
+    )
+
+
+def cifar10_cnn():
+    """The CIFAR-10 network of Rueckauer et al. (2016)."""
+    import networks
+
+    return networks.cifar10_cnn()
+
+
+def resnet18():
+    """ResNet-18 for images of 32×32."""
+
+    def convolve(x, filters, size, strides=1):
+        x = layers.Conv2D(filters, size, strides=strides, padding="same", use_bias=False)(x)
+        return layers.BatchNormalization()(x)
+
+    image = keras.Input((32, 32, 3))
+    x = layers.ReLU()(convolve(image, 64, 3))
+    for filters, strides in ((64, 1), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1)):
+        y = layers.ReLU()(convolve(x, filters, 3, strides))
+        y = convolve(y, filters, 3)
+        if x.shape != y.shape:
+            x = convolve(x, filters, 1, strides)
+        x = layers.ReLU()(layers.Add()([x, y]))
+    x = layers.GlobalAveragePooling2D(2)(x)
+    return keras.Model(image, layers.Dense(10, activation="softmax")(x), name="resnet18")
+
+
+# Name: network, batch size of the simulation, images, and what a step may cost in F, in each precision.
+ROWS = {
+    "lenet": (lenet, 100, 1000, {"float32": 0.65, "mixed_bfloat16": 0.45}),
+    "lenet, one by one": (lenet, 1, 50, {"float32": 1.5}),
+    "cifar10_cnn": (cifar10_cnn, 64, 256, {"float32": 0.9, "mixed_bfloat16": 0.55}),
+    "resnet18": (resnet18, 16, 32, {"float32": 1.0, "mixed_bfloat16": 0.6}),
+}
+
+
+def forward_pass(model, x, repeats):
+    """Return CPU and wall seconds of a forward pass per image, at the batch size with the least CPU time."""
+    sizes = sorted({min(size, len(x)) for size in (16, 64, 256, 1000)})
+    times = [
+        median_times(lambda size=size: model.predict(x, batch_size=size, verbose=0), repeats) / len(x)
+        for size in sizes
+    ]
+    return min(times, key=lambda pair: pair[0])
+
+
+def measure(name, dtype, timesteps, repeats):
+    """Return seconds per image of a forward pass, and per image and step of the simulation."""
+    keras.utils.set_random_seed(0)
+    make, batch_size, samples, _ = ROWS[name]
+    model = make()
+    x = np.random.default_rng(0).random((max(samples, 256), *model.input_shape[1:]), dtype="float32")
+    source = forward_pass(model, x, repeats)
+    snn = keras_snn.convert(model, x[:64], timesteps=timesteps, dtype=dtype, verbose=0)
+    x = x[:samples]
+    simulated = median_times(lambda: snn.predict(x, batch_size=batch_size, verbose=0), repeats)
+    return {"F": list(source), "step": list(simulated / samples / timesteps)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("names", nargs="*", default=list(ROWS), help=", ".join(ROWS))
+    parser.add_argument("--timesteps", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--dtype", help="measure the one network in this process, in this precision")
+    options = parser.parse_args()
+    if options.dtype:
+        (name,) = options.names
+        print(json.dumps(measure(name, options.dtype, options.timesteps, options.repeats)))
+        return
+    print(f"{describe()}; T = {options.timesteps}, medians of {options.repeats}\n")
+    print("| network | batch | precision | F, µs CPU (wall) | step, µs CPU (wall) | step / F | target |")
+    print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
+    for name in options.names:
+        _, batch_size, _, targets = ROWS[name]
+        for dtype, target in targets.items():
+            command = [sys.executable, __file__, name, "--dtype", dtype]
+            command += ["--timesteps", str(options.timesteps), "--repeats", str(options.repeats)]
+            found = subprocess.run(command, check=True, capture_output=True, text=True)
+            times = json.loads(found.stdout.splitlines()[-1])
+            (pass_cpu, pass_wall), (step_cpu, step_wall) = 1e6 * np.array([times["F"], times["step"]])
+            print(
+                f"| {name} | {batch_size} | {dtype} | {pass_cpu:.0f} ({pass_wall:.0f}) "
+                f"| {step_cpu:.1f} ({step_wall:.1f}) | {step_cpu / pass_cpu:.2f} | {target} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
