@@ -15,7 +15,6 @@ import numpy as np
 
 import keras_snn
 from keras_snn.graph.registry import table
-from keras_snn.neurons import IntegrateAndFire
 
 _DEMO_STEPS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -97,7 +96,7 @@ def _conversion_options(options):
     neuron = {name: given[name] for name in ("reset", "initial_potential") if name in given}
     names = inspect.signature(keras_snn.convert).parameters.keys() - {"model"}
     found = {name: given[name] for name in names if name in given}
-    return {**found, "neuron": IntegrateAndFire(**neuron)}
+    return {**found, "neuron": keras_snn.neurons.IntegrateAndFire(**neuron)}
 
 
 def _positive(text):

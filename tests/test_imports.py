@@ -70,3 +70,14 @@ def test_public_names_are_there():
     for module in (keras_snn, keras_snn.layers, keras_snn.neurons, keras_snn.errors):
         for name in module.__all__:
             assert hasattr(module, name), f"{module.__name__}.{name}"
+
+
+def test_import_makes_no_layers():
+    """Each would take some milliseconds, and a random generator some more."""
+    code = (
+        "import keras; made = []; of = keras.layers.Layer.__new__\n"
+        "keras.layers.Layer.__new__ = lambda cls, *a, **k: made.append(cls.__name__) or of(cls, *a, **k)\n"
+        "keras.layers.Dense(1); assert made == ['Dense'], made\n"
+        "import keras_snn; assert made == ['Dense'], made"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -590,24 +590,24 @@ def _identity(layer, x, *, emit):
     return x
 
 
-for _make, _shape in (
-    (lambda: layers.Dropout(0.5), (6,)),
-    (lambda: layers.SpatialDropout1D(0.5), _SPATIAL[1]),
-    (lambda: layers.SpatialDropout2D(0.5), _SPATIAL[2]),
-    (lambda: layers.SpatialDropout3D(0.5), _SPATIAL[3]),
-    (lambda: layers.AlphaDropout(0.5), (6,)),
-    (lambda: layers.GaussianDropout(0.5), (6,)),
-    (lambda: layers.GaussianNoise(0.5), (6,)),
-    (lambda: layers.ActivityRegularization(l1=0.1), (6,)),
-    (lambda: layers.Identity(), (6,)),
-    (lambda: layers.RandomFlip(), (6, 6, 3)),
-    (lambda: layers.RandomRotation(0.1), (6, 6, 3)),
-    (lambda: layers.RandomTranslation(0.1, 0.1), (6, 6, 3)),
-    (lambda: layers.RandomZoom(0.1), (6, 6, 3)),
-    (lambda: layers.RandomContrast(0.1), (6, 6, 3)),
-    (lambda: layers.RandomBrightness(0.1), (6, 6, 3)),
+for _class, _arguments, _shape in (
+    (layers.Dropout, (0.5,), (6,)),
+    (layers.SpatialDropout1D, (0.5,), _SPATIAL[1]),
+    (layers.SpatialDropout2D, (0.5,), _SPATIAL[2]),
+    (layers.SpatialDropout3D, (0.5,), _SPATIAL[3]),
+    (layers.AlphaDropout, (0.5,), (6,)),
+    (layers.GaussianDropout, (0.5,), (6,)),
+    (layers.GaussianNoise, (0.5,), (6,)),
+    (layers.ActivityRegularization, (0.1,), (6,)),
+    (layers.Identity, (), (6,)),
+    (layers.RandomFlip, (), (6, 6, 3)),
+    (layers.RandomRotation, (0.1,), (6, 6, 3)),
+    (layers.RandomTranslation, (0.1, 0.1), (6, 6, 3)),
+    (layers.RandomZoom, (0.1,), (6, 6, 3)),
+    (layers.RandomContrast, (0.1,), (6, 6, 3)),
+    (layers.RandomBrightness, (0.1,), (6, 6, 3)),
 ):
-    _training(type(_make()), (_make, _shape))(_identity)
+    _training(_class, (functools.partial(_class, *_arguments), _shape))(_identity)
 _training("StochasticDepth")(_identity)
 
 
