@@ -1,3 +1,8 @@
+import os
+
+# Before JAX is imported: it has no float64 otherwise.
+os.environ.setdefault("JAX_ENABLE_X64", "1")
+
 import keras
 import numpy as np
 import pytest
