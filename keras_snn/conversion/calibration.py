@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_snn._data import Batches
+from keras_snn._execution import predict_batch
 from keras_snn.conversion.building import build_analog
 from keras_snn.errors import CalibrationError
 from keras_snn.graph import nodes as kinds
@@ -87,12 +88,13 @@ class _Observer(keras.layers.Layer):
         bins = ops.where(values > 0, 1 + ops.clip(bins, 0, _BINS - 1), 0)
         # JAX cannot compile ops.bincount.
         counts = ops.segment_sum(ops.ones_like(bins), bins, num_segments=_BINS + 1)
-        return {"counts": counts, "maximum": ops.max(values)}
+        # With an axis for the parts of a batch that several devices see.
+        return {"counts": counts[None], "maximum": ops.max(values, initial=0.0)[None]}
 
     def compute_output_spec(self, inputs):
         return {
-            "counts": keras.KerasTensor((_BINS + 1,), "int32"),
-            "maximum": keras.KerasTensor((), "float32"),
+            "counts": keras.KerasTensor((1, _BINS + 1), "int32"),
+            "maximum": keras.KerasTensor((1,), "float32"),
         }
 
 
@@ -125,12 +127,13 @@ def calibrate(graph, data, *, batch_size, verbose, dtype=None, inputs_too=False)
     maxima = dict.fromkeys(model.output, 0.0)
     progress = keras.utils.Progbar(batches.count, unit_name="batch") if verbose else None
     for x, _ in batches:
-        for name, seen in model.predict_on_batch(x).items():
-            counts[name] += seen["counts"]
-            maxima[name] = max(maxima[name], float(seen["maximum"]))
-            if not np.isfinite(seen["maximum"]):
+        for name, seen in predict_batch(model, x).items():
+            counts[name] += seen["counts"].sum(axis=0)
+            maximum = float(seen["maximum"].max())
+            maxima[name] = max(maxima[name], maximum)
+            if not np.isfinite(maximum):
                 raise CalibrationError(
-                    f"`calibration_data` must give finite activations. Received: {seen['maximum']} in "
+                    f"`calibration_data` must give finite activations. Received: {maximum} in "
                     f"'{name}'. Check that the data is scaled as for training."
                 )
         if progress:

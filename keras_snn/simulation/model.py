@@ -65,7 +65,7 @@ class SpikingModel(keras.Model):
         self.unroll = unroll
         self.conversion_report = conversion_report
         # In an object of its own, which Keras does not search for layers.
-        self.runners = types.SimpleNamespace(by_key={})
+        self.runners = types.SimpleNamespace(by_record={})
         if output_names is not None:
             self.output_names = list(output_names)
         self.built = True
@@ -109,7 +109,7 @@ class SpikingModel(keras.Model):
         inputs = self.cast(self.shaped(inputs, self.timesteps))
         drive = network.drive(inputs)
         batch_size = ops.shape(inputs[0])[0]
-        names = keras.tree.flatten(network.outputs)
+        names = self.output_calls
 
         def steps(carry, start, timesteps):
             values, states = network.run(network.at(drive, start, timesteps), carry[0], timesteps)
@@ -167,9 +167,13 @@ class SpikingModel(keras.Model):
         """As `keras.Model.evaluate`; raises a `ValueError` if `x` does not fit."""
         return super().evaluate(self._checked(x), *args, **kwargs)
 
+    @property
+    def output_calls(self):
+        """Names of the calls whose values are the outputs."""
+        return keras.tree.flatten(self.network.outputs)
+
     def _output_shapes(self):
-        names = keras.tree.flatten(self.network.outputs)
-        return {name: self.network.stateful[name].value_shape for name in names}
+        return {name: self.network.stateful[name].value_shape for name in self.output_calls}
 
     def compute_output_shape(self, input_shape):
         shapes = self._output_shapes()

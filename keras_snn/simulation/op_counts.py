@@ -149,14 +149,14 @@ def count_operations(model, x=None, *, timesteps=None, batch_size=32, verbose=0)
     def observe(values, states):
         return {name: _positions(values[source]) for name, source in watched.items()}
 
-    runner = Runner(model, min(model.chunk, timesteps), observe)
+    runner = Runner(model, observe)
     batches = Batches(x, model.network.inputs, model.given_shapes, batch_size=batch_size, argument="x")
     progress = keras.utils.Progbar(batches.count, unit_name="batch") if verbose else None
     totals = {name: np.zeros((2, timesteps)) for name in watched}
     samples = 0
     for inputs, _ in batches:
         start = 0
-        for _, seen in runner.run(inputs, timesteps):
+        for _, seen, _ in runner.run(inputs, timesteps):
             for name, pair in seen.items():
                 for kind, counts in enumerate(pair):
                     # In integers of any size: a float32 has 24 bits.

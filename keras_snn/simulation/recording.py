@@ -1,15 +1,22 @@
 """Simulation with records: the same chunks as in `predict`, driven from Python."""
 
+import math
+
 import keras
 import numpy as np
+from keras import ops
 
 from keras_snn._data import Batches
+from keras_snn._execution import predict_batch
 from keras_snn._validation import check_choice, check_integer
 from keras_snn.simulation.memory import check_memory, show_bytes
 from keras_snn.simulation.result import SimulationResult
 
 __all__ = ["Runner", "simulate"]
 
+# Steps of one call of a compiled function, and the most values that it returns per sample.
+_PER_CALL = 32
+_WIDEST = 2**14
 _RECORDS = ("spike_counts", "spike_trains", "membrane_potentials")
 
 
@@ -46,8 +53,8 @@ def simulate(model, x, y=None, *, timesteps=None, record=(), batch_size=32, verb
         batch_size=batch_size,
         argument="x",
     )
-    chunk = 1 if "membrane_potentials" in record else min(model.chunk, timesteps)
-    runner = _runner(model, chunk, record)
+    per_call, chunk = _lengths(model, record, timesteps)
+    runner = _runner(model, record)
     progress = keras.utils.Progbar(batches.count, unit_name="batch") if verbose else None
     outputs, records, labels = [], [], []
     for inputs, targets in batches:
@@ -57,12 +64,11 @@ def simulate(model, x, y=None, *, timesteps=None, record=(), batch_size=32, verb
             if verbose and memory:
                 print(f"Recording takes {show_bytes(memory)}")  # noqa: T201 - beside the progress bar
         outputs_of_batch, records_of_batch, counts = [], [], {}
-        for values, seen in runner.run(inputs, timesteps):
+        for values, seen, sums in runner.run(inputs, timesteps, per_call=per_call, chunk=chunk):
             outputs_of_batch.append(values)
-            # Counts are summed right away: memory does not grow with time.
-            for name, array in seen.pop("spike_counts", {}).items():
-                counts[name] = counts[name] + array if name in counts else array
             records_of_batch.append(seen)
+            # Counts are summed right away: memory does not grow with time.
+            counts = keras.tree.map_structure(np.add, counts, sums) if counts else sums
         outputs.append(_join(outputs_of_batch, axis=1))
         records_of_batch = _join(records_of_batch, axis=1)
         if "spike_counts" in record:
@@ -97,17 +103,17 @@ class _Compiled(keras.Model):
 
 
 class Runner:
-    """Runs batches of a spiking model chunk by chunk.
+    """Runs batches of a spiking model, several steps per call of a compiled function.
 
     Args:
         model: A `SpikingModel`.
-        chunk: How many steps run at once.
-        observe: Function of the values of all calls over a chunk, and of the states behind it; returns
-            nested tensors.
+        observe: Function of the values of all calls over a chunk of steps, and of the states behind
+            it; returns nested tensors `(batch, time, …)`, or `{}`. They make calls short.
+        add_up: Function of the values over a chunk; returns nested tensors to be summed over time.
     """
 
-    def __init__(self, model, chunk, observe):
-        self.model, self.chunk, self.observe = model, chunk, observe
+    def __init__(self, model, observe, add_up=lambda values: {}):
+        self.model, self.observe, self.add_up = model, observe, add_up
         self.network = model.network
 
         def begin(x):
@@ -115,51 +121,106 @@ class Runner:
             return {"drive": self.network.drive(inputs), "states": self.network.start(inputs)}
 
         self.begin = _Compiled(begin, model.layers)
-        self.chunks = {}
+        self.functions = {}
 
-    def _chunk(self, timesteps):
-        if timesteps not in self.chunks:
+    def _steps(self, carry, start, timesteps):
+        drive = self.network.at(carry["drive"], start, timesteps)
+        values, states = self.network.run(drive, carry["states"], timesteps)
+        outputs = keras.tree.map_structure(values.__getitem__, self.network.outputs)
+        return states, outputs, self.observe(values, states), self.add_up(values)
+
+    def _function(self, timesteps, chunk):
+        """Return the compiled function of so many steps, chunk by chunk."""
+        if (timesteps, chunk) not in self.functions:
+            chunk = chunk if timesteps % chunk == 0 else 1
 
             def function(carry):
-                values, states = self.network.run(carry["drive"], carry["states"], timesteps)
-                outputs = keras.tree.map_structure(values.__getitem__, self.network.outputs)
-                return {"states": states, "outputs": outputs, "seen": self.observe(values, states)}
+                # The first pass tells the shapes of the others.
+                states, *kept, sums = self._steps(carry, 0, chunk)
+                rest = timesteps - chunk
+                kept = keras.tree.map_structure(lambda x: _pad_time(x, rest), kept)
 
-            self.chunks[timesteps] = _Compiled(function, self.model.layers)
-        return self.chunks[timesteps]
+                def body(i, loop):
+                    states, kept, sums = loop
+                    states, *more, terms = self._steps({**carry, "states": states}, i * chunk, chunk)
+                    kept = keras.tree.map_structure(lambda x, y: _put(x, i * chunk, y), kept, more)
+                    return [states, kept, keras.tree.map_structure(ops.add, sums, terms)]
 
-    def run(self, inputs, timesteps):
-        """Yield `(outputs, what was observed)` of one batch and so many steps, chunk by chunk."""
-        carry = self.begin.predict_on_batch(self.model.shaped(inputs, timesteps))
-        for start in range(0, timesteps, self.chunk):
-            length = min(self.chunk, timesteps - start)
+                if rest:
+                    loop = [states, kept, sums]
+                    states, kept, sums = ops.fori_loop(1, timesteps // chunk, body, loop)
+                outputs, seen = kept
+                return {"states": states, "outputs": outputs, "seen": seen, "sums": sums}
+
+            self.functions[timesteps, chunk] = _Compiled(function, self.model.layers)
+        return self.functions[timesteps, chunk]
+
+    def run(self, inputs, timesteps, *, per_call=1, chunk=1):
+        """Yield `(outputs, observed, sums)` of one batch, call by call.
+
+        Args:
+            inputs: Nested arrays `(batch, …)`.
+            timesteps: Number of steps.
+            per_call: How many of them one call runs; memory grows with it.
+            chunk: How many one pass through the loop over time handles.
+        """
+        carry = predict_batch(self.begin, self.model.shaped(inputs, timesteps))
+        for start in range(0, timesteps, per_call):
+            length = min(per_call, timesteps - start)
             now = {**carry, "drive": self.network.at(carry["drive"], start, length)}
-            result = self._chunk(length).predict_on_batch(now)
+            result = predict_batch(self._function(length, min(chunk, length)), now)
             carry = {**carry, "states": result["states"]}
-            yield result["outputs"], result["seen"]
+            yield result["outputs"], result["seen"], result["sums"]
 
 
-def _runner(model, chunk, record):
+def _pad_time(x, timesteps):
+    """Return `(batch, time, …)` with zeros for more time steps."""
+    return ops.pad(x, [(0, 0), (0, timesteps), *[(0, 0)] * (len(x.shape) - 2)]) if timesteps else x
+
+
+def _put(x, start, part):
+    """Return `(batch, time, …)` with a part replaced from a time step on."""
+    return ops.slice_update(x, (0, start, *[0] * (len(x.shape) - 2)), part)
+
+
+def _runner(model, record):
     """Return the runner of an earlier call, which is compiled, or a new one."""
-    key = (chunk, record)
-    if key not in model.runners.by_key:
-        model.runners.by_key[key] = Runner(model, chunk, _recorder(model.network, record))
-    return model.runners.by_key[key]
+    if record not in model.runners.by_record:
+        model.runners.by_record[record] = Runner(model, *_recorders(model.network, record))
+    return model.runners.by_record[record]
 
 
-def _recorder(network, record):
-    """Return the function that observes what is named in `record`, of every layer of neurons."""
-    kept = {
-        "spike_counts": lambda name, values, states: keras.ops.sum(
-            keras.ops.cast(values[name], "float32"), axis=1
-        ),
+def _recorders(network, record):
+    """Return what a runner observes and adds up of every layer of neurons, for the names in `record`."""
+    observed = {
         "spike_trains": lambda name, values, states: values[name],
         "membrane_potentials": lambda name, values, states: states[name][0][:, None],
     }
     neurons = [name for name, layer in network.stateful.items() if hasattr(layer, "neuron")]
-    return lambda values, states: {
-        what: {name: kept[what](name, values, states) for name in neurons} for what in record
-    }
+
+    def observe(values, states):
+        return {
+            what: {name: observed[what](name, values, states) for name in neurons}
+            for what in record
+            if what in observed
+        }
+
+    def add_up(values):
+        if "spike_counts" not in record:
+            return {}
+        return {name: ops.sum(ops.cast(values[name], "float32"), axis=1) for name in neurons}
+
+    return observe, add_up
+
+
+def _lengths(model, record, timesteps):
+    """Return how many steps one call runs, and how many one pass through its loop."""
+    chunk = 1 if "membrane_potentials" in record else min(model.chunk, timesteps)
+    if set(record) - {"spike_counts"}:
+        # Long records are copied in every pass.
+        return chunk, chunk
+    width = sum(math.prod(model.network.stateful[name].value_shape) for name in model.output_calls)
+    return max(chunk, min(_PER_CALL, _WIDEST // width) // chunk * chunk), chunk
 
 
 def _join(parts, axis=0):

@@ -121,12 +121,24 @@ def test_a_record_that_was_not_made_raises(case):
 def test_an_earlier_run_is_compiled_for_later_ones(case):
     snn, x, _ = case
     snn.simulate(x, record="spike_trains")
-    (runner,) = snn.runners.by_key.values()
-    functions = [runner.begin.predict_function, runner.chunks[1].predict_function]
+    (runner,) = snn.runners.by_record.values()
+    functions = [runner.begin.predict_function, runner.functions[1, 1].predict_function]
     assert len(snn.simulate(x[:3], record="spike_trains", timesteps=4).spike_trains["conv"]) == 3
-    assert list(snn.runners.by_key.values()) == [runner]
-    assert [runner.begin.predict_function, runner.chunks[1].predict_function] == functions
+    assert list(snn.runners.by_record.values()) == [runner]
+    assert [runner.begin.predict_function, runner.functions[1, 1].predict_function] == functions
     assert all(function is not None for function in functions)
+
+
+@pytest.mark.parametrize("per_call", [1, 4, 7])
+@pytest.mark.parametrize("unroll", [1, 2, 3])
+def test_calls_of_any_length_give_the_same(per_call, unroll, case, monkeypatch):
+    snn, x, _ = case
+    expected = snn.simulate(x, record=["spike_counts", "spike_trains"], batch_size=20)
+    monkeypatch.setattr("keras_snn.simulation.recording._PER_CALL", per_call)
+    snn.unroll = unroll
+    run = snn.simulate(x, record="spike_counts", batch_size=20)
+    np.testing.assert_array_equal(run.outputs_over_time, expected.outputs_over_time)
+    assert_same(run.spike_counts, expected.spike_counts)
 
 
 def test_records_that_do_not_fit_into_memory_are_refused_for_what_would(case, monkeypatch, capsys):
