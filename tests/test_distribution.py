@@ -16,15 +16,17 @@ import networks
 from contracts import assert_same, convert
 
 def build():
-    keras.utils.clear_session()
     model = networks.build(networks.plain, np.random.default_rng(0))
     model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 
 rng = np.random.default_rng(1)
-x = networks.data_for(build(), rng, samples=21)
-y = rng.integers(0, 4, 21)
+x = networks.data_for(build(), rng, samples=17)
+y = rng.integers(0, 4, 17)
+keras.utils.clear_session()
 expected = convert(build(), x, timesteps=6)
+# The same names again; inside a strategy's scope this would break it.
+keras.utils.clear_session()
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 with strategy.scope():
     snn = convert(build(), x, timesteps=6)
@@ -35,7 +37,9 @@ np.testing.assert_allclose(*predicted, rtol=0, atol=1e-6)
 scores = [model.evaluate(x, y, batch_size=8, verbose=0) for model in (snn, expected)]
 np.testing.assert_allclose(*scores, rtol=1e-6)
 for record in (["spike_counts"], ["spike_trains", "membrane_potentials"]):
-    runs = [model.simulate(x, y, record=record, batch_size=8) for model in (snn, expected)]
+    runs = [expected.simulate(x, y, record=record, batch_size=8)]
+    with strategy.scope():
+        runs.append(snn.simulate(x, y, record=record, batch_size=8))
     np.testing.assert_allclose(*[run.outputs_over_time for run in runs], rtol=0, atol=1e-6)
     assert_same(*[run.records for run in runs], tolerance=1e-6)
 """
