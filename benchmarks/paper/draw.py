@@ -26,6 +26,7 @@ def error_over_time(results):
     axes.axhline(found["ann_error"], color=RED, linestyle="--", label=f"ANN, {found['ann_error']:.2f} %")
     axes.set(xlabel="time steps", ylabel="test error (%)", xlim=(1, len(error)), ylim=(0, None))
     axes.set_title(f"CIFAR-10 network, {found['samples']:,} test images")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.legend()
     return figure
 
@@ -55,13 +56,18 @@ def error_over_operations(results):
         )
     axes.set(xlabel="operations per image (million)", ylabel="test error (%)", ylim=(0, None))
     axes.set_title("CIFAR-10 network, error against operations")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.legend(fontsize="small")
     return figure
 
 
 def ladder(results):
     """Draw the error at the end of the five cumulative steps."""
-    rows = [(name.split(": ", 1)[1], found) for name, found in results.items() if name.startswith("ladder")]
+    rows = [
+        (name.split(": ", 1)[1], found)
+        for name, found in sorted(results.items())
+        if name.startswith("ladder")
+    ]
     figure, axes = plt.subplots(figsize=(6, 2.8))
     errors = [found["snn_error"][-1] for _, found in rows]
     bars = axes.barh(range(len(rows)), errors, color=BLUE)

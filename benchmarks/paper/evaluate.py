@@ -1,6 +1,6 @@
 """Reproduces the tables of Rueckauer et al. (2016 and 2017) and prints them beside the published numbers.
 
-    TFDS_DATA_DIR=… python benchmarks/paper/evaluate.py [experiments] [--samples 2000]
+    TFDS_DATA_DIR=… python benchmarks/paper/evaluate.py [experiments] [--samples 1000]
 
 Every experiment writes its part of results.json; what is there is not run again. An interrupted
 experiment goes on at its last thousand images. `--list` shows the experiments.
@@ -56,9 +56,8 @@ EXPERIMENTS = {
         None,
         {"normalization": "max", "input_encoding": "poisson", "neuron": SUBTRACT},
     ),
-    "ladder 4: + analog input": ("cifar10_cnn", 200, None, {"normalization": "max", "neuron": SUBTRACT}),
-    "ladder 5: + percentile 99.9": ("cifar10_cnn", 200, None, PAPER),
-    "default (V(0) = θ/2)": ("cifar10_cnn", 200, None, {}),
+    "ladder 4: + analog input": ("cifar10_cnn", 200, 5000, {"normalization": "max", "neuron": SUBTRACT}),
+    "ladder 5: + percentile 99.9": ("cifar10_cnn", 200, 5000, PAPER),
     "average pooling": ("cifar10_cnn_average", 200, None, {}),
     **{
         f"max pooling: {gate}": ("cifar10_cnn", 200, None, {"max_pool": gate})
@@ -151,7 +150,7 @@ def load():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("experiments", nargs="*", help="beginnings of names; all by default")
-    parser.add_argument("--samples", type=int, default=2000, help="test images, where not all are used")
+    parser.add_argument("--samples", type=int, default=1000, help="test images, where not all are used")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
     if options.list:
