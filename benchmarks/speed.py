@@ -62,7 +62,7 @@ def resnet18():
         if x.shape != y.shape:
             x = convolve(x, filters, 1, strides)
         x = layers.ReLU()(layers.Add()([x, y]))
-    x = layers.GlobalAveragePooling2D(2)(x)
+    x = layers.GlobalAveragePooling2D()(x)
     return keras.Model(image, layers.Dense(10, activation="softmax")(x), name="resnet18")
 
 
@@ -117,7 +117,7 @@ def main():
         for dtype, target in targets.items():
             command = [sys.executable, __file__, name, "--dtype", dtype]
             command += ["--timesteps", str(options.timesteps), "--repeats", str(options.repeats)]
-            found = subprocess.run(command, check=True, capture_output=True, text=True)
+            found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             times = json.loads(found.stdout.splitlines()[-1])
             (pass_cpu, pass_wall), (step_cpu, step_wall) = 1e6 * np.array([times["F"], times["step"]])
             print(
