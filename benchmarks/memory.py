@@ -45,7 +45,7 @@ def peak():
 def measure(name, timesteps):
     """Print MiB and seconds of a conversion and a prediction."""
     model, x, x_calibration = NETWORKS[name]()
-    found = {"weights": sum(w.nbytes for w in model.get_weights()) / 2**20, "before": peak()}
+    found = {"weights": 4 * model.count_params() / 2**20, "before": peak()}
     start = time.perf_counter()
     snn = keras_snn.convert(model, x_calibration, timesteps=timesteps, verbose=0)
     found |= {"converted": peak(), "conversion": time.perf_counter() - start}

@@ -133,7 +133,10 @@ def convert(
         verbose=verbose,
         dtype=own_dtype,
     )
-    graph = to_spiking(normalize(graph, scales), neuron, scales, delay=delay)
+    # Only one graph holds weights beside those of the two models.
+    del source
+    graph = normalize(graph, scales)
+    graph = to_spiking(graph, neuron, scales, delay=delay)
     if encodes:
         graph = encode(graph, maxima, input_rate, seed)
     choices = Choices(max_pool, softmax, readout_delay, seed, events=input_encoding == "events")

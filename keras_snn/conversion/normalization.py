@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 _METHODS = ("percentile", "max", "none")
+_ROWS = 512
 
 
 def check_normalization(normalization, percentile):
@@ -208,15 +209,19 @@ def _propagate(node, *inputs, shapes):
 
 @_propagate.register
 def _(node: kinds.Affine, moments, *, shapes):
-    mean, variance = moments
     *window, inputs, units = node.kernel.shape
-    positions = math.prod(window)
-    kernel = node.kernel.astype("float64").reshape(positions, inputs, units)
-    # Inputs of a group, repeated for every unit of it.
-    mean, variance = (
-        np.repeat(v.reshape(node.groups, inputs), units // node.groups, axis=0).T for v in (mean, variance)
-    )
-    return (kernel * mean).sum((0, 1)) + node.bias, (kernel**2 * variance).sum((0, 1))
+    kernel = node.kernel.reshape(math.prod(window), inputs, units)
+    mean, variance = (v.reshape(node.groups, inputs) for v in moments)
+    first, second = node.bias.astype("float64"), np.zeros(units)
+    # Some rows at a time: all of them in float64 would be a multiple of the weights.
+    for start in range(0, inputs, _ROWS):
+        rows = slice(start, start + _ROWS)
+        weights = kernel[:, rows].astype("float64")
+        # Inputs of a group, repeated for every unit of it.
+        means, variances = (np.repeat(v[:, rows], units // node.groups, axis=0).T for v in (mean, variance))
+        first = first + (weights * means).sum((0, 1))
+        second = second + (weights**2 * variances).sum((0, 1))
+    return first, second
 
 
 @_propagate.register

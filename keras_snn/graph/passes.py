@@ -99,7 +99,7 @@ def _fold_backward(affine, node):
     scale, shift = _per_channel(node, affine.kernel.shape[-1])
     if scale is None:
         return None
-    return _with_weights(affine, affine.kernel * scale, affine.bias * scale + shift, node)
+    return _with_weights(affine, scale, affine.bias * scale + shift, node)
 
 
 def _fold_forward(affine, node, shape):
@@ -107,19 +107,21 @@ def _fold_forward(affine, node, shape):
     scale, shift = _per_channel(node, shape[-1])
     if scale is None or (np.any(shift != 0) and _pads(affine, shape)):
         return None
-    # One row per input of a group, one column per unit.
-    per_group = (affine.groups, -1)
-    units = affine.kernel.shape[-1] // affine.groups
-    scale, shift = (np.repeat(v.reshape(per_group), units, axis=0).T for v in (scale, shift))
-    from_shift = (affine.kernel * shift).reshape(-1, affine.kernel.shape[-1]).sum(axis=0)
-    return _with_weights(affine, affine.kernel * scale, affine.bias + from_shift, node)
+    # One row per input of a group, one column per unit or for all of them.
+    units = affine.kernel.shape[-1] // affine.groups if affine.groups > 1 else 1
+    scale, shift = (np.repeat(v.reshape(affine.groups, -1), units, axis=0).T for v in (scale, shift))
+    from_shift = 0.0
+    if np.any(shift != 0):
+        from_shift = (affine.kernel * shift).reshape(-1, affine.kernel.shape[-1]).sum(axis=0)
+    return _with_weights(affine, scale, affine.bias + from_shift, node)
 
 
-def _with_weights(affine, kernel, bias, node):
-    dtype = affine.kernel.dtype
-    return dataclasses.replace(
-        affine, kernel=kernel.astype(dtype), bias=bias.astype(dtype), origins=_union(affine, node)
-    )
+def _with_weights(affine, scale, bias, node):
+    """Return `affine` with its kernel multiplied by `scale`, and this bias."""
+    # Into its own dtype piece by piece: in that of the scale, large weights would take memory twice more.
+    kernel = np.multiply(affine.kernel, scale, out=np.empty_like(affine.kernel), casting="same_kind")
+    bias = bias.astype(affine.kernel.dtype)
+    return dataclasses.replace(affine, kernel=kernel, bias=bias, origins=_union(affine, node))
 
 
 def _pads(affine, shape):

@@ -1,3 +1,4 @@
+import tracemalloc
 import warnings
 
 import contracts
@@ -473,3 +474,18 @@ def test_looking_at_a_layer_leaves_no_trace(rng):
     assert not keras_snn.check(model).converts
     for variable, value in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
+
+
+def test_conversion_holds_the_weights_twice_beside_the_source(rng):
+    """One graph and the spiking model, or two graphs: what NumPy allocates stays below that."""
+    inputs = keras.Input((4096,))
+    x = keras.layers.Dense(2048, activation="relu")(inputs)
+    x = keras.layers.BatchNormalization()(x)
+    model = keras.Model(inputs, keras.layers.Dense(10)(keras.layers.ReLU()(x)))
+    weights = 4 * model.count_params()
+    tracemalloc.start()
+    with pytest.warns(UserWarning, match="without data"):
+        keras_snn.convert(model, timesteps=2)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert weights < peak < 2.7 * weights
