@@ -69,15 +69,14 @@ def of_torch(steps):
 
         with np.load(folder / "arrays.npz") as arrays:
             weights = [torch.tensor(arrays[f"weights{i}"]) for i in range(8)]
-        layers = [nn.Conv2d(1, 16, 5, padding=2), nn.Conv2d(16, 32, 3, padding=1)]
-        layers += [nn.Conv2d(32, 64, 3, padding=1), nn.Linear(7 * 7 * 64, 10)]
+        layers = [nn.Conv2d(1, 16, 5), nn.Conv2d(16, 32, 3), nn.Conv2d(32, 64, 3), nn.Linear(3 * 3 * 64, 10)]
         for i, layer in enumerate(layers):
             kernel = weights[2 * i]
             if kernel.ndim == 4:
                 kernel = kernel.permute(3, 2, 0, 1)
             else:
-                # Rows in the order of (7, 7, 64) are to be in that of (64, 7, 7).
-                kernel = kernel.reshape(7, 7, 64, 10).permute(3, 2, 0, 1).reshape(10, -1)
+                # Rows in the order of (3, 3, 64) are to be in that of (64, 3, 3).
+                kernel = kernel.reshape(3, 3, 64, 10).permute(3, 2, 0, 1).reshape(10, -1)
             layer.weight.data, layer.bias.data = kernel.contiguous(), weights[2 * i + 1]
 
         @torch.no_grad()
@@ -99,7 +98,7 @@ def snntorch(layers, x, timesteps):
     neuron = snntorch.Leaky(beta=1.0, reset_mechanism="subtract", reset_delay=False, surrogate_disable=True)
     current = conv1(x)
     v1 = torch.full_like(current, 0.5)
-    v2, v3 = torch.full((len(x), 32, 14, 14), 0.5), torch.full((len(x), 64, 7, 7), 0.5)
+    v2, v3 = torch.full((len(x), 32, 10, 10), 0.5), torch.full((len(x), 64, 3, 3), 0.5)
     scores = 0
     for _ in range(timesteps):
         spikes, v1 = neuron(current, v1)
@@ -154,7 +153,7 @@ def sinabs(layers, x, timesteps):
     conv1, conv2, conv3, dense = layers
     fires = [IAFSqueeze(batch_size=len(x), spike_fn=SingleSpike, min_v_mem=None) for _ in range(3)]
     current = conv1(x)
-    shapes = [current.shape[1:], (32, 14, 14), (64, 7, 7)]
+    shapes = [current.shape[1:], (32, 10, 10), (64, 3, 3)]
     for fire, shape in zip(fires, shapes, strict=True):
         fire.v_mem = torch.full((len(x), *shape), 0.5)
     spikes = fires[0](current.unsqueeze(1).repeat(1, timesteps, 1, 1, 1).flatten(0, 1))

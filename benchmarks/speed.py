@@ -28,11 +28,11 @@ def lenet():
     return keras.Sequential(
         [
             keras.Input((28, 28, 1)),
-            layers.Conv2D(16, 5, padding="same", activation="relu"),
+            layers.Conv2D(16, 5, activation="relu"),
             layers.AveragePooling2D(2),
-            layers.Conv2D(32, 3, padding="same", activation="relu"),
+            layers.Conv2D(32, 3, activation="relu"),
             layers.AveragePooling2D(2),
-            layers.Conv2D(64, 3, padding="same", activation="relu"),
+            layers.Conv2D(64, 3, activation="relu"),
             layers.Flatten(),
             layers.Dense(10, activation="softmax"),
         ],
