@@ -1,5 +1,6 @@
 """The converted network as a Keras model."""
 
+import math
 import types
 
 import keras
@@ -11,8 +12,10 @@ from keras_snn.simulation.network import StepNetwork
 
 __all__ = ["SpikingModel"]
 
-# Measured: one step needs no copies along time, and its states stay in the cache.
-_AUTO_UNROLL = 1
+# Measured: small layers spend their time on calls of operations, of which a long chunk needs fewer; large
+# ones on memory, and one step needs no copies along time and leaves its states in the cache.
+_LONGEST_CHUNK = 32
+_VALUES_IN_CHUNK = 2**19
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
@@ -32,8 +35,8 @@ class SpikingModel(keras.Model):
         timesteps: Length of the simulation; may be set later.
         events: Whether inputs are given for every step, `(batch, time, …)`, for at least `timesteps` of
             them, instead of as constants.
-        unroll: Steps that one pass through the loop over time handles at once, or `"auto"`;
-            may be set later. The results do not depend on it.
+        unroll: Steps that one pass through the loop over time handles at once, or `"auto"`: as
+            `chunk_for` says. May be set later. The results do not depend on it.
         conversion_report: The `ConversionReport`, or `None`.
         output_names: Names that losses and metrics go by, as those of the source model.
 
@@ -61,6 +64,8 @@ class SpikingModel(keras.Model):
         self._calls = [{**call, "inputs": list(call["inputs"])} for call in calls]
         self.input_shapes = {name: tuple(shape) for name, shape in shapes.items()}
         self.network = StepNetwork(layers, self._calls, inputs, outputs, events=events)
+        # Samples per batch, where `predict` or `evaluate` was told.
+        self._expected_batch = None
         self.timesteps = timesteps
         self.unroll = unroll
         self.conversion_report = conversion_report
@@ -99,14 +104,33 @@ class SpikingModel(keras.Model):
     def _forget_compiled(self):
         self.predict_function = self.test_function = self.train_function = None
 
-    @property
-    def chunk(self):
-        """Time steps per pass through the loop: `unroll`, at most `timesteps`."""
-        return min(_AUTO_UNROLL if self._unroll == "auto" else self._unroll, self._timesteps)
+    def chunk_for(self, batch_size):
+        """Return the time steps per pass through the loop over time.
+
+        It is `unroll`. If that is `"auto"`, it is the largest power of two, up to 32, at which the largest
+        layer has at most half a million values in a chunk; and 1 if `batch_size` is `None`, not known.
+        """
+        if self._unroll != "auto":
+            return min(self._unroll, self._timesteps)
+        if batch_size is None:
+            return 1
+        largest = max(math.prod(layer.value_shape) for layer in self.network.stateful.values())
+        steps = min(_VALUES_IN_CHUNK // max(largest * batch_size, 1), _LONGEST_CHUNK, self._timesteps)
+        return 2 ** max(steps.bit_length() - 1, 0)
+
+    def _expect(self, x, batch_size):
+        """Prepare for batches of arrays."""
+        arrays = keras.tree.flatten(x)
+        samples = arrays[0].shape[0] if arrays and getattr(arrays[0], "shape", None) else None
+        expected = None if samples is None else min(batch_size or 32, samples)
+        if self.chunk_for(expected) != self.chunk_for(self._expected_batch):
+            self._forget_compiled()
+        self._expected_batch = expected
 
     def call(self, inputs, training=None):
-        network, chunk = self.network, self.chunk
+        network = self.network
         inputs = self.cast(self.shaped(inputs, self.timesteps))
+        chunk = self.chunk_for(inputs[0].shape[0] or self._expected_batch)
         drive = network.drive(inputs)
         batch_size = ops.shape(inputs[0])[0]
         names = self.output_calls
@@ -158,14 +182,18 @@ class SpikingModel(keras.Model):
         arrays = keras.tree.flatten(x)
         return self.shaped(x, self.timesteps) if arrays and all(hasattr(a, "shape") for a in arrays) else x
 
-    def predict(self, x, *args, **kwargs):
+    def predict(self, x, batch_size=None, *args, **kwargs):
         """As `keras.Model.predict`; raises a `ValueError` if `x` does not fit."""
         # Before Keras compiles for it: TensorFlow forgets the rank of inputs of two ranks.
-        return super().predict(self._checked(x), *args, **kwargs)
+        x = self._checked(x)
+        self._expect(x, batch_size)
+        return super().predict(x, batch_size, *args, **kwargs)
 
-    def evaluate(self, x=None, *args, **kwargs):
+    def evaluate(self, x=None, y=None, batch_size=None, *args, **kwargs):
         """As `keras.Model.evaluate`; raises a `ValueError` if `x` does not fit."""
-        return super().evaluate(self._checked(x), *args, **kwargs)
+        x = self._checked(x)
+        self._expect(x, batch_size)
+        return super().evaluate(x, y, batch_size, *args, **kwargs)
 
     @property
     def output_calls(self):

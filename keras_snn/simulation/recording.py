@@ -1,6 +1,7 @@
 """Simulation with records: the same chunks as in `predict`, driven from Python."""
 
 import math
+import operator
 
 import keras
 import numpy as np
@@ -53,7 +54,7 @@ def simulate(model, x, y=None, *, timesteps=None, record=(), batch_size=32, verb
         batch_size=batch_size,
         argument="x",
     )
-    per_call, chunk = _lengths(model, record, timesteps)
+    per_call, chunk = _lengths(model, record, timesteps, batch_size)
     runner = _runner(model, record)
     progress = keras.utils.Progbar(batches.count, unit_name="batch") if verbose else None
     outputs, records, labels = [], [], []
@@ -144,7 +145,8 @@ class Runner:
                     states, kept, sums = loop
                     states, *more, terms = self._steps({**carry, "states": states}, i * chunk, chunk)
                     kept = keras.tree.map_structure(lambda x, y: _put(x, i * chunk, y), kept, more)
-                    return [states, kept, keras.tree.map_structure(ops.add, sums, terms)]
+                    # Not `ops.add`, which takes the terms of an empty batch for a bias (Keras 3.15).
+                    return [states, kept, keras.tree.map_structure(operator.add, sums, terms)]
 
                 if rest:
                     loop = [states, kept, sums]
@@ -213,9 +215,9 @@ def _recorders(network, record):
     return observe, add_up
 
 
-def _lengths(model, record, timesteps):
+def _lengths(model, record, timesteps, batch_size):
     """Return how many steps one call runs, and how many one pass through its loop."""
-    chunk = 1 if "membrane_potentials" in record else min(model.chunk, timesteps)
+    chunk = 1 if "membrane_potentials" in record else min(model.chunk_for(batch_size), timesteps)
     if set(record) - {"spike_counts"}:
         # Long records are copied in every pass.
         return chunk, chunk

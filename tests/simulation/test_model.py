@@ -94,6 +94,33 @@ def test_weights_saved_alone_load_into_a_model_of_the_same_config(pair, tmp_path
     assert_same(other.predict(x, verbose=0), snn.predict(x, verbose=0))
 
 
+def test_auto_takes_the_longest_power_of_two_that_keeps_chunks_small(pair):
+    """Beside the rule of docs/performance.md, in whole numbers."""
+    _, snn, _ = pair
+    largest = max(int(np.prod(layer.value_shape)) for layer in snn.network.stateful.values())
+    for timesteps in (1, 5, 12, 1000):
+        snn.timesteps = timesteps
+        for batch_size in (1, 100, 2**19 // largest // 8, 2**19 // largest // 8 + 1, 2**19, 2**22):
+            allowed = [
+                n for n in (1, 2, 4, 8, 16, 32) if n <= timesteps and n * batch_size * largest <= 2**19
+            ]
+            assert snn.chunk_for(batch_size) == max(allowed, default=1)
+        assert snn.chunk_for(None) == 1
+    snn.unroll = 7
+    assert snn.chunk_for(2**22) == snn.chunk_for(None) == 7
+
+
+def test_predict_compiles_for_the_batch_size_that_it_was_given(pair, monkeypatch):
+    _, snn, x = pair
+    wanted = []
+    monkeypatch.setattr(type(snn), "chunk_for", lambda self, batch_size: wanted.append(batch_size) or 2)
+    expected = snn.predict(x, batch_size=3, verbose=0)
+    assert set(wanted) == {None, 3}
+    monkeypatch.undo()
+    for batch_size in (1, 3, len(x), 1000):
+        assert_same(snn.predict(x, batch_size=batch_size, verbose=0), expected, tolerance=1e-6)
+
+
 @pytest.mark.parametrize("name", ["timesteps", "unroll"])
 def test_setting_raises_when_it_is_no_number_of_steps(name, pair):
     _, snn, _ = pair
@@ -104,12 +131,12 @@ def test_setting_raises_when_it_is_no_number_of_steps(name, pair):
 
 
 def test_compiled_graph_does_not_grow_with_timesteps(pair):
-    """One loop over chunks: 400 steps are as many operations as 40."""
+    """One loop over chunks and a rest of eight steps: 392 steps are as many operations as 72."""
     import tensorflow as tf
 
     _, snn, x = pair
     sizes = []
-    for timesteps in (40, 400):
+    for timesteps in (72, 392):
         snn.timesteps = timesteps
         graph = tf.function(lambda inputs: snn(inputs)).get_concrete_function(tf.constant(x)).graph
         sizes.append(len(graph.as_graph_def().SerializeToString()))
@@ -121,6 +148,7 @@ def test_first_layer_is_computed_once(pair):
     import tensorflow as tf
 
     _, snn, x = pair
+    snn.unroll = 1
     definition = (
         tf.function(lambda inputs: snn(inputs)).get_concrete_function(tf.constant(x)).graph.as_graph_def()
     )
