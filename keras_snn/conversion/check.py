@@ -1,7 +1,9 @@
 """The dry run of a conversion: what would become of every layer."""
 
 import dataclasses
+import textwrap
 
+from keras_snn._text import show_table
 from keras_snn._validation import check_choice
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import inspect_model
@@ -42,17 +44,18 @@ class CheckReport:
         return "?" not in becomes and ("neurons" in becomes or self.nonspiking == "allow")
 
     def __str__(self):
+        return self.show()
+
+    def show(self, width=None):
+        """Return the report as text, in lines of at most `width` characters as far as that goes."""
         rows = [("layer", "class", "becomes")]
         rows += [(v.path, v.layer_class, v.becomes) for v in self.verdicts]
-        widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        lines = [
-            "  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip() for row in rows
-        ]
-        lines.insert(1, "  ".join("-" * n for n in widths))
         notes = [f"'{v.path}': {v.reason}. Instead: {v.way_out}." for v in self.verdicts if v.reason]
         if not any(v.becomes == "neurons" for v in self.verdicts):
             notes.append("Nothing would spike. Train with activation='relu'.")
-        return "\n".join([*lines, *([""] if notes else []), *notes])
+        if width is not None:
+            notes = [textwrap.fill(note, width) for note in notes]
+        return "\n".join([show_table(rows, width=width), *([""] if notes else []), *notes])
 
 
 def check(model, *, nonspiking="error"):

@@ -5,6 +5,7 @@ import textwrap
 
 import keras
 
+from keras_snn._text import show_table
 from keras_snn.graph import nodes as kinds
 from keras_snn.layers import Readout, SpikingSoftmax
 
@@ -65,13 +66,12 @@ class ConversionReport:
         return [layer.name for layer in self.layers if layer.silent]
 
     def __str__(self):
+        return self.show()
+
+    def show(self, width=100):
+        """Return the report as text, in lines of at most `width` characters as far as that goes."""
         header = ("layer", "became", "from", "scale", "clipped", "error")
         rows = [header, *(_row(layer) for layer in self.layers)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
-        ]
-        lines.insert(1, "  ".join("-" * width for width in widths))
         options = ", ".join(f"{name}={value}" for name, value in self.options.items())
         versions = ", ".join(f"{name} {value}" for name, value in self.versions.items())
         steps = self.options["timesteps"]
@@ -83,8 +83,8 @@ class ConversionReport:
         others = ", ".join(self.nonspiking_layers)
         nonspiking = f"Not spiking, run on the average of their inputs: {others}." if others else ""
         notes = (legend, nonspiking, f"Converted with {options} ({versions}).")
-        wrapped = [line for note in notes for line in textwrap.wrap(note, 100)]
-        return "\n".join(line.rstrip() for line in [*lines, "", *wrapped])
+        wrapped = [line for note in notes for line in textwrap.wrap(note, width)]
+        return "\n".join([show_table(rows, width=width), "", *wrapped])
 
     def get_config(self):
         return dataclasses.asdict(self)
