@@ -1,12 +1,19 @@
-"""The command `keras-snn`: arguments in, text out."""
+"""The command `keras-snn`: arguments in, text out.
+
+Every command is a function of its options that returns a `_Result`. What it says while it works goes to
+standard error; the result, and nothing else, to standard output.
+"""
 
 import argparse
+import contextlib
+import dataclasses
 import importlib.resources
 import inspect
+import json
 import os
 import pathlib
+import shutil
 import sys
-import tempfile
 import time
 import warnings
 
@@ -14,58 +21,133 @@ import keras
 import numpy as np
 
 import keras_snn
+from keras_snn._files import load_model, read_data, replacing
+from keras_snn._text import show_table
 from keras_snn.graph.registry import table
 
 _DEMO_STEPS = (1, 2, 4, 8, 16, 32, 64)
+_DATA = ".npz with x{}, or tfds:name[:split] such as tfds:mnist"
+_EXIT = "exit status: 0 done, 1 could not, 2 wrong usage"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Result:
+    """What a command found: as text, as data for --json, and what keeps it from being a success."""
+
+    text: str
+    data: object
+    error: str | None = None
 
 
 def main(arguments=None):
-    """Run the command; return its exit status."""
+    """Run the command; return its exit status: 0 done, 1 could not, 2 wrong usage."""
     options = _parser().parse_args(arguments)
+    options.width = min(shutil.get_terminal_size().columns, 100)
+    options.verbose = int(sys.stderr.isatty() and not (options.quiet or options.json))
     try:
-        options.run(options)
-    except (ValueError, TypeError, OSError) as error:
-        print(f"keras-snn: error: {error}", file=sys.stderr)
-        return 1
-    return 0
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.filterwarnings("always", category=UserWarning, module=r"keras_snn(\.|$)")
+            warnings.showwarning = lambda message, *_, **__: _say(options, f"keras-snn: warning: {message}")
+            result = options.run(options)
+        print(json.dumps(result.data) if options.json else result.text, flush=True)
+    except BrokenPipeError:
+        # Whoever reads has read enough; Python would say so again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return _fail("interrupted; nothing was written")
+    except (ValueError, TypeError, OSError, MemoryError) as error:
+        return _fail(str(error) or type(error).__name__)
+    return _fail(result.error) if result.error else 0
+
+
+def _fail(message):
+    print(f"keras-snn: error: {message}", file=sys.stderr)
+    return 1
+
+
+def _say(options, text):
+    if not (options.quiet or options.json):
+        print(text, file=sys.stderr)
 
 
 def _parser():
     parser = argparse.ArgumentParser(
-        prog="keras-snn", description="Spiking networks from trained Keras models."
+        prog="keras-snn",
+        description="Spiking neural networks from trained Keras models.",
+        epilog=f"keras-snn COMMAND --help shows options and examples.\n{_EXIT}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"keras-snn {keras_snn.__version__}")
-    commands = parser.add_subparsers(required=True, metavar="command")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    demo = commands.add_parser(
-        "demo", help="convert and run a small digit network that comes with the package"
+    def add(name, run, summary, *examples):
+        lines = "\n".join(f"  keras-snn {name} {example}".rstrip() for example in examples)
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            epilog=f"examples:\n{lines}\n\n{_EXIT}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(run=run)
+        command.add_argument("--quiet", "-q", action="store_true", help="the result only, no progress")
+        command.add_argument("--json", action="store_true", help="the result as JSON, no progress")
+        return command
+
+    demo = add(
+        "demo", _demo, "convert and run a small digit network that comes along", "", "--samples 200 --json"
     )
     demo.add_argument("--samples", type=_positive, default=1000, help="test images, at most 1000")
-    demo.set_defaults(run=_demo)
 
-    convert = commands.add_parser("convert", help="convert a .keras file into a spiking one")
-    convert.add_argument("model", type=pathlib.Path, help="trained model, .keras")
-    convert.add_argument("--output", "-o", type=pathlib.Path, required=True, help="spiking model, .keras")
-    convert.add_argument("--data", type=pathlib.Path, help="calibration samples: .npz with x, or .npy")
-    _add_conversion_options(convert)
-    convert.add_argument("--force", action="store_true", help="overwrite the output")
-    convert.set_defaults(run=_convert)
-
-    evaluate = commands.add_parser("evaluate", help="accuracy of a spiking .keras file after every step")
-    evaluate.add_argument("model", type=pathlib.Path, help="spiking model, .keras")
-    evaluate.add_argument("--data", type=pathlib.Path, required=True, help=".npz with x and y")
-    evaluate.add_argument("--timesteps", type=_positive, help="default: as converted")
-    evaluate.set_defaults(run=_evaluate)
-
-    check = commands.add_parser("check", help="say what would become of every layer of a .keras file")
+    check = add("check", _check, "say what would become of every layer of a .keras file", "cnn.keras")
     check.add_argument("model", type=pathlib.Path, help="trained model, .keras")
     check.add_argument("--nonspiking", choices=["error", "allow"], default="error")
-    check.set_defaults(run=_check)
 
-    layers = commands.add_parser("layers", help="list the Keras layers that convert")
+    convert = add(
+        "convert",
+        _convert,
+        "convert a .keras file into a spiking one",
+        "cnn.keras --calibration train.npz -o snn.keras",
+        "cnn.keras --calibration tfds:mnist --timesteps 32 -o snn.keras",
+    )
+    convert.add_argument("model", type=pathlib.Path, help="trained model, .keras")
+    convert.add_argument("--output", "-o", type=_keras_path, required=True, help="spiking model, .keras")
+    _add_data(convert, "calibration", "", required=False)
+    _add_conversion_options(convert)
+    convert.add_argument("--force", action="store_true", help="overwrite the output")
+
+    evaluate = add(
+        "evaluate",
+        _evaluate,
+        "accuracy of a spiking .keras file after every step",
+        "snn.keras --data test.npz",
+        "snn.keras --data tfds:mnist --timesteps 16 --json",
+    )
+    evaluate.add_argument("model", type=pathlib.Path, help="spiking model, .keras")
+    _add_data(evaluate, "data", " and y", required=True)
+    evaluate.add_argument("--timesteps", type=_positive, help="default: as converted")
+
+    export = add(
+        "export",
+        _export,
+        "write a spiking .keras file for TensorFlow Serving and the like",
+        "snn.keras -o folder",
+    )
+    export.add_argument("model", type=pathlib.Path, help="spiking model, .keras")
+    export.add_argument("--output", "-o", type=pathlib.Path, required=True, help="folder, a SavedModel")
+
+    layers = add("layers", _layers, "list the Keras layers that convert", "", "--markdown")
     layers.add_argument("--markdown", action="store_true", help="as the table in the README")
-    layers.set_defaults(run=_layers)
     return parser
+
+
+def _add_data(parser, name, more, *, required):
+    parser.add_argument(f"--{name}", required=required, metavar="DATA", help=_DATA.format(more))
+    parser.add_argument(
+        "--raw-pixels", action="store_true", help="leave pixels of tfds: in 0 … 255, instead of 0 … 1"
+    )
 
 
 def _add_conversion_options(parser):
@@ -106,6 +188,12 @@ def _positive(text):
     return value
 
 
+def _keras_path(text):
+    if not text.endswith(".keras"):
+        raise argparse.ArgumentTypeError(f"must end in .keras, received '{text}'")
+    return pathlib.Path(text)
+
+
 def _demo(options):
     folder = importlib.resources.files("keras_snn.demo")
     with importlib.resources.as_file(folder / "mnist_cnn.keras") as path:
@@ -114,115 +202,113 @@ def _demo(options):
         x, y, x_calibration = data["x_test"], data["y_test"], data["x_calibration"]
     x, y = x[: options.samples], y[: options.samples]
 
-    print(f"Converting '{model.name}' on {len(x_calibration)} training digits")
+    _say(options, f"Converting '{model.name}' on {len(x_calibration)} training digits")
     start = time.perf_counter()
-    snn = keras_snn.convert(model, x_calibration, timesteps=_DEMO_STEPS[-1])
+    snn = keras_snn.convert(model, x_calibration, timesteps=_DEMO_STEPS[-1], verbose=options.verbose)
     converted = time.perf_counter()
-    print(f"\n{snn.conversion_report}\n")
-    print(f"Simulating {snn.timesteps} steps of {len(x)} test digits")
-    run = snn.simulate(x, y, record=["spike_counts"], batch_size=100, verbose=1)
-    simulated = time.perf_counter()
+    _say(options, f"Simulating {snn.timesteps} steps of {len(x)} test digits")
+    run = snn.simulate(x, y, record=["spike_counts"], batch_size=100, verbose=options.verbose)
+    seconds = {"conversion": converted - start, "simulation": time.perf_counter() - converted}
 
     of_ann = model.predict(x, batch_size=100, verbose=0).argmax(axis=-1)
-    agreement = run.outputs_over_time.argmax(axis=-1) == of_ann[:, None]
-    print(f"\nANN accuracy  {np.mean(of_ann == y):.2%}\n\ntime steps  SNN accuracy  agrees with ANN")
-    for steps in _DEMO_STEPS:
-        accuracy = run.accuracy_over_time[steps - 1]
-        print(f"{steps:>10}  {accuracy:>12.2%}  {agreement[:, steps - 1].mean():>15.2%}")
-    print("\nlayer         spikes per neuron and step")
-    for name, rates in run.firing_rates.items():
-        print(f"{name:12}  {rates.mean():.4f}")
-    print(f"\nconversion {converted - start:.1f} s, simulation {simulated - converted:.1f} s")
-
-
-def _convert(options):
-    if options.output.suffix != ".keras":
-        raise ValueError(f"--output must end in .keras. Received: '{options.output}'.")
-    if not options.output.parent.is_dir():
-        raise ValueError(f"'{options.output.parent}' must be a folder. Received: no such folder.")
-    if options.output.exists() and options.output.samefile(options.model):
-        raise ValueError(f"'{options.output}' is the model to convert. Name another --output.")
-    if options.output.exists() and not options.force:
-        raise ValueError(f"'{options.output}' exists. Use --force to overwrite it.")
-    model = _load(options.model)
-    data = None if options.data is None else _read(options.data)["x"]
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        snn = keras_snn.convert(model, data, **_conversion_options(options))
-    _save(snn, options.output)
-    print(f"\n{snn.conversion_report}\n")
-    for warning in caught:
-        print(f"keras-snn: warning: {warning.message}", file=sys.stderr)
-    print(f"wrote {options.output}")
+    agrees = (run.outputs_over_time.argmax(axis=-1) == of_ann[:, None]).mean(axis=0)
+    accuracy = {
+        "ann": float(np.mean(of_ann == y)),
+        "snn": {steps: float(run.accuracy_over_time[steps - 1]) for steps in _DEMO_STEPS},
+        "agreement": {steps: float(agrees[steps - 1]) for steps in _DEMO_STEPS},
+    }
+    rates = {name: float(rate.mean()) for name, rate in run.firing_rates.items()}
+    rows = [("time steps", "SNN accuracy", "agrees with ANN")]
+    rows += [(n, f"{accuracy['snn'][n]:.2%}", f"{accuracy['agreement'][n]:.2%}") for n in _DEMO_STEPS]
+    firing = [("layer", "spikes per neuron and step"), *((n, f"{rate:.4f}") for n, rate in rates.items())]
+    parts = [
+        snn.conversion_report.show(options.width),
+        f"ANN accuracy  {accuracy['ann']:.2%}",
+        show_table(rows, right=range(3)),
+        show_table(firing, right=[1]),
+        f"conversion {seconds['conversion']:.1f} s, simulation {seconds['simulation']:.1f} s",
+    ]
+    data = {
+        "accuracy": accuracy,
+        "firing_rates": rates,
+        "seconds": seconds,
+        "report": snn.conversion_report.get_config(),
+    }
+    return _Result("\n\n".join(parts), data)
 
 
 def _check(options):
-    report = keras_snn.check(_load(options.model), nonspiking=options.nonspiking)
-    print(report)
-    if not report.converts:
-        raise ValueError(f"'{options.model}' does not convert, for what is said above.")
+    report = keras_snn.check(load_model(options.model), nonspiking=options.nonspiking)
+    error = f"'{options.model}' does not convert, for what is said above."
+    return _Result(
+        report.show(options.width),
+        {"converts": report.converts, "layers": [dataclasses.asdict(v) for v in report.verdicts]},
+        None if report.converts else error,
+    )
 
 
-def _layers(options):
-    print(table() if options.markdown else "\n".join(keras_snn.supported_layers()))
+def _convert(options):
+    _check_output(options.output, overwrite=options.force)
+    if options.output.exists() and options.model.exists() and options.output.samefile(options.model):
+        raise ValueError(f"'{options.output}' is the model to convert. Name another --output.")
+    model = load_model(options.model)
+    data = None
+    if options.calibration is not None:
+        data = read_data(options.calibration, split="train[:1000]", raw_pixels=options.raw_pixels)["x"]
+    _say(options, f"Converting '{model.name}'")
+    snn = keras_snn.convert(model, data, **_conversion_options(options))
+    with replacing(options.output) as path:
+        snn.save(path)
+    text = f"{snn.conversion_report.show(options.width)}\n\nwrote {options.output}"
+    return _Result(text, {"output": str(options.output), "report": snn.conversion_report.get_config()})
 
 
 def _evaluate(options):
-    model = _load(options.model)
-    if not isinstance(model, keras_snn.SpikingModel):
-        raise ValueError(
-            f"'{options.model}' must hold a spiking model. Received: a {type(model).__name__} model. "
-            f"Convert it first: keras-snn convert {options.model} --output snn.keras"
-        )
-    data = _read(options.data)
+    model = _load_spiking(options.model)
+    data = read_data(options.data, split="test", raw_pixels=options.raw_pixels)
     if "y" not in data:
         raise ValueError(f"'{options.data}' must hold the arrays x and y. Received: {', '.join(data)}.")
-    run = model.simulate(data["x"], data["y"], timesteps=options.timesteps, verbose=1)
+    run = model.simulate(data["x"], data["y"], timesteps=options.timesteps, verbose=options.verbose)
     if run.accuracy_over_time is None:
         raise ValueError(
             f"'{options.model}' must classify. Received: labels y that are no classes of its output."
         )
-    print("\ntime steps  accuracy")
     shown = {2**i for i in range(run.timesteps.bit_length())} | {run.timesteps}
-    for steps in sorted(shown):
-        print(f"{steps:>10}  {run.accuracy_over_time[steps - 1]:>8.2%}")
+    rows = [(steps, f"{run.accuracy_over_time[steps - 1]:.2%}") for steps in sorted(shown)]
+    text = show_table([("time steps", "accuracy"), *rows], right=range(2))
+    return _Result(text, {"samples": len(data["x"]), "accuracy_over_time": run.accuracy_over_time.tolist()})
 
 
-def _load(path):
-    """Load a model, with one message for whatever is wrong with the file."""
-    if not path.is_file():
-        raise ValueError(f"'{path}' must be a .keras file. Received: no such file.")
-    try:
-        return keras.models.load_model(path)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+def _export(options):
+    model = _load_spiking(options.model)
+    _check_output(options.output, overwrite=False)
+    with replacing(options.output) as path:
+        model.export(path, verbose=False)
+    return _Result(f"wrote {options.output}", {"output": str(options.output)})
+
+
+def _layers(options):
+    names = list(keras_snn.supported_layers())
+    return _Result(table() if options.markdown else "\n".join(names), names)
+
+
+def _load_spiking(path):
+    model = load_model(path)
+    if not isinstance(model, keras_snn.SpikingModel):
         raise ValueError(
-            f"'{path}' must be a .keras file. Received: one that does not load ({reason})."
-        ) from error
-
-
-def _read(path):
-    """Read arrays from .npz, or `x` from .npy; pickled objects are refused."""
-    if not path.is_file():
-        raise ValueError(f"'{path}' must be an .npz or .npy file. Received: no such file.")
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        arrays = (
-            {"x": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+            f"'{path}' must hold a spiking model. Received: a {type(model).__name__} model. "
+            f"Convert it first: keras-snn convert {path} --output snn.keras"
         )
-    except Exception as error:
-        raise ValueError(f"'{path}' must be an .npz or .npy file of numbers. Received: {error}.") from error
-    if "x" not in arrays:
-        raise ValueError(f"'{path}' must hold an array x. Received: {', '.join(arrays) or 'no arrays'}.")
-    return arrays
+    return model
 
 
-def _save(model, path):
-    """Save a model so that the file is whole or not there."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
-        temporary = pathlib.Path(folder) / path.name
-        model.save(temporary)
-        os.replace(temporary, path)
+def _check_output(path, *, overwrite):
+    """Raise before any work if a result could not be written."""
+    if not path.parent.is_dir():
+        raise ValueError(f"'{path.parent}' must be a folder. Received: no such folder.")
+    if path.exists() and not overwrite:
+        hint = "Name another --output" if path.is_dir() else "Use --force to overwrite it"
+        raise ValueError(f"'{path}' exists. {hint}.")
 
 
 if __name__ == "__main__":

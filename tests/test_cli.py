@@ -1,10 +1,17 @@
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+
 import keras
 import networks
 import numpy as np
 import pytest
 
 import keras_snn
-from keras_snn.cli import main
+from keras_snn.cli import _parser, main
 
 
 @pytest.fixture
@@ -18,6 +25,7 @@ def files(rng, tmp_path):
 
 
 def run(capsys, *arguments):
+    """Return the exit status, standard output and standard error of the command."""
     status = main([str(argument) for argument in arguments])
     captured = capsys.readouterr()
     return status, captured.out, captured.err
@@ -28,7 +36,7 @@ def test_demo_prints_accuracies_rates_and_time(capsys):
     assert status == 0
     assert "ANN accuracy" in out
     table = out[out.index("time steps") :]
-    rows = [line.split() for line in table.splitlines()[1:8]]
+    rows = [line.split() for line in table.splitlines()[2:9]]
     assert [row[0] for row in rows] == ["1", "2", "4", "8", "16", "32", "64"]
     assert float(rows[-1][1].rstrip("%")) >= 98
     assert float(rows[-1][2].rstrip("%")) >= 98
@@ -38,9 +46,10 @@ def test_demo_prints_accuracies_rates_and_time(capsys):
 
 def test_convert_and_evaluate_do_what_the_library_does(files, capsys):
     snn_path = files / "snn.keras"
-    arguments = ["--data", files / "data.npz", "--output", snn_path, "--timesteps", 16, "--percentile", 99]
-    status, out, _ = run(capsys, "convert", files / "cnn.keras", *arguments)
-    assert status == 0
+    data = files / "data.npz"
+    arguments = ["--calibration", data, "--output", snn_path, "--timesteps", 16, "--percentile", 99]
+    status, out, err = run(capsys, "convert", files / "cnn.keras", *arguments)
+    assert status == 0, err
     assert f"wrote {snn_path}" in out
     assert sorted(path.name for path in files.iterdir()) == ["cnn.keras", "data.npz", "snn.keras"]
 
@@ -54,7 +63,7 @@ def test_convert_and_evaluate_do_what_the_library_does(files, capsys):
     status, out, _ = run(capsys, "evaluate", snn_path, "--data", files / "data.npz")
     assert status == 0
     accuracy = snn.simulate(x, y).accuracy_over_time
-    rows = [line.split() for line in out[out.index("time steps") :].splitlines()[1:]]
+    rows = [line.split() for line in out.splitlines()[2:]]
     assert rows == [[str(t), f"{accuracy[t - 1]:.2%}"] for t in (1, 2, 4, 8, 16)]
 
 
@@ -66,7 +75,9 @@ def test_convert_takes_the_options_of_the_library(files, capsys):
     )
     out = files / "snn.keras"
     status, *_ = run(
-        capsys, "convert", files / "cnn.keras", "--data", files / "data.npz", "--output", out, *text.split()
+        capsys,
+        *("convert", files / "cnn.keras", "--calibration", files / "data.npz", "--output", out),
+        *text.split(),
     )
     assert status == 0
     with np.load(files / "data.npz") as data:
@@ -111,7 +122,7 @@ def test_an_existing_output_is_overwritten_only_with_force(files, capsys):
     arguments = [
         "convert",
         files / "cnn.keras",
-        "--data",
+        "--calibration",
         files / "data.npz",
         "--output",
         files / "snn.keras",
@@ -130,7 +141,9 @@ def test_bad_files_give_one_line_and_no_output(files, capsys):
     np.savez(files / "only_z.npz", z=np.zeros(3))
     np.savez(files / "pickled.npz", x=np.array([{}], dtype=object))
     np.savez(files / "shape.npz", x=np.zeros((2, 5)), y=np.zeros(2))
-    run(capsys, "convert", files / "cnn.keras", "--data", files / "data.npz", "-o", files / "snn.keras")
+    run(
+        capsys, "convert", files / "cnn.keras", "--calibration", files / "data.npz", "-o", files / "snn.keras"
+    )
     out = ["--output", files / "new.keras"]
     cases = [
         (
@@ -146,16 +159,24 @@ def test_bad_files_give_one_line_and_no_output(files, capsys):
         (["evaluate", files / "snn.keras", "--data", files / "shape.npz"], "Received: shape (batch, 5)."),
         (["convert", files / "snn.keras", *out], "must be an analog network."),
         (
-            ["convert", files / "cnn.keras", *out, "--data", files / "only_z.npz"],
+            ["convert", files / "cnn.keras", *out, "--calibration", files / "only_z.npz"],
             "must hold an array x. Received: z",
         ),
-        (["convert", files / "cnn.keras", *out, "--data", files / "pickled.npz"], "allow_pickle=False"),
         (
-            ["convert", files / "cnn.keras", *out, "--data", files / "text.keras"],
+            ["convert", files / "cnn.keras", *out, "--calibration", files / "pickled.npz"],
+            "allow_pickle=False",
+        ),
+        (
+            ["convert", files / "cnn.keras", *out, "--calibration", files / "text.keras"],
             "must be an .npz or .npy file",
         ),
         (["convert", files / "cnn.keras", *out, "--percentile", 0], "`percentile` must be in (0, 100]."),
-        (["convert", files / "cnn.keras", "--output", files / "new.h5"], "--output must end in .keras."),
+        (["export", files / "cnn.keras", "-o", files / "folder"], "must hold a spiking model. Received: a "),
+        (["export", files / "snn.keras", "-o", files], "exists. Name another --output."),
+        (
+            ["evaluate", files / "snn.keras", "--data", "tfds:no_such_data"],
+            "'tfds:no_such_data' must be tfds:",
+        ),
         (
             ["convert", files / "cnn.keras", "--output", files / "no" / "new.keras"],
             "no' must be a folder. Received: no such folder.",
@@ -164,17 +185,172 @@ def test_bad_files_give_one_line_and_no_output(files, capsys):
     for arguments, message in cases:
         status, _, err = run(capsys, *arguments)
         assert status == 1, arguments
-        assert err.startswith("keras-snn: error: "), err
+        assert err.splitlines()[-1].startswith("keras-snn: error: "), err
         assert message in err
+    assert {path.suffix for path in files.iterdir()} == {".keras", ".npz"}
     assert not (files / "new.keras").exists()
 
 
-@pytest.mark.parametrize("text", ["0", "-3", "many"])
-def test_a_wrong_number_of_steps_is_refused(text, files, capsys):
+@pytest.mark.parametrize(
+    ("arguments", "wrong"),
+    [
+        (["evaluate", "snn.keras", "--data", "data.npz", "--timesteps", "0"], "--timesteps"),
+        (["evaluate", "snn.keras", "--data", "data.npz", "--timesteps", "many"], "--timesteps"),
+        (["evaluate", "snn.keras"], "--data"),
+        (["convert", "cnn.keras", "--output", "snn.h5"], "must end in .keras, received 'snn.h5'"),
+        (["convert", "cnn.keras", "--output", "snn.keras", "--max-pool", "or"], "--max-pool"),
+        (["fly"], "COMMAND"),
+        ([], "COMMAND"),
+    ],
+)
+def test_wrong_usage_has_a_status_of_its_own(arguments, wrong, capsys):
     with pytest.raises(SystemExit) as stopped:
-        main(["evaluate", str(files / "cnn.keras"), "--data", "data.npz", "--timesteps", text])
+        main(arguments)
     assert stopped.value.code == 2
-    assert "--timesteps" in capsys.readouterr().err
+    assert wrong in capsys.readouterr().err
+
+
+def test_every_command_has_help_with_examples_that_it_understands(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    commands = re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE)
+    assert {"demo", "check", "convert", "evaluate", "export", "layers"} <= set(commands)
+    for command in commands:
+        with pytest.raises(SystemExit) as stopped:
+            main([command, "--help"])
+        assert stopped.value.code == 0
+        examples = re.findall(rf"^  keras-snn ({command}.*)$", capsys.readouterr().out, re.MULTILINE)
+        assert examples
+        for example in examples:
+            _parser().parse_args(example.split())
+
+
+def test_json_is_all_of_standard_output_and_says_the_same(files, capsys):
+    snn_path, data = files / "snn.keras", files / "data.npz"
+    convert = ["convert", files / "cnn.keras", "--calibration", data, "-o", snn_path, "--timesteps", 8]
+    status, out, err = run(capsys, *convert, "--json")
+    assert (status, err) == (0, "")
+    snn = keras.models.load_model(snn_path)
+    report = json.loads(out)["report"]
+    assert snn.conversion_report.from_config(report) == snn.conversion_report
+
+    _, out, _ = run(capsys, "evaluate", snn_path, "--data", data, "--json")
+    with np.load(data) as arrays:
+        accuracy = snn.simulate(arrays["x"], arrays["y"]).accuracy_over_time
+    assert json.loads(out) == {"samples": 20, "accuracy_over_time": accuracy.tolist()}
+
+    _, out, _ = run(capsys, "layers", "--json")
+    assert json.loads(out) == list(keras_snn.supported_layers())
+    _, out, _ = run(capsys, "check", files / "cnn.keras", "--json")
+    assert next(layer["path"] for layer in json.loads(out)["layers"]) == "conv"
+
+
+def test_quiet_leaves_the_result_alone(files, capsys):
+    arguments = ["convert", files / "cnn.keras", "-o", files / "snn.keras"]
+    status, out, err = run(capsys, *arguments, "--quiet")
+    assert (status, err) == (0, "")
+    assert "estimated" in run(capsys, *arguments, "--force")[2]
+    assert run(capsys, *arguments, "--force", "--quiet")[1] == out
+
+
+def test_data_sets_of_tfds_are_read_as_pixels_from_0_to_1(files, capsys, monkeypatch):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    with np.load(files / "data.npz") as data:
+        x, y = np.uint8(np.clip(data["x"], 0, 1) * 255), data["y"]
+    asked = []
+
+    def load(name, *, split, batch_size, as_supervised):
+        asked.append((name, split))
+        assert (batch_size, as_supervised) == (-1, True)
+        return x, y
+
+    monkeypatch.setattr(tfds, "load", load)
+    monkeypatch.setattr(tfds, "as_numpy", lambda data: data)
+    snn_path = files / "snn.keras"
+    arguments = ["convert", files / "cnn.keras", "--calibration", "tfds:mnist", "-o", snn_path]
+    assert run(capsys, *arguments)[0] == 0
+    source = keras.models.load_model(files / "cnn.keras")
+    loaded = keras.models.load_model(snn_path)
+    snn = keras_snn.convert(source, np.float32(x / 255), verbose=0)
+    assert loaded.conversion_report == snn.conversion_report
+    assert run(capsys, *arguments, "--force", "--raw-pixels")[0] == 0
+    snn = keras_snn.convert(source, np.float32(x), verbose=0)
+    assert keras.models.load_model(snn_path).conversion_report == snn.conversion_report
+    run(capsys, "evaluate", snn_path, "--data", "tfds:mnist:test[:20]", "--timesteps", 1)
+    run(capsys, "evaluate", snn_path, "--data", "tfds:mnist", "--timesteps", 1)
+    assert asked == [("mnist", split) for split in (*2 * ["train[:1000]"], "test[:20]", "test")]
+
+
+def test_an_export_runs_without_this_package(files, capsys):
+    tf = pytest.importorskip("tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("Keras exports a SavedModel of a loop over time on TensorFlow only")
+    data = files / "data.npz"
+    arguments = ["--calibration", data, "-o", files / "snn.keras", "--timesteps", 5]
+    run(capsys, "convert", files / "cnn.keras", *arguments)
+    assert run(capsys, "export", files / "snn.keras", "-o", files / "saved")[0] == 0
+    served = tf.saved_model.load(str(files / "saved"))
+    with np.load(data) as arrays:
+        x = np.float32(arrays["x"])
+    expected = keras.models.load_model(files / "snn.keras").predict(x, verbose=0)
+    np.testing.assert_allclose(served.serve(x), expected, rtol=0, atol=1e-6)
+
+
+def test_an_interrupted_command_leaves_nothing(files, capsys, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(keras_snn.SpikingModel, "save", interrupted)
+    before = sorted(files.iterdir())
+    status, out, err = run(capsys, "convert", files / "cnn.keras", "-o", files / "snn.keras", "--quiet")
+    assert (status, out) == (1, "")
+    assert err == "keras-snn: error: interrupted; nothing was written\n"
+    assert sorted(files.iterdir()) == before
+
+
+def in_terminal(*arguments, columns=80):
+    """Run the command in a pseudo-terminal; return its exit status and the lines on the screen."""
+    pty = pytest.importorskip("pty")
+    import fcntl
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TF_CPP")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import sys, keras_snn_command as c; sys.exit(c.main())", *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**environment, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    os.close(theirs)
+    output = b""
+    with contextlib.suppress(OSError):  # as Linux says that the other side has closed
+        while part := os.read(ours, 2**16):
+            output += part
+    os.close(ours)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", output.decode())
+    # A carriage return or backspaces write over the line so far: what counts is what was last.
+    return process.wait(), [re.split(r"[\r\x08]+", line.rstrip("\r"))[-1] for line in text.split("\n")]
+
+
+def test_a_terminal_of_80_columns_shows_the_demo_and_nothing_else():
+    status, lines = in_terminal("demo", "--samples", "50")
+    assert status == 0
+    assert lines[0].startswith("Converting 'mnist_cnn' on 500 training digits")
+    assert max(map(len, lines)) <= 80
+    shown = "\n".join(lines)
+    assert "16/16" in shown
+    assert not re.search(r"WARNING|cuda|oneDNN|absl|Traceback", shown), shown
+
+
+def test_a_terminal_shows_one_line_for_an_error(tmp_path):
+    status, lines = in_terminal("check", str(tmp_path / "none.keras"))
+    assert status == 1
+    assert "".join(lines).startswith("keras-snn: error: ")
+    assert "".join(lines).endswith("none.keras' must be a .keras file. Received: no such file.")
 
 
 def test_check_prints_a_verdict_for_every_layer(files, capsys):

@@ -225,6 +225,19 @@ class SpikingModel(keras.Model):
             )
         return super().fit(*args, **kwargs)
 
+    def export(self, filepath, *args, input_signature=None, **kwargs):
+        """As `keras.Model.export`; the network takes batches of any size and runs `timesteps` steps."""
+
+        def spec(name):
+            steps = (self.timesteps,) if self.network.events else ()
+            shape = (None, *steps, *self.input_shapes[name])
+            return keras.InputSpec(dtype=self.compute_dtype, shape=shape, name=name)
+
+        # A model that was never called, Keras refuses without.
+        if input_signature is None:
+            input_signature = [keras.tree.map_structure(spec, self.network.inputs)]
+        return super().export(filepath, *args, input_signature=input_signature, **kwargs)
+
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
         # A converted model is compiled without an optimizer, which Keras does not expect here.
