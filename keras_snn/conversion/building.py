@@ -12,13 +12,22 @@ from keras_snn.graph.analog import analog_layer, analog_tensors
 from keras_snn.layers.linear import SpikingLinear
 from keras_snn.simulation.model import SpikingModel
 
-__all__ = ["Choices", "build_analog", "build_spiking"]
+__all__ = ["Choices", "build_analog", "build_model", "build_spiking"]
 
 _TWINS = {
     twin.analog_class: twin
     for twin in vars(spiking_layers).values()
     if isinstance(twin, type) and issubclass(twin, SpikingLinear)
 }
+
+
+def build_model(graph, *, dtype=None, name=None):
+    """Return the Functional model that computes `graph`, one without neurons; its layers go by the nodes."""
+    values = analog_tensors(graph, dtype=dtype, names=_layer_names(graph))
+    inputs, outputs = (
+        keras.tree.map_structure(values.__getitem__, names) for names in (graph.inputs, graph.outputs)
+    )
+    return keras.Model(inputs, outputs, name=name)
 
 
 def build_analog(graph, observe, *, dtype=None, inputs_too=False):

@@ -12,19 +12,20 @@ from keras_snn.graph import nodes as kinds
 __all__ = ["analog_layer", "analog_tensors"]
 
 
-def analog_tensors(graph, *, dtype=None):
+def analog_tensors(graph, *, dtype=None, names=None):
     """Return the values of all nodes of a graph as tensors of a functional Keras model, by name.
 
     Args:
         graph: A `Graph` without neurons.
         dtype: Dtype or policy of the layers.
+        names: Name of the layer for every node, or `None` for what Keras names it.
     """
     values = {}
     for node in graph.nodes.values():
         if isinstance(node, kinds.Input):
             values[node.name] = keras.Input(node.shape, dtype=_compute_dtype(dtype), name=node.name)
             continue
-        layer, weights = analog_layer(node, dtype=dtype)
+        layer, weights = analog_layer(node, dtype=dtype, name=names and names[node.name])
         inputs = [values[name] for name in node.inputs]
         values[node.name] = layer(inputs if len(inputs) > 1 else inputs[0])
         layer.set_weights(weights)
@@ -91,6 +92,9 @@ def _(node: kinds.Activation, **options):
         return spiking_layers.BinaryActivation(node.function, node.at_zero, **options), []
     if node.function != "relu":
         return keras_layers.Activation(node.function, **options), []
+    if node.levels:
+        layer = spiking_layers.QuantizedClip(node.levels, node.max_value, **options)
+        return layer, [np.asarray(node.max_value)]
     limit = None if node.max_value == float("inf") else node.max_value
     return keras_layers.ReLU(max_value=limit, **options), []
 
