@@ -11,6 +11,10 @@ test: $(VENV)/tested
 	$(VENV)/bin/ruff format --check .
 	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
+docs: $(VENV)/tested
+	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python -m pdoc --docformat google --no-show-source --output-directory docs/api keras_snn
+	@echo "The reference is in docs/api/index.html"
+
 $(VENV)/installed: setup.cfg pyproject.toml
 	@echo "Installing TensorFlow, Keras and keras_snn into $(VENV): some minutes, once"
 	@$(PYTHON) -m venv $(VENV)
@@ -22,4 +26,4 @@ $(VENV)/tested: $(VENV)/installed
 	@$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 
-.PHONY: demo test
+.PHONY: demo docs test

@@ -73,6 +73,8 @@ EXPERIMENTS = {
     },
     **{f"delay {delay}": ("cifar10_cnn", 200, None, {"delay": delay}) for delay in (2, 5, 10)},
     **{f"read-out from step {n + 1}": ("cifar10_cnn", 200, None, {"readout_delay": n}) for n in (10, 50)},
+    "mnist, bfloat16": ("mnist_cnn", 50, 10_000, {"dtype": "mixed_bfloat16"}),
+    "cifar10, bfloat16": ("cifar10_cnn", 64, 10_000, {"dtype": "mixed_bfloat16"}),
     "BinaryNet, sign": ("binarynet_sign", 10, None, {}),
     "BinaryNet, Heaviside": ("binarynet_heaviside", 10, None, {}),
     "BinaryNet, sign, Poisson input": ("binarynet_sign", 200, None, {"input_encoding": "poisson"}),
