@@ -1,8 +1,16 @@
-"""Running one batch on whatever devices Keras runs on."""
+"""Several devices: all that the package must know about them, so that everything runs on them as on one.
+
+Keras runs TensorFlow on them under a strategy of `tf.distribute`, which models belong to, and JAX
+under a distribution of `keras.distribution`, which is set for all.
+"""
+
+import contextlib
+import copy
+import warnings
 
 import keras
 
-__all__ = ["predict_batch"]
+__all__ = ["divisible", "mended", "predict_batch"]
 
 
 def predict_batch(model, x):
@@ -12,9 +20,76 @@ def predict_batch(model, x):
         model: A `keras.Model`, all of whose outputs have a batch axis.
         x: Nested arrays `(batch, …)`.
     """
-    # There under a strategy of tf.distribute, on TensorFlow.
+    samples = len(keras.tree.flatten(x)[0])
+    # There on TensorFlow, whose strategies give devices unequal parts, and none, of a batch.
     strategy = getattr(model, "distribute_strategy", None)
-    if strategy is None or strategy.num_replicas_in_sync == 1:
-        return model.predict_on_batch(x)
+    if strategy is None:
+        divides = _devices() > 1 and samples % _devices() == 0
+    else:
+        divides = strategy.num_replicas_in_sync > 1
     # predict_on_batch gives every device the whole batch, predict a part of it.
-    return model.predict(x, batch_size=len(keras.tree.flatten(x)[0]), verbose=0)
+    return model.predict(x, batch_size=samples, verbose=0) if divides else model.predict_on_batch(x)
+
+
+@contextlib.contextmanager
+def divisible(samples, batch_size):
+    """In this context, Keras runs batches of arrays on JAX even if its devices cannot share them equally.
+
+    Keras 3.15 would fail and lose the weights of the model. Every device gets all batches then.
+
+    Args:
+        samples: Number of samples, or `None` if it is not known.
+        batch_size: Samples per batch; `None` is 32, as in Keras.
+    """
+    distribution, devices = keras.distribution.distribution(), _devices()
+    batch_size = batch_size or 32
+    sizes = () if samples is None else (min(batch_size, samples), samples % batch_size)
+    if not any(size % devices for size in sizes):
+        yield
+        return
+    warnings.warn(
+        f"Batches should be multiples of the {devices} devices of keras.distribution. Received: "
+        f"samples={samples}, batch_size={batch_size}. Every device computes all of them.",
+        stacklevel=4,
+    )
+    whole = copy.copy(distribution)
+    whole.get_data_layout = lambda shape: keras.distribution.TensorLayout(
+        [None] * len(shape), distribution.device_mesh
+    )
+    with whole.scope():
+        yield
+
+
+def _devices():
+    """Return how many parts `keras.distribution` makes of a batch."""
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return 1
+    mesh = distribution.device_mesh
+    return mesh.shape[mesh.axis_names.index(distribution.batch_dim_name)]
+
+
+def mended(strategy):
+    """Return a strategy of `tf.distribute` with which Keras fits and evaluates on several workers.
+
+    Keras 3.15 fails to with any model (keras-team/keras#20585), because it asks `reduce` for two things
+    that TensorFlow refuses there: to reduce a batch of several arrays, whose shapes are all it
+    wants to know, and to average metrics, which are scalars, along an axis.
+    """
+    if strategy.num_replicas_in_sync == 1:
+        return strategy
+
+    class Mended(type(strategy)):
+        def scope(self):
+            # That of the original: strategies do not nest.
+            return strategy.scope()
+
+        def reduce(self, reduce_op, value, axis):
+            if keras.tree.is_nested(value):
+                return keras.tree.map_structure(lambda x: strategy.experimental_local_results(x)[0], value)
+            is_scalar = len(strategy.experimental_local_results(value)[0].shape) == 0
+            return strategy.reduce(reduce_op, value, None if is_scalar else axis)
+
+    view = Mended.__new__(Mended)
+    vars(view).update(vars(strategy))
+    return view

@@ -1,90 +1,51 @@
 """Several devices give what one gives. In processes of their own: devices are set before all else."""
 
+import importlib.util
 import json
 import os
+import pathlib
 import socket
 import subprocess
 import sys
 
 import keras
+import networks
 import numpy as np
 import pytest
+from keras import layers
 
-MIRRORED = """
-import tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-import keras
-import numpy as np
-import networks
-from contracts import assert_same, convert
-
-def build():
-    model = networks.build(networks.plain, np.random.default_rng(0))
-    model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    return model
-
-rng = np.random.default_rng(1)
-x = networks.data_for(build(), rng, samples=17)
-y = rng.integers(0, 4, 17)
-keras.utils.clear_session()
-expected = convert(build(), x, timesteps=6)
-# The same names again; inside a strategy's scope this would break it.
-keras.utils.clear_session()
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-with strategy.scope():
-    snn = convert(build(), x, timesteps=6)
-assert snn.distribute_strategy.num_replicas_in_sync == 2
-assert snn.conversion_report.layers == expected.conversion_report.layers
-predicted = [model.predict(x, batch_size=8, verbose=0) for model in (snn, expected)]
-np.testing.assert_allclose(*predicted, rtol=0, atol=1e-6)
-scores = [model.evaluate(x, y, batch_size=8, verbose=0) for model in (snn, expected)]
-np.testing.assert_allclose(*scores, rtol=1e-6)
-for record in (["spike_counts"], ["spike_trains", "membrane_potentials"]):
-    runs = [expected.simulate(x, y, record=record, batch_size=8)]
-    with strategy.scope():
-        runs.append(snn.simulate(x, y, record=record, batch_size=8))
-    np.testing.assert_allclose(*[run.outputs_over_time for run in runs], rtol=0, atol=1e-6)
-    assert_same(*[run.records for run in runs], tolerance=1e-6)
-"""
-
-
-# Keras 3.15 itself fails in `fit` and `evaluate` under this strategy, with any model
-# (keras-team/keras#20585).
-WORKER = """
-import sys
-import tensorflow as tf
-strategy = tf.distribute.MultiWorkerMirroredStrategy() if "TF_CONFIG" in os.environ else None
-import contextlib
-import numpy as np
-import networks
-from contracts import convert
-
-with strategy.scope() if strategy else contextlib.nullcontext():
-    model = networks.build(networks.plain, np.random.default_rng(0))
-    x = networks.data_for(model, np.random.default_rng(1), samples=18)
-    snn = convert(model, x, timesteps=6)
-    run = snn.simulate(x, batch_size=8, record=["spike_counts"])
-if strategy:
-    assert snn.distribute_strategy.num_replicas_in_sync == 2
-arrays = {"predicted": snn.predict(x, batch_size=8, verbose=0), "simulated": run.outputs_over_time}
-arrays |= run.records["spike_counts"]
-scales = np.array([layer.scale for layer in snn.conversion_report.layers], dtype="float64")
-np.savez(sys.argv[1], scales=scales, **arrays)
-"""
-
+SCRIPT = pathlib.Path(__file__).parent / "on_two_devices.py"
 only_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="tf.distribute is TensorFlow's"
 )
 
 
-def start(code, *arguments, **environment):
-    """Start a Python process that finds the helpers of the tests."""
-    path = [folder for folder in sys.path if folder.endswith("tests")]
-    code = f"import os, sys; sys.path[:0] = {path}\n{code}"
+@pytest.fixture
+def folder(rng, tmp_path):
+    """A folder with a compiled model whose sums are exact in binary, and data for it."""
+    hidden = [layers.Conv2D(3, 3), layers.ReLU(0.5), layers.MaxPooling2D(), layers.Flatten(), layers.Dense(5)]
+    model = keras.Sequential(
+        [keras.Input((6, 6, 2)), *hidden, layers.ReLU(0.5), layers.Dense(4, activation="softmax")]
+    )
+    networks.make_dyadic(model, rng)
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.save(tmp_path / "cnn.keras")
+    arrays = {}
+    for part, samples in (("train", 128), ("test", 66)):
+        arrays[f"x_{part}"] = networks.data_for(model, rng, samples=samples, dyadic=True)
+        arrays[f"y_{part}"] = rng.integers(0, 4, samples)
+    np.savez(tmp_path / "data.npz", **arrays)
+    return tmp_path
+
+
+def start(engine, folder, **environment):
+    """Start a process that compares two devices, or two processes, with one."""
+    path = os.pathsep.join([str(SCRIPT.parent.parent), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        env={**os.environ, **environment},
+        [sys.executable, str(SCRIPT), engine],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -93,7 +54,7 @@ def start(code, *arguments, **environment):
 def wait_for(*processes):
     """Wait for processes; all end before the first failure is shown."""
     try:
-        errors = [process.communicate(timeout=300)[1] for process in processes]
+        errors = [process.communicate(timeout=600)[1] for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -110,24 +71,21 @@ def free_addresses(number):
 
 
 @only_tensorflow
-def test_two_devices_give_what_one_gives():
-    wait_for(start(MIRRORED))
+def test_two_devices_give_what_one_gives(folder):
+    wait_for(start("mirrored", folder))
 
 
 @only_tensorflow
-def test_two_workers_give_what_one_gives(tmp_path):
+def test_two_workers_give_what_one_gives(folder):
     workers = free_addresses(2)
     configs = [
         json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}})
         for index in range(2)
     ]
-    paths = [tmp_path / f"{name}.npz" for name in ("alone", "first", "second")]
-    wait_for(
-        start(WORKER, paths[0]),
-        *[start(WORKER, path, TF_CONFIG=config) for path, config in zip(paths[1:], configs, strict=True)],
-    )
-    alone, *others = [np.load(path) for path in paths]
-    for other in others:
-        assert set(other.files) == set(alone.files)
-        for name in alone.files:
-            np.testing.assert_allclose(other[name], alone[name], rtol=0, atol=1e-6, err_msg=name)
+    wait_for(*[start("workers", folder, TF_CONFIG=config) for config in configs])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs JAX")
+def test_two_devices_of_jax_give_what_one_gives(folder):
+    flags = "--xla_force_host_platform_device_count=2"
+    wait_for(start("jax", folder, KERAS_BACKEND="jax", XLA_FLAGS=flags))

@@ -1,24 +1,18 @@
-import pathlib
 import re
 
 import contracts
 import keras
 import networks
 import numpy as np
+from documents import ROOT, run_blocks
 from keras import layers
 
 from keras_snn.graph import registry
 from keras_snn.graph.registry import table
 
-README = pathlib.Path(__file__).parent.parent / "README.md"
-
-
-def _blocks(path):
-    return re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
-
 
 def test_the_table_in_the_readme_is_what_the_rules_say():
-    text = README.read_text(encoding="utf-8")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
     between = re.search(r"<!-- keras-snn layers --markdown -->\n(.*?)\n<!-- end -->", text, re.DOTALL)
     assert between.group(1) == table()
 
@@ -26,8 +20,7 @@ def test_the_table_in_the_readme_is_what_the_rules_say():
 def test_the_walk_through_a_rule_does_what_it_says(monkeypatch, capsys):
     monkeypatch.setattr(registry, "_RULES", dict(registry._RULES))
     names = {}
-    for block in _blocks(README.parent / "docs" / "adding_a_layer.md"):
-        exec(compile(block, "adding_a_layer.md", "exec"), names)
+    run_blocks("docs/adding_a_layer.md", names)
     out = capsys.readouterr().out
     assert "'leak' (WeightedLeak): no conversion rule" in out
     assert re.search(r"^leak +SpikingActivation +leak ", out, re.MULTILINE)
@@ -49,10 +42,7 @@ def test_python_in_the_readme_runs(rng, tmp_path, monkeypatch, capsys):
     model.save("cnn.keras")
     x = networks.data_for(model, rng, samples=40)
     names = {"x_train": x, "x_test": x[:8], "y_test": np.arange(8) % 4}
-    blocks = _blocks(README)
-    assert len(blocks) == 3
-    for block in blocks:
-        exec(compile(block, str(README), "exec"), names)
+    assert run_blocks("README.md", names) == 3
     assert names["run"].timesteps == 32
     assert isinstance(keras.models.load_model("snn.keras"), type(names["snn"]))
     assert names["model"].output_shape == (None, 16, 10)

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_snn._data import fit_shape, in_order
+from keras_snn._execution import divisible, mended
 from keras_snn._validation import check_integer
 from keras_snn.simulation.network import StepNetwork
 
@@ -120,8 +121,7 @@ class SpikingModel(keras.Model):
 
     def _expect(self, x, batch_size):
         """Prepare for batches of arrays."""
-        arrays = keras.tree.flatten(x)
-        samples = arrays[0].shape[0] if arrays and getattr(arrays[0], "shape", None) else None
+        samples = _samples(x)
         expected = None if samples is None else min(batch_size or 32, samples)
         if self.chunk_for(expected) != self.chunk_for(self._expected_batch):
             self._forget_compiled()
@@ -187,13 +187,20 @@ class SpikingModel(keras.Model):
         # Before Keras compiles for it: TensorFlow forgets the rank of inputs of two ranks.
         x = self._checked(x)
         self._expect(x, batch_size)
-        return super().predict(x, batch_size, *args, **kwargs)
+        with divisible(_samples(x), batch_size):
+            return super().predict(x, batch_size, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, batch_size=None, *args, **kwargs):
         """As `keras.Model.evaluate`; raises a `ValueError` if `x` does not fit."""
         x = self._checked(x)
         self._expect(x, batch_size)
-        return super().evaluate(x, y, batch_size, *args, **kwargs)
+        with divisible(_samples(x), batch_size):
+            return super().evaluate(x, y, batch_size, *args, **kwargs)
+
+    @property
+    def distribute_strategy(self):
+        """The strategy of `tf.distribute` that the model belongs to; on TensorFlow only."""
+        return mended(super().distribute_strategy)
 
     @property
     def output_calls(self):
@@ -216,14 +223,18 @@ class SpikingModel(keras.Model):
 
         return simulate(self, x, y, **options)
 
-    def fit(self, *args, **kwargs):
+    def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
         """As `keras.Model.fit`; needs an optimizer, which a converted model is compiled without."""
         if self.compiled and self.optimizer is None:
             raise ValueError(
                 f"Model '{self.name}' must have an optimizer for fit. Received: a model compiled by "
                 "keras_snn.convert, without one. Call snn.compile(optimizer=…, loss=…)."
             )
-        return super().fit(*args, **kwargs)
+        samples = _samples(x)
+        if samples is not None:
+            samples = math.floor(samples * (1 - kwargs.get("validation_split", 0.0)))
+        with divisible(samples, batch_size):
+            return super().fit(x, y, batch_size, *args, **kwargs)
 
     def export(self, filepath, *args, input_signature=None, **kwargs):
         """As `keras.Model.export`; the network takes batches of any size and runs `timesteps` steps."""
@@ -269,6 +280,12 @@ class SpikingModel(keras.Model):
         config["dtype"] = deserialize(config["dtype"])
         config["conversion_report"] = deserialize(config["conversion_report"])
         return cls(**config)
+
+
+def _samples(x):
+    """Return the number of samples in arrays; `None` of data that comes in batches."""
+    arrays = keras.tree.flatten(x)
+    return arrays[0].shape[0] if arrays and getattr(arrays[0], "shape", None) else None
 
 
 def _first_steps(name, x, timesteps):

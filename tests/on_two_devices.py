@@ -1,0 +1,112 @@
+"""Run docs/scaling.md on two devices, then awkward batches; one device must give the same numbers.
+
+    python on_two_devices.py mirrored|workers|jax
+
+In a folder with `cnn.keras`, whose sums are exact in binary, and `data.npz`.
+With `workers` it is one of two processes.
+"""
+
+import re
+import sys
+import warnings
+
+import keras
+import numpy as np
+import tensorflow as tf
+from documents import run_blocks
+
+import keras_snn
+from keras_snn.simulation import model
+
+BLOCKS = ("program", "mirrored", "workers", "jax")
+# Long chunks take long to compile, and short ones are many calls.
+model._LONGEST_CHUNK = 4
+
+
+def run_block(name, names):
+    place = BLOCKS.index(name)
+    assert run_blocks("docs/scaling.md", names, slice(place, place + 1)) == 1
+
+
+def assert_close(first, second, tolerance=1e-6):
+    """Nested values are equal, up to how a softmax, a mean or a gradient rounds."""
+    keras.tree.map_structure(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), first, second
+    )
+
+
+def assert_program_returns_the_same(returned, expected):
+    snn, outputs, scores, run = returned
+    expected_snn, expected_outputs, expected_scores, expected_run = expected
+    assert snn.conversion_report.layers == expected_snn.conversion_report.layers
+    assert_close([outputs, scores], [expected_outputs, expected_scores])
+    assert_close(run.outputs_over_time, expected_run.outputs_over_time)
+    np.testing.assert_array_equal(run.accuracy_over_time, expected_run.accuracy_over_time)
+    keras.tree.map_structure(np.testing.assert_array_equal, run.records, expected_run.records)
+    assert_close(snn.get_weights(), expected_snn.get_weights())
+    untrained = keras.models.load_model("cnn.keras").get_weights()[-1]
+    assert np.abs(snn.get_weights()[-1] - untrained).max() > 0.01
+
+
+def on_uneven_batches(snn, data):
+    """Yield what comes of batches that two devices cannot share equally: all of them, and only the last."""
+    for samples, batch_size in ((6, 3), (17, 8)):
+        x, y = data["x_test"][:samples], data["y_test"][:samples]
+        yield snn.predict(x, batch_size=batch_size, verbose=0)
+        yield snn.evaluate(x, y, batch_size=batch_size, verbose=0)
+    run = snn.simulate(x[:7], timesteps=4, batch_size=3, record=["spike_trains"])
+    yield [run.outputs_over_time, run.records]
+    source = keras.models.load_model("cnn.keras")
+    report = keras_snn.convert(source, x, batch_size=5, verbose=0).conversion_report
+    yield [layer.scale or 0.0 for layer in report.layers]
+
+
+def on_datasets(snn, data):
+    """Yield what comes of datasets; on TensorFlow the last batch of that to predict is of one sample."""
+    arrays = data["x_test"], data["y_test"]
+    uneven, even = (
+        tf.data.Dataset.from_tensor_slices(tuple(array[:samples] for array in arrays)).batch(8)
+        for samples in (17, 16)
+    )
+    uneven = even if keras.backend.backend() == "jax" else uneven
+    yield snn.predict(uneven, verbose=0)
+    yield snn.fit(even, validation_data=uneven, verbose=0).history
+    yield snn.get_weights()
+
+
+def on_uneven_batches_to_fit(snn, data):
+    """Yield what comes of training on batches that JAX cannot share equally."""
+    x, y = data["x_test"][:17], data["y_test"][:17]
+    yield snn.fit(x, y, batch_size=8, shuffle=False, verbose=0, validation_split=0.4).history
+    yield snn.get_weights()
+
+
+def main(engine):
+    with np.load("data.npz") as arrays:
+        data = dict(arrays)
+    names = dict(data)
+    run_block("program", names)
+    run_block(engine, names)
+    snn, distribution = names["snn"], keras.distribution.distribution()
+    cases = [on_uneven_batches, on_datasets]
+    if engine == "jax":
+        scope = distribution.scope
+        cases.append(on_uneven_batches_to_fit)
+        keras.distribution.set_distribution(None)
+    else:
+        scope = names["strategy"].scope
+        assert snn.distribute_strategy.num_replicas_in_sync == 2
+    expected = names["program"]()
+    assert_program_returns_the_same((snn, *names["results"]), expected)
+    for case in cases:
+        with scope(), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found = list(case(snn, data))
+        assert_close(found, list(case(expected[0], data)), tolerance=1e-5)
+        if engine == "jax" and case is not on_datasets:
+            said = r"multiples of the 2 devices .* Received: samples=\d+, batch_size=\d\. Every device"
+            assert any(re.search(said, str(warning.message)) for warning in caught)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
