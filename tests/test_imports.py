@@ -23,7 +23,8 @@ ALLOWED = {
     "simulation": BASE | {"_data", "_execution", "neurons", "layers", "graph"},
     "conversion": BASE | {"_data", "_execution", "neurons", "layers", "graph", "simulation"},
     "cli": {"", "graph"},
-    "": {"errors", "layers", "neurons", "_version", "conversion", "graph", "simulation"},
+    "callbacks": {"simulation"},
+    "": {"callbacks", "errors", "layers", "neurons", "_version", "conversion", "graph", "simulation"},
     "demo": set(),
 }
 
@@ -68,7 +69,7 @@ def test_import_loads_no_optional_package():
 
 
 def test_public_names_are_there():
-    for module in (keras_snn, keras_snn.layers, keras_snn.neurons, keras_snn.errors):
+    for module in (keras_snn, keras_snn.callbacks, keras_snn.layers, keras_snn.neurons, keras_snn.errors):
         for name in module.__all__:
             assert hasattr(module, name), f"{module.__name__}.{name}"
 

@@ -65,13 +65,26 @@ class ConversionReport:
         return [layer.name for layer in self.layers if layer.silent]
 
     def __str__(self):
-        header = ("layer", "became", "from", "scale", "clipped", "error")
-        rows = [header, *(_row(layer) for layer in self.layers)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+        rows = self._table()
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
         ]
         lines.insert(1, "  ".join("-" * width for width in widths))
+        wrapped = [line for note in self._notes() for line in textwrap.wrap(note, 100)]
+        return "\n".join(line.rstrip() for line in [*lines, "", *wrapped])
+
+    def to_markdown(self):
+        """Return what `print` shows, as a table in Markdown."""
+        rows = [[cell.replace("|", "\\|") for cell in row] for row in self._table()]
+        rows.insert(1, ["---"] * len(rows[0]))
+        lines = [f"| {' | '.join(row)} |" for row in rows]
+        return "\n".join([*lines, *(f"\n{note}" for note in self._notes() if note)])
+
+    def _table(self):
+        return [("layer", "became", "from", "scale", "clipped", "error"), *map(_row, self.layers)]
+
+    def _notes(self):
         options = ", ".join(f"{name}={value}" for name, value in self.options.items())
         versions = ", ".join(f"{name} {value}" for name, value in self.versions.items())
         steps = self.options["timesteps"]
@@ -82,9 +95,7 @@ class ConversionReport:
         )
         others = ", ".join(self.nonspiking_layers)
         nonspiking = f"Not spiking, run on the average of their inputs: {others}." if others else ""
-        notes = (legend, nonspiking, f"Converted with {options} ({versions}).")
-        wrapped = [line for note in notes for line in textwrap.wrap(note, 100)]
-        return "\n".join(line.rstrip() for line in [*lines, "", *wrapped])
+        return legend, nonspiking, f"Converted with {options} ({versions})."
 
     def get_config(self):
         return dataclasses.asdict(self)
