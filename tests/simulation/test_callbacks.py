@@ -76,7 +76,7 @@ def test_predict_writes_what_recorded_counts_say(snn, x, tmp_path):
     assert lines[0] == "| layer | became | from | scale | clipped | error |"
     assert [line.split(" | ")[1] for line in lines[2:5]] == [
         "SpikingConv2D",
-        "PerTimestep(Flatten)",
+        "PerTimestep(reshape)",
         "SpikingDense",
     ]
     assert [path.name for path in (tmp_path / "logs").iterdir()] == ["predict"]
