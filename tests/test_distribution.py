@@ -46,6 +46,14 @@ for record in (["spike_counts"], ["spike_trains", "membrane_potentials"]):
         runs.append(snn.simulate(x, y, record=record, batch_size=8))
     np.testing.assert_allclose(*[run.outputs_over_time for run in runs], rtol=0, atol=1e-6)
     assert_same(*[run.records for run in runs], tolerance=1e-6)
+firing = []
+for model in (snn, expected):
+    model.watch = True
+    model.predict(x, batch_size=8, verbose=0)
+    firing.append({name: (layer.neurons, layer.spikes) for name, layer in model.counter.read(6).items()})
+    model.counter.reset()
+    assert model.counter.read(6) == {}
+assert firing[0] == firing[1] != {}
 """
 
 

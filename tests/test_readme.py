@@ -50,10 +50,11 @@ def test_python_in_the_readme_runs(rng, tmp_path, monkeypatch, capsys):
     x = networks.data_for(model, rng, samples=40)
     names = {"x_train": x, "x_test": x[:8], "y_test": np.arange(8) % 4}
     blocks = _blocks(README)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         exec(compile(block, str(README), "exec"), names)
     assert names["run"].timesteps == 32
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == ["evaluate"]
     assert isinstance(keras.models.load_model("snn.keras"), type(names["snn"]))
     assert names["model"].output_shape == (None, 16, 10)
     assert "SpikingConv2D" in capsys.readouterr().out

@@ -70,7 +70,7 @@ class SpikeRateTensorBoard(keras.callbacks.Callback):
             given = {"batch_size": 1, "argument": "accuracy_data"}
             next(iter(Batches(self.accuracy_data, model.network.inputs, model.given_shapes, **given)))
         self._epoch = None
-        model.watch = "histograms" if self.histogram_freq else "rates"
+        model.watch = True
 
     def on_train_begin(self, logs=None):
         self._begin("train")

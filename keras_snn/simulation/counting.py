@@ -1,7 +1,6 @@
 """How often neurons fire, counted inside the compiled function while a model is watched."""
 
 import dataclasses
-import math
 
 import keras
 import numpy as np
@@ -32,7 +31,7 @@ class LayerFiring:
         silent: How many of them never fired.
         saturated: How many of them fired at every step.
         histogram: How many of them had a firing rate in each of `BINS` equal parts of [0, 1],
-            `(BINS,)`; zeros if only rates were watched.
+            `(BINS,)`.
     """
 
     timesteps: int
@@ -52,7 +51,7 @@ class FiringCounter:
     """Adds up, call by call, how often the neurons of a network fire.
 
     The spikes of every neuron are summed over one call and, behind its last step, added to a few
-    integers per layer, which is all that leaves it. Exact up to 2³¹ spikes of a layer for one sample.
+    integers per layer, which is all that leaves it. Exact up to 2¹⁵ steps.
 
     Args:
         network: The `StepNetwork`, built.
@@ -91,7 +90,7 @@ class FiringCounter:
         spikes = ops.cast(ops.stop_gradient(spikes), "float32")
         return ops.squeeze(spikes, 1) if spikes.shape[1] == 1 else ops.sum(spikes, axis=1)
 
-    def finish(self, counts, drive, states, timesteps, *, histograms):
+    def finish(self, counts, drive, states, timesteps):
         """Add a call of so many steps to the totals.
 
         Args:
@@ -99,7 +98,6 @@ class FiringCounter:
             drive: Drive of the network.
             states: The states behind the last step.
             timesteps: Number of steps.
-            histograms: Whether to count firing rates by size as well.
         """
         rows = []
         for name, layer in self.layers.items():
@@ -108,7 +106,7 @@ class FiringCounter:
                 count = layer.neuron.count_spikes(current, states[name], timesteps)
             else:
                 count = counts[name]
-            rows.append(_row(ops.cast(ops.stop_gradient(count), "int32"), timesteps, histograms))
+            rows.append(_row(ops.stop_gradient(count), timesteps))
         if rows:
             low = self.totals[0] + ops.stack(rows)
             self.totals.assign(ops.stack([low % _WORD, self.totals[1] + low // _WORD]))
@@ -135,26 +133,27 @@ class FiringCounter:
         self.totals.assign(ops.zeros(self.totals.shape, "int32"))
 
 
-def _row(counts, timesteps, histograms):
+def _row(counts, timesteps):
     """Return what the totals hold of the spikes of every neuron of a layer, `(batch, …)`, in integers."""
-    per_sample = ops.sum(counts, axis=tuple(range(1, len(counts.shape))))
+    values = ops.arange(timesteps + 1, dtype="int32")
+    neurons = _count_by_value(ops.cast(counts, "int32"), timesteps + 1)
+    spikes = values * (neurons % _SHORT)
     numbers = [
-        ops.sum(ops.ones_like(per_sample)) * math.prod(counts.shape[1:]),
-        ops.sum(per_sample % _SHORT),
-        ops.sum(per_sample // _SHORT),
-        ops.sum(ops.cast(counts == 0, "int32")),
-        ops.sum(ops.cast(counts == timesteps, "int32")),
+        ops.sum(neurons),
+        ops.sum(spikes % _SHORT),
+        ops.sum(values * (neurons // _SHORT) + spikes // _SHORT),
+        neurons[0],
+        neurons[timesteps],
     ]
-    bins = ops.zeros((BINS,), "int32")
-    if histograms:
-        bins = _count_by_value(ops.minimum(counts * BINS // timesteps, BINS - 1))
-    return ops.concatenate([ops.cast(ops.stack(numbers), "int32"), bins])
+    bins = ops.minimum(values * BINS // timesteps, BINS - 1)
+    histogram = ops.segment_sum(neurons, bins, num_segments=BINS)
+    return ops.concatenate([ops.cast(ops.stack(numbers), "int32"), ops.cast(histogram, "int32")])
 
 
-def _count_by_value(x):
-    """Return how often each integer of [0, BINS) is in `x`."""
+def _count_by_value(x, size):
+    """Return how often each integer of [0, size) is in `x`."""
     x = ops.reshape(x, (-1,))
     if keras.backend.backend() == "jax":
-        # Which cannot compile bincount; elsewhere that is eight times as fast.
-        return ops.segment_sum(ops.ones_like(x), x, num_segments=BINS)
-    return ops.reshape(ops.cast(ops.bincount(x, minlength=BINS), "int32"), (BINS,))
+        # Which cannot compile bincount; on TensorFlow that is eight times as fast.
+        return ops.segment_sum(ops.ones_like(x), x, num_segments=size)
+    return ops.reshape(ops.cast(ops.bincount(x, minlength=size), "int32"), (size,))

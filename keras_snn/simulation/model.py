@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from keras_snn._data import fit_shape, in_order
-from keras_snn._validation import check_choice, check_integer
+from keras_snn._validation import check_integer
 from keras_snn.simulation.counting import FiringCounter
 from keras_snn.simulation.network import StepNetwork
 
@@ -84,7 +84,7 @@ class SpikingModel(keras.Model):
         self.network = StepNetwork(layers, self._calls, inputs, outputs, events=events)
         # Samples per batch, where `predict` or `evaluate` was told.
         self._expected_batch = None
-        self._watch = None
+        self._watch = False
         # Both in objects that Keras does not search for layers and variables.
         self.counter = FiringCounter(self.network)
         self._compiled_by = types.SimpleNamespace(watch={})
@@ -125,7 +125,7 @@ class SpikingModel(keras.Model):
 
     @property
     def watch(self):
-        """What calls add to `counter`: `None` for nothing, `"rates"`, or `"histograms"` of them too.
+        """Whether calls add to `counter` how often neurons fire.
 
         A callback sets it in `set_model`, before Keras compiles; it is back as it was behind the run.
         """
@@ -133,8 +133,7 @@ class SpikingModel(keras.Model):
 
     @watch.setter
     def watch(self, value):
-        check_choice("watch", value, (None, "rates", "histograms"))
-        compiled = self._compiled_by.watch
+        value, compiled = bool(value), self._compiled_by.watch
         compiled[self._watch] = [getattr(self, name) for name in _COMPILED]
         for name, function in zip(_COMPILED, compiled.get(value, [None] * 3), strict=True):
             setattr(self, name, function)
@@ -205,8 +204,7 @@ class SpikingModel(keras.Model):
         if rest:
             carry = steps(carry, whole * chunk, rest)
         if self.watch:
-            histograms = self.watch == "histograms"
-            counter.finish(carry[2], drive, carry[0], self.timesteps, histograms=histograms)
+            counter.finish(carry[2], drive, carry[0], self.timesteps)
         return keras.tree.map_structure(carry[1].__getitem__, network.outputs)
 
     def cast(self, inputs):

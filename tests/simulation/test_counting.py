@@ -22,7 +22,7 @@ def x(snn, rng):
     return rng.uniform(0, 1, (12, 9, 8, 2)).astype("float32")
 
 
-def expected(snn, x, histograms=False):
+def expected(snn, x):
     """What the trains of spikes say: neurons, spikes, silent, saturated, and the histogram."""
     found = {}
     for name, trains in snn.simulate(x, record=["spike_trains"]).spike_trains.items():
@@ -30,7 +30,7 @@ def expected(snn, x, histograms=False):
         edges = np.linspace(0, 1, BINS + 1)
         # A rate in the middle of its part, so that no edge is hit.
         rates = np.floor(counts * BINS / snn.timesteps) / BINS + 0.5 / BINS
-        bins = np.histogram(np.minimum(rates, 1), edges)[0] if histograms else np.zeros(BINS, int)
+        bins = np.histogram(np.minimum(rates, 1), edges)[0]
         silent, saturated = (counts == 0).sum(), (counts == snn.timesteps).sum()
         found[name] = [counts.size, counts.sum(), silent, saturated, *bins]
     return found
@@ -53,12 +53,11 @@ def train(snn, x, y, **options):
 
 
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
-@pytest.mark.parametrize("watch", ["rates", "histograms"])
-def test_counter_says_what_trains_of_spikes_say(watch, snn, x, rng):
+def test_counter_says_what_trains_of_spikes_say(snn, x, rng):
     y = rng.integers(0, 4, len(x))
-    wanted = expected(snn, x, histograms=watch == "histograms")
+    wanted = expected(snn, x)
     assert any(saturated for _, _, _, saturated, *_ in wanted.values())
-    snn.watch = watch
+    snn.watch = True
     snn.predict(x, batch_size=5, verbose=0)
     assert counted(snn) == wanted
     snn.evaluate(x, y, batch_size=7, verbose=0)
@@ -75,7 +74,7 @@ def test_counter_depends_on_neither_unroll_nor_batches(network, rng):
     x = networks.data_for(model, rng, dyadic=True)
     snn = convert(model, x, timesteps=STEPS)
     wanted = expected(snn, x)
-    snn.watch = "rates"
+    snn.watch = True
     for unroll, batch_size in ((1, 12), (3, 5), (STEPS, 1)):
         snn.unroll = unroll
         snn.predict(x, batch_size=batch_size, verbose=0)
@@ -100,7 +99,7 @@ def test_counter_says_what_trains_of_spikes_say_when_charge_does_not_tell(option
     snn = convert(model, x, timesteps=STEPS, **options)
     if "events" in options.values():
         x = np.repeat(x[:, None], STEPS, axis=1)
-    snn.watch = "rates"
+    snn.watch = True
     snn.predict(x, verbose=0)
     assert counted(snn) == expected(snn, x)
 
@@ -113,7 +112,7 @@ def test_counter_counts_spikes_of_either_sign(rng):
     model = networks.randomize(keras.Sequential([keras.Input((4,)), *hidden]), rng)
     x = networks.data_for(model, rng)
     snn = convert(model, x, timesteps=STEPS)
-    snn.watch = "rates"
+    snn.watch = True
     snn.predict(x, verbose=0)
     (numbers,) = counted(snn).values()
     assert numbers[:4] == [12 * 6, 12 * 6 * STEPS, 0, 12 * 6]
@@ -121,7 +120,7 @@ def test_counter_counts_spikes_of_either_sign(rng):
 
 def test_totals_go_beyond_32_bits(snn, x):
     wanted = expected(snn, x)
-    snn.watch = "rates"
+    snn.watch = True
     snn.predict(x, verbose=0)
     once = keras.ops.convert_to_numpy(snn.counter.totals)
     # As after 2²² calls; one more carries.
@@ -138,29 +137,29 @@ def test_nothing_is_counted_when_nobody_watches(snn, x):
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        for watch in (None, "rates"):
+        for watch in (False, True):
             snn.watch = watch
             graph = tf.function(lambda inputs: snn(inputs)).get_concrete_function(tf.constant(x)).graph
             has_writes = any(op.type.startswith("Assign") for op in graph.get_operations())
-            assert has_writes == (watch is not None)
+            assert has_writes == watch
 
 
 def test_counter_is_in_neither_weights_nor_files(snn, x, tmp_path):
     weights, number = snn.get_weights(), snn.count_params()
-    snn.watch = "rates"
+    snn.watch = True
     snn.predict(x, verbose=0)
     assert_same(snn.get_weights(), weights)
     assert snn.count_params() == number == sum(array.size for array in weights)
     snn.save(tmp_path / "snn.keras")
     loaded = keras.models.load_model(tmp_path / "snn.keras")
-    assert loaded.watch is None
+    assert loaded.watch is False
     assert counted(loaded) == {}
     assert_same(loaded.predict(x, verbose=0), snn.predict(x, verbose=0), tolerance=1e-6)
 
 
 def test_watching_changes_no_output(snn, x):
     plain = snn.predict(x, verbose=0)
-    snn.watch = "histograms"
+    snn.watch = True
     assert_same(snn.predict(x, verbose=0), plain, tolerance=1e-6)
 
 
@@ -168,7 +167,7 @@ def test_what_a_callback_watches_ends_with_the_run_and_is_compiled_once(snn, x):
     class Watching(keras.callbacks.Callback):
         def set_model(self, model):
             super().set_model(model)
-            model.watch = "rates"
+            model.watch = True
 
         def on_predict_begin(self, logs=None):
             compiled.append(self.model.predict_function)
@@ -182,7 +181,7 @@ def test_what_a_callback_watches_ends_with_the_run_and_is_compiled_once(snn, x):
     unwatched = snn.predict_function
     for _ in range(2):
         snn.predict(x, callbacks=[Watching()], verbose=0)
-        assert snn.watch is None
+        assert snn.watch is False
         assert snn.predict_function is unwatched
     assert compiled[0] is compiled[1] is not unwatched
     snn.compile(loss="mse")
@@ -190,9 +189,4 @@ def test_what_a_callback_watches_ends_with_the_run_and_is_compiled_once(snn, x):
     assert compiled[2] is not compiled[0]
     with pytest.raises(RuntimeError, match="broken"):
         snn.predict(x, callbacks=[Breaking()], verbose=0)
-    assert snn.watch is None
-
-
-def test_watch_raises_when_it_is_no_choice(snn):
-    with pytest.raises(ValueError, match="`watch` must be one of None, 'rates', 'histograms'. Received"):
-        snn.watch = 1
+    assert snn.watch is False
