@@ -1,6 +1,6 @@
 """Spiking neural networks from trained Keras models."""
 
-from keras_snn import errors, layers, neurons
+from keras_snn import callbacks, errors, layers, neurons
 from keras_snn._version import __version__
 from keras_snn.conversion.check import check
 from keras_snn.conversion.convert import convert
@@ -17,6 +17,7 @@ __all__ = [
     "SimulationResult",
     "SpikingModel",
     "__version__",
+    "callbacks",
     "check",
     "convert",
     "count_operations",

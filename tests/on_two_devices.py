@@ -74,6 +74,16 @@ def on_datasets(snn, data):
     yield snn.get_weights()
 
 
+def on_watched(snn, data):
+    """Yield how often neurons fire, as callbacks see it."""
+    snn.watch = True
+    snn.predict(data["x_test"][:17], batch_size=8, verbose=0)
+    firing = snn.counter.read(snn.timesteps)
+    yield {name: [layer.neurons, layer.spikes] for name, layer in firing.items()}
+    snn.counter.reset()
+    yield snn.counter.read(snn.timesteps)
+
+
 def on_uneven_batches_to_fit(snn, data):
     """Yield what comes of training on batches that JAX cannot share equally."""
     x, y = data["x_test"][:17], data["y_test"][:17]
@@ -88,7 +98,7 @@ def main(engine):
     run_block("program", names)
     run_block(engine, names)
     snn, distribution = names["snn"], keras.distribution.distribution()
-    cases = [on_uneven_batches, on_datasets]
+    cases = [on_uneven_batches, on_datasets, on_watched]
     if engine == "jax":
         scope = distribution.scope
         cases.append(on_uneven_batches_to_fit)
@@ -103,7 +113,7 @@ def main(engine):
             warnings.simplefilter("always")
             found = list(case(snn, data))
         assert_close(found, list(case(expected[0], data)), tolerance=1e-5)
-        if engine == "jax" and case is not on_datasets:
+        if engine == "jax" and case not in (on_datasets, on_watched):
             said = r"multiples of the 2 devices .* Received: samples=\d+, batch_size=\d\. Every device"
             assert any(re.search(said, str(warning.message)) for warning in caught)
 

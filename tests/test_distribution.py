@@ -15,6 +15,7 @@ import pytest
 from keras import layers
 
 SCRIPT = pathlib.Path(__file__).parent / "on_two_devices.py"
+
 only_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="tf.distribute is TensorFlow's"
 )

@@ -27,7 +27,8 @@ ALLOWED = {
     "simulation": BASE | {"_text", "_data", "_execution", "neurons", "layers", "graph"},
     "conversion": BASE | {"_text", "_data", "_execution", "neurons", "layers", "graph", "simulation"},
     "cli": {"", "_files", "_text", "graph"},
-    "": {"errors", "layers", "neurons", "_version", "conversion", "graph", "simulation"},
+    "callbacks": {"simulation"},
+    "": {"callbacks", "errors", "layers", "neurons", "_version", "conversion", "graph", "simulation"},
     "demo": set(),
 }
 
@@ -72,7 +73,7 @@ def test_import_loads_no_optional_package():
 
 
 def test_public_names_are_there():
-    for module in (keras_snn, keras_snn.layers, keras_snn.neurons, keras_snn.errors):
+    for module in (keras_snn, keras_snn.callbacks, keras_snn.layers, keras_snn.neurons, keras_snn.errors):
         for name in module.__all__:
             assert hasattr(module, name), f"{module.__name__}.{name}"
 

@@ -42,8 +42,9 @@ def test_python_in_the_readme_runs(rng, tmp_path, monkeypatch, capsys):
     model.save("cnn.keras")
     x = networks.data_for(model, rng, samples=40)
     names = {"x_train": x, "x_test": x[:8], "y_test": np.arange(8) % 4}
-    assert run_blocks("README.md", names) == 3
+    assert run_blocks("README.md", names) == 4
     assert names["run"].timesteps == 32
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == ["evaluate"]
     assert isinstance(keras.models.load_model("snn.keras"), type(names["snn"]))
     assert names["model"].output_shape == (None, 16, 10)
     assert "SpikingConv2D" in capsys.readouterr().out

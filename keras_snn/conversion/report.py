@@ -79,10 +79,22 @@ class ConversionReport:
     def __str__(self):
         return self.show()
 
-    def show(self, width=100):
+    def show(self, width=None):
         """Return the report as text, in lines of at most `width` characters as far as that goes."""
-        header = ("layer", "became", "from", "scale", "clipped", "error")
-        rows = [header, *(_row(layer) for layer in self.layers)]
+        wrapped = [line for note in self._notes() for line in textwrap.wrap(note, width or 100)]
+        return "\n".join([show_table(self._table(), width=width), "", *wrapped])
+
+    def to_markdown(self):
+        """Return what `print` shows, as a table in Markdown."""
+        rows = [[cell.replace("|", "\\|") for cell in row] for row in self._table()]
+        rows.insert(1, ["---"] * len(rows[0]))
+        lines = [f"| {' | '.join(row)} |" for row in rows]
+        return "\n".join([*lines, *(f"\n{note}" for note in self._notes() if note)])
+
+    def _table(self):
+        return [("layer", "became", "from", "scale", "clipped", "error"), *map(_row, self.layers)]
+
+    def _notes(self):
         options = ", ".join(f"{name}={value}" for name, value in self.options.items())
         versions = ", ".join(f"{name} {value}" for name, value in self.versions.items())
         steps = self.options["timesteps"]
@@ -93,9 +105,7 @@ class ConversionReport:
         )
         others = ", ".join(self.nonspiking_layers)
         nonspiking = f"Not spiking, run on the average of their inputs: {others}." if others else ""
-        notes = (legend, nonspiking, f"Converted with {options} ({versions}).")
-        wrapped = [line for note in notes for line in textwrap.wrap(note, width)]
-        return "\n".join([show_table(rows, width=width), "", *wrapped])
+        return legend, nonspiking, f"Converted with {options} ({versions})."
 
     def get_config(self):
         return dataclasses.asdict(self)

@@ -1,5 +1,6 @@
 """The converted network as a Keras model."""
 
+import functools
 import math
 import types
 
@@ -9,6 +10,7 @@ from keras import ops
 from keras_snn._data import fit_shape, in_order
 from keras_snn._execution import divisible, mended
 from keras_snn._validation import check_integer
+from keras_snn.simulation.counting import FiringCounter
 from keras_snn.simulation.network import StepNetwork
 
 __all__ = ["SpikingModel"]
@@ -17,6 +19,22 @@ __all__ = ["SpikingModel"]
 # ones on memory, and one step needs no copies along time and leaves its states in the cache.
 _LONGEST_CHUNK = 32
 _VALUES_IN_CHUNK = 2**19
+
+_COMPILED = ("predict_function", "test_function", "train_function")
+
+
+def _ends_watch(run):
+    """Let `watch`, where a callback sets it, last until the end of a run, also of one that raises."""
+
+    @functools.wraps(run)
+    def watched_run(self, *args, **kwargs):
+        before = self.watch
+        try:
+            return run(self, *args, **kwargs)
+        finally:
+            self.watch = before
+
+    return watched_run
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
@@ -67,6 +85,10 @@ class SpikingModel(keras.Model):
         self.network = StepNetwork(layers, self._calls, inputs, outputs, events=events)
         # Samples per batch, where `predict` or `evaluate` was told.
         self._expected_batch = None
+        self._watch = False
+        # Both in objects that Keras does not search for layers and variables.
+        self.counter = FiringCounter(self.network)
+        self._compiled_by = types.SimpleNamespace(watch={})
         self.timesteps = timesteps
         self.unroll = unroll
         self.conversion_report = conversion_report
@@ -102,8 +124,36 @@ class SpikingModel(keras.Model):
         self._unroll = value if value == "auto" else check_integer("unroll", value, minimum=1, hint=hint)
         self._forget_compiled()
 
-    def _forget_compiled(self):
-        self.predict_function = self.test_function = self.train_function = None
+    @property
+    def watch(self):
+        """Whether calls add to `counter` how often neurons fire.
+
+        A callback sets it in `set_model`, before Keras compiles; it is back as it was behind the run.
+        """
+        return self._watch
+
+    @watch.setter
+    def watch(self, value):
+        value, compiled = bool(value), self._compiled_by.watch
+        compiled[self._watch] = [getattr(self, name) for name in _COMPILED]
+        for name, function in zip(_COMPILED, compiled.get(value, [None] * 3), strict=True):
+            setattr(self, name, function)
+        self._watch = value
+
+    def _forget_compiled(self, names=_COMPILED):
+        self._compiled_by.watch.clear()
+        for name in names:
+            setattr(self, name, None)
+
+    def compile(self, *args, **kwargs):
+        """As `keras.Model.compile`."""
+        self._forget_compiled()
+        super().compile(*args, **kwargs)
+
+    @property
+    def variables(self):
+        # The counter is state, which JAX has to know, but no weight: files do not have it.
+        return [*super().variables, self.counter.totals]
 
     def chunk_for(self, batch_size):
         """Return the time steps per pass through the loop over time.
@@ -124,7 +174,8 @@ class SpikingModel(keras.Model):
         samples = _samples(x)
         expected = None if samples is None else min(batch_size or 32, samples)
         if self.chunk_for(expected) != self.chunk_for(self._expected_batch):
-            self._forget_compiled()
+            # Not that of fit, which may be in the middle of an epoch's validation.
+            self._forget_compiled(_COMPILED[:2])
         self._expected_batch = expected
 
     def call(self, inputs, training=None):
@@ -134,23 +185,26 @@ class SpikingModel(keras.Model):
         drive = network.drive(inputs)
         batch_size = ops.shape(inputs[0])[0]
         names = self.output_calls
+        counter = self.counter
 
         def steps(carry, start, timesteps):
             values, states = network.run(network.at(drive, start, timesteps), carry[0], timesteps)
-            return [states, {name: values[name][:, -1] for name in names}]
+            return [states, {name: values[name][:, -1] for name in names}, counter.add(carry[2], values)]
 
         empty = {
             name: ops.zeros((batch_size, *shape), dtype=self.compute_dtype)
             for name, shape in self._output_shapes().items()
         }
         whole, rest = divmod(self.timesteps, chunk)
-        carry = [network.start(inputs), empty]
+        carry = [network.start(inputs), empty, counter.start(batch_size) if self.watch else {}]
         if whole > 1:
             carry = ops.fori_loop(0, whole, lambda i, carry: steps(carry, i * chunk, chunk), carry)
         elif whole:
             carry = steps(carry, 0, chunk)
         if rest:
             carry = steps(carry, whole * chunk, rest)
+        if self.watch:
+            counter.finish(carry[2], drive, carry[0], self.timesteps)
         return keras.tree.map_structure(carry[1].__getitem__, network.outputs)
 
     def cast(self, inputs):
@@ -182,6 +236,7 @@ class SpikingModel(keras.Model):
         arrays = keras.tree.flatten(x)
         return self.shaped(x, self.timesteps) if arrays and all(hasattr(a, "shape") for a in arrays) else x
 
+    @_ends_watch
     def predict(self, x, batch_size=None, *args, **kwargs):
         """As `keras.Model.predict`; raises a `ValueError` if `x` does not fit."""
         # Before Keras compiles for it: TensorFlow forgets the rank of inputs of two ranks.
@@ -190,6 +245,7 @@ class SpikingModel(keras.Model):
         with divisible(_samples(x), batch_size):
             return super().predict(x, batch_size, *args, **kwargs)
 
+    @_ends_watch
     def evaluate(self, x=None, y=None, batch_size=None, *args, **kwargs):
         """As `keras.Model.evaluate`; raises a `ValueError` if `x` does not fit."""
         x = self._checked(x)
@@ -223,6 +279,7 @@ class SpikingModel(keras.Model):
 
         return simulate(self, x, y, **options)
 
+    @_ends_watch
     def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
         """As `keras.Model.fit`; needs an optimizer, which a converted model is compiled without."""
         if self.compiled and self.optimizer is None:

@@ -50,6 +50,10 @@ class StepNetwork:
         """Whether an input or a call has the same value at every step."""
         return name in self._constant
 
+    def is_driven(self, name):
+        """Whether a call has a state and the same current at every step."""
+        return any(name == driven for driven, *_ in self._driven)
+
     def drive(self, inputs):
         """Return all that does not depend on the state, by name of the call.
 

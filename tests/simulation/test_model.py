@@ -206,6 +206,17 @@ def test_fit_raises_when_there_is_no_optimizer(rng, pair):
         snn.fit(x, np.zeros((12, 4)), verbose=0)
 
 
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+def test_fit_validates_in_batches_of_another_size(pair):
+    _, snn, x = pair
+    snn.compile("sgd", "mse")
+    y = np.zeros((12, 4))
+    history = snn.fit(
+        x, y, batch_size=6, epochs=2, verbose=0, validation_data=(x, y), validation_batch_size=1
+    )
+    assert len(history.history["val_loss"]) == 2
+
+
 def test_two_outputs_of_one_value_share_its_readout(rng):
     inputs = keras.Input((4,))
     y = keras.layers.Dense(2, name="y")(keras.layers.Dense(6, activation="relu", name="y_readout")(inputs))
