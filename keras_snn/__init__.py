@@ -5,11 +5,13 @@ from keras_snn._version import __version__
 from keras_snn.conversion.check import check
 from keras_snn.conversion.convert import convert
 from keras_snn.graph.registry import register_rule, supported_layers
+from keras_snn.simulation.diagnosis import Diagnosis, diagnose
 from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.op_counts import OperationCounts, count_operations
 from keras_snn.simulation.result import SimulationResult
 
 __all__ = [
+    "Diagnosis",
     "OperationCounts",
     "SimulationResult",
     "SpikingModel",
@@ -17,6 +19,7 @@ __all__ = [
     "check",
     "convert",
     "count_operations",
+    "diagnose",
     "errors",
     "layers",
     "neurons",

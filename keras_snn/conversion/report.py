@@ -1,12 +1,14 @@
 """What a conversion did, layer by layer."""
 
 import dataclasses
+import math
 import textwrap
 
 import keras
 
 from keras_snn.graph import nodes as kinds
 from keras_snn.layers import Readout, SpikingSoftmax
+from keras_snn.simulation.diagnosis import diagnose
 
 __all__ = ["ConversionReport", "LayerReport", "report_on"]
 
@@ -20,6 +22,7 @@ class LayerReport:
         became: Class of that layer, and of the Keras layer inside where it does not spike.
         origins: Paths of the layers of the source model that are in it.
         scale: λ, the activation that becomes one spike per step; `None` without neurons.
+        max_value: Where the activation of the source network saturates; `None` if it does not.
         clipped: Fraction of the non-zero activations of the calibration data above λ.
         error: Relative RMS error of those activations as spike counts after `timesteps`,
             for an ideal input; from clipping and rounding alone.
@@ -31,6 +34,7 @@ class LayerReport:
     became: str
     origins: tuple[str, ...]
     scale: float | None = None
+    max_value: float | None = None
     clipped: float | None = None
     error: float | None = None
     silent: bool = False
@@ -63,6 +67,13 @@ class ConversionReport:
     def silent_layers(self):
         """Names of the layers that were silent on all calibration data."""
         return [layer.name for layer in self.layers if layer.silent]
+
+    def compare(self, model, x, **options):
+        """Compare the rates of the converted model with the activations of its source, layer by layer.
+
+        See `keras_snn.diagnose`, whose arguments and result these are.
+        """
+        return diagnose(model, x, **options)
 
     def __str__(self):
         header = ("layer", "became", "from", "scale", "clipped", "error")
@@ -114,8 +125,10 @@ def report_on(model, stands_for, histograms, options, versions):
             call["name"], _became(layer, nodes), origins, nonspiking=_is_nonspiking(layer, nodes)
         )
         if nodes and isinstance(nodes[-1], kinds.Spike):
-            scale, histogram = nodes[-1].scale, histograms.get(nodes[-1].name)
-            row = dataclasses.replace(row, scale=scale)
+            spike, histogram = nodes[-1], histograms.get(nodes[-1].name)
+            scale = spike.scale
+            max_value = None if math.isinf(spike.max_value) else spike.max_value
+            row = dataclasses.replace(row, scale=scale, max_value=max_value)
             if histogram is not None:
                 row = dataclasses.replace(
                     row,

@@ -24,6 +24,7 @@ def to_spiking(graph, neuron, scales, *, delay=0):
         if not isinstance(node, kinds.Activation) or not node.becomes_spiking:
             continue
         of_node = _binary(node, neuron) if node.is_binary else neuron
+        scale = scales.get(node.name, 1.0)
         wait = delay * (depths[node.name] - 1)
         spike = kinds.Spike(
             name=node.name,
@@ -32,7 +33,8 @@ def to_spiking(graph, neuron, scales, *, delay=0):
             origins=node.origins,
             source=node.source,
             neuron=neurons.Delayed(of_node, wait) if wait else of_node,
-            scale=scales.get(node.name, 1.0),
+            scale=scale,
+            max_value=node.max_value * scale,
         )
         graph = graph.with_nodes({**graph.nodes, node.name: spike})
         graph = insert_scale(graph, of_node.v_threshold, before=node.name)

@@ -224,10 +224,12 @@ class Spike(Node):
     Attributes:
         neuron: Object of `keras_snn.neurons`.
         scale: λ, the activation that rate 1 stands for; in activation units.
+        max_value: Where the relu that it replaces saturates; in activation units.
     """
 
     neuron: object
     scale: float = 1.0
+    max_value: float = math.inf
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

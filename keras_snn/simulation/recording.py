@@ -13,7 +13,7 @@ from keras_snn._validation import check_choice, check_integer
 from keras_snn.simulation.memory import check_memory, show_bytes
 from keras_snn.simulation.result import SimulationResult
 
-__all__ = ["Runner", "simulate"]
+__all__ = ["Runner", "class_numbers", "lengths", "simulate"]
 
 # Steps of one call of a compiled function, and the most values that it returns per sample.
 _PER_CALL = 32
@@ -54,7 +54,7 @@ def simulate(model, x, y=None, *, timesteps=None, record=(), batch_size=32, verb
         batch_size=batch_size,
         argument="x",
     )
-    per_call, chunk = _lengths(model, record, timesteps, batch_size)
+    per_call, chunk = lengths(model, record, timesteps, batch_size)
     runner = _runner(model, record)
     progress = keras.utils.Progbar(batches.count, unit_name="batch") if verbose else None
     outputs, records, labels = [], [], []
@@ -215,8 +215,15 @@ def _recorders(network, record):
     return observe, add_up
 
 
-def _lengths(model, record, timesteps, batch_size):
-    """Return how many steps one call runs, and how many one pass through its loop."""
+def lengths(model, record, timesteps, batch_size):
+    """Return how many steps one call of a `Runner` runs, and how many one pass through its loop.
+
+    Args:
+        model: A `SpikingModel`.
+        record: Names of records, as of `simulate`.
+        timesteps: Number of time steps.
+        batch_size: Samples that run together.
+    """
     chunk = 1 if "membrane_potentials" in record else min(model.chunk_for(batch_size), timesteps)
     if set(record) - {"spike_counts"}:
         # Long records are copied in every pass.
@@ -234,8 +241,22 @@ def _accuracy_over_time(outputs, labels):
     """Return the share of right classes after every step, or `None` if these are no classes."""
     if any(y is None for y in labels) or not isinstance(outputs, np.ndarray):
         return None
-    labels = np.concatenate(labels)
     samples, _, *shape = outputs.shape
+    classes = class_numbers(np.concatenate(labels), samples, shape)
+    return None if classes is None else (outputs.argmax(axis=-1) == classes[:, None]).mean(axis=0)
+
+
+def class_numbers(labels, samples, shape):
+    """Return the class of every sample `(samples,)`, or `None` if these are no classes.
+
+    Args:
+        labels: Class numbers, or one-hot.
+        samples: Number of samples.
+        shape: Shape of the output for a sample; classes are the places of a vector of at least two.
+
+    Raises:
+        ValueError: If the labels are classes of other samples, or of another output.
+    """
     if len(shape) != 1 or shape[0] < 2:
         return None
     if labels.shape == (samples, *shape):
@@ -249,4 +270,10 @@ def _accuracy_over_time(outputs, labels):
         )
     if labels.size != samples or not np.all(labels == np.round(labels)):
         return None
-    return (outputs.argmax(axis=-1) == labels.reshape(-1, 1)).mean(axis=0)
+    wrong = labels[(labels < 0) | (labels >= shape[0])]
+    if wrong.size:
+        raise ValueError(
+            f"`y` must hold class numbers from 0 to {shape[0] - 1}, one for each output of the model. "
+            f"Received: {wrong[0]:g}. Count classes from 0."
+        )
+    return labels.reshape(-1)

@@ -1,0 +1,122 @@
+"""The Keras layers that compute what nodes say, and a whole graph of them."""
+
+import functools
+
+import keras
+import numpy as np
+from keras import layers as keras_layers
+
+from keras_snn import layers as spiking_layers
+from keras_snn.graph import nodes as kinds
+
+__all__ = ["analog_layer", "analog_tensors"]
+
+
+def analog_tensors(graph, *, dtype=None):
+    """Return the values of all nodes of a graph as tensors of a functional Keras model, by name.
+
+    Args:
+        graph: A `Graph` without neurons.
+        dtype: Dtype or policy of the layers.
+    """
+    values = {}
+    for node in graph.nodes.values():
+        if isinstance(node, kinds.Input):
+            values[node.name] = keras.Input(node.shape, dtype=_compute_dtype(dtype), name=node.name)
+            continue
+        layer, weights = analog_layer(node, dtype=dtype)
+        inputs = [values[name] for name in node.inputs]
+        values[node.name] = layer(inputs if len(inputs) > 1 else inputs[0])
+        layer.set_weights(weights)
+    return values
+
+
+def _compute_dtype(dtype):
+    return keras.dtype_policies.get(dtype or keras.config.dtype_policy()).compute_dtype
+
+
+@functools.singledispatch
+def analog_layer(node, **options):
+    """Return the Keras layer that computes a node, and its weights as a list of arrays.
+
+    The layer is not built. `options` are the arguments `name` and `dtype` of the layer.
+    """
+    raise NotImplementedError(type(node).__name__)
+
+
+@analog_layer.register
+def _(node: kinds.Affine, **options):
+    use_bias = bool(node.bias.any())
+    kernel = np.swapaxes(node.kernel, -1, -2) if node.transposed else node.kernel
+    weights = [kernel, node.bias] if use_bias else [kernel]
+    # The weights are set right away, so that none need to be drawn.
+    options.update(use_bias=use_bias)
+    *window, inputs, units = node.kernel.shape
+    if not window:
+        return keras_layers.Dense(units, kernel_initializer="zeros", **options), weights
+    rank = len(window)
+    options.update(
+        kernel_size=window,
+        strides=node.strides,
+        padding=node.padding,
+        dilation_rate=node.dilation,
+        data_format="channels_last",
+    )
+    is_depthwise = node.groups > 1 and inputs == 1
+    if is_depthwise and rank < 3 and len(set(node.strides)) == 1 and node.padding != "causal":
+        weights[0] = kernel.reshape(*window, node.groups, units // node.groups)
+        layer_class = getattr(keras_layers, f"DepthwiseConv{rank}D")
+        multiplier = units // node.groups
+        layer = layer_class(depth_multiplier=multiplier, depthwise_initializer="zeros", **options)
+        return layer, weights
+    options["kernel_initializer"] = "zeros"
+    if node.transposed:
+        layer_class = getattr(keras_layers, f"Conv{rank}DTranspose")
+        return layer_class(units, output_padding=node.output_padding, **options), weights
+    return getattr(keras_layers, f"Conv{rank}D")(units, groups=node.groups, **options), weights
+
+
+@analog_layer.register
+def _(node: kinds.ChannelAffine, **options):
+    shape = node.scale.shape if node.scale.ndim >= node.shift.ndim else node.shift.shape
+    weights = [v + 0 * w for v, w in ((node.scale, node.shift), (node.shift, node.scale))]
+    return spiking_layers.ScaleShift(shape, **options), weights
+
+
+@analog_layer.register
+def _(node: kinds.Activation, **options):
+    if node.function == "softmax":
+        return keras_layers.Softmax(node.axis, **options), []
+    if node.is_binary:
+        return spiking_layers.BinaryActivation(node.function, node.at_zero, **options), []
+    if node.function != "relu":
+        return keras_layers.Activation(node.function, **options), []
+    limit = None if node.max_value == float("inf") else node.max_value
+    return keras_layers.ReLU(max_value=limit, **options), []
+
+
+@analog_layer.register
+def _(node: kinds.Pool, **options):
+    layer_class = getattr(keras_layers, f"{node.function.capitalize()}Pooling{len(node.window)}D")
+    options.update(pool_size=node.window, strides=node.strides, padding=node.padding)
+    return layer_class(data_format="channels_last", **options), []
+
+
+@analog_layer.register
+def _(node: kinds.Rearrange, **options):
+    return spiking_layers.Rearrange(node.function, node.argument, **options), []
+
+
+@analog_layer.register
+def _(node: kinds.Opaque, **options):
+    return keras.models.clone_model(node.model), node.model.get_weights()
+
+
+@analog_layer.register
+def _(node: kinds.Add, **options):
+    return keras_layers.Add(**options), []
+
+
+@analog_layer.register
+def _(node: kinds.Concatenate, **options):
+    return keras_layers.Concatenate(node.axis, **options), []

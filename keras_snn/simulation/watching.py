@@ -1,0 +1,146 @@
+"""Running a spiking model and its source network over data once, for all who want to look at them."""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from keras_snn._data import Batches
+from keras_snn._execution import predict_batch
+from keras_snn._validation import check_integer
+from keras_snn.graph.analog import analog_tensors
+from keras_snn.simulation.recording import Runner, lengths
+
+__all__ = ["Seen", "Watcher", "watch"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What happened to one batch; what a watcher asked for is nested as it did.
+
+    Attributes:
+        timesteps: Number of steps.
+        inputs: Arrays `(batch, …)`, nested as the model takes them.
+        targets: Labels, or `None`.
+        outputs: Read-out after every step, `(batch, timesteps, …)`.
+        source: Values of the source network, `(batch, …)`.
+        steps: Values at every step, `(batch, timesteps, …)`.
+        sums: Values summed over time, `(batch, …)`.
+    """
+
+    timesteps: int
+    inputs: object
+    targets: object
+    outputs: object
+    source: object
+    steps: object
+    sums: object
+
+    @property
+    def samples(self):
+        """Number of samples."""
+        return len(keras.tree.flatten(self.inputs)[0])
+
+
+class Watcher:
+    """Says what it wants to see, takes it batch by batch, and keeps what does not grow with the data."""
+
+    def of_source(self, values):
+        """Return what to see of the source network: nested Keras tensors `(batch, …)`.
+
+        Args:
+            values: Dict of the Keras tensor of every node of its graph.
+        """
+        return {}
+
+    def of_steps(self, values):
+        """Return what to see of every step: nested tensors `(batch, time, …)`, small ones.
+
+        Args:
+            values: Dict of the value of every call over a chunk of time, `(batch, time, …)`.
+        """
+        return {}
+
+    def of_sums(self, values):
+        """Return what to see summed over time: nested tensors `(batch, …)`; `values` as of `of_steps`."""
+        return {}
+
+    def take(self, seen):
+        """Take in the `Seen` of one batch."""
+        raise NotImplementedError
+
+
+def watch(model, x, y, watchers, *, graph, timesteps, batch_size, verbose):
+    """Run a spiking model and its source network over data, and let watchers look.
+
+    Args:
+        model: A `SpikingModel`.
+        x: Samples, as for `simulate`.
+        y: Labels of arrays, or `None`.
+        watchers: List of `Watcher`s.
+        graph: `Graph` of the source network.
+        timesteps: Number of steps; `model.timesteps` if `None`.
+        batch_size: Samples that run together.
+        verbose: 1 shows a progress bar.
+
+    Returns:
+        `(timesteps, samples)`: how many there were.
+
+    Raises:
+        TypeError, ValueError: If an argument is not what it may be.
+    """
+    timesteps = model.timesteps if timesteps is None else check_integer("timesteps", timesteps, minimum=1)
+    batch_size = check_integer("batch_size", batch_size, minimum=1)
+    batches = Batches(
+        x if y is None else (x, np.asarray(y) if isinstance(y, list) else y),
+        model.network.inputs,
+        model.given_shapes,
+        batch_size=batch_size,
+        argument="x",
+    )
+    source = _source_model(graph, watchers, model.dtype_policy)
+    runner = Runner(
+        model,
+        lambda values, states: [watcher.of_steps(values) for watcher in watchers],
+        lambda values: [watcher.of_sums(values) for watcher in watchers],
+    )
+    per_call, chunk = lengths(model, (), timesteps, batch_size)
+    progress = keras.utils.Progbar(batches.count, unit_name="batch") if verbose else None
+    samples = 0
+    for inputs, targets in batches:
+        of_source = predict_batch(source, _averaged(model, inputs, timesteps)) if source else None
+        outputs, steps, sums = _whole(runner.run(inputs, timesteps, per_call=per_call, chunk=chunk))
+        for i, watcher in enumerate(watchers):
+            values = of_source[str(i)] if source else {}
+            watcher.take(Seen(timesteps, inputs, targets, outputs, values, steps[i], sums[i]))
+        samples += len(keras.tree.flatten(inputs)[0])
+        if progress:
+            progress.add(1)
+    return timesteps, samples
+
+
+def _source_model(graph, watchers, dtype):
+    """Return the model of what the watchers see of the source network, or `None` if that is nothing."""
+    values = analog_tensors(graph, dtype=dtype)
+    # A dict: Keras takes a list of one output for that output.
+    wanted = {str(i): watcher.of_source(values) for i, watcher in enumerate(watchers)}
+    if not keras.tree.flatten(wanted):
+        return None
+    return keras.Model(keras.tree.map_structure(values.__getitem__, graph.inputs), wanted)
+
+
+def _averaged(model, inputs, timesteps):
+    """Return what the source network sees: events on average."""
+    if not model.network.events:
+        return inputs
+    return keras.tree.map_structure(lambda x: x.mean(axis=1), model.shaped(inputs, timesteps))
+
+
+def _whole(parts):
+    """Join what a runner yields call by call: `(outputs, steps, sums)` of all steps."""
+    outputs, steps, sums = zip(*parts, strict=True)
+    outputs, steps = (
+        keras.tree.map_structure(lambda *leaves: np.concatenate(leaves, axis=1), *parts)
+        for parts in (outputs, steps)
+    )
+    return outputs, steps, keras.tree.map_structure(lambda *leaves: np.sum(leaves, axis=0), *sums)
