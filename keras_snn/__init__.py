@@ -5,6 +5,7 @@ from keras_snn._version import __version__
 from keras_snn.conversion.check import check
 from keras_snn.conversion.convert import convert
 from keras_snn.graph.registry import register_rule, supported_layers
+from keras_snn.simulation import plots
 from keras_snn.simulation.diagnosis import Diagnosis, diagnose
 from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.op_counts import OperationCounts, count_operations
@@ -23,6 +24,7 @@ __all__ = [
     "errors",
     "layers",
     "neurons",
+    "plots",
     "register_rule",
     "supported_layers",
 ]

@@ -68,7 +68,7 @@ def test_import_loads_no_optional_package():
 
 
 def test_public_names_are_there():
-    for module in (keras_snn, keras_snn.layers, keras_snn.neurons, keras_snn.errors):
+    for module in (keras_snn, keras_snn.layers, keras_snn.neurons, keras_snn.errors, keras_snn.plots):
         for name in module.__all__:
             assert hasattr(module, name), f"{module.__name__}.{name}"
 
