@@ -9,11 +9,13 @@ from keras_snn.simulation import plots
 from keras_snn.simulation.diagnosis import Diagnosis, diagnose
 from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.op_counts import OperationCounts, count_operations
+from keras_snn.simulation.reporting import Report, report
 from keras_snn.simulation.result import SimulationResult
 
 __all__ = [
     "Diagnosis",
     "OperationCounts",
+    "Report",
     "SimulationResult",
     "SpikingModel",
     "__version__",
@@ -26,5 +28,6 @@ __all__ = [
     "neurons",
     "plots",
     "register_rule",
+    "report",
     "supported_layers",
 ]

@@ -3,10 +3,8 @@
 import argparse
 import importlib.resources
 import inspect
-import os
 import pathlib
 import sys
-import tempfile
 import time
 import warnings
 
@@ -14,6 +12,7 @@ import keras
 import numpy as np
 
 import keras_snn
+from keras_snn._files import replacing
 from keras_snn.graph.registry import table
 
 _DEMO_STEPS = (1, 2, 4, 8, 16, 32, 64)
@@ -24,7 +23,7 @@ def main(arguments=None):
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
         print(f"keras-snn: error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -56,6 +55,17 @@ def _parser():
     evaluate.add_argument("--data", type=pathlib.Path, required=True, help=".npz with x and y")
     evaluate.add_argument("--timesteps", type=_positive, help="default: as converted")
     evaluate.set_defaults(run=_evaluate)
+
+    report = commands.add_parser("report", help="write an HTML report on a spiking .keras file")
+    report.add_argument("model", type=pathlib.Path, help="spiking model, .keras")
+    report.add_argument(
+        "--data", type=pathlib.Path, required=True, help=".npz with x, and y if known; or .npy"
+    )
+    report.add_argument("--output", "-o", type=pathlib.Path, default=pathlib.Path("report.html"))
+    report.add_argument("--timesteps", type=_positive, help="default: as converted")
+    report.add_argument("--energy", default="45nm_float32", help="figures of the energy estimate")
+    report.add_argument("--force", action="store_true", help="overwrite the output")
+    report.set_defaults(run=_report)
 
     check = commands.add_parser("check", help="say what would become of every layer of a .keras file")
     check.add_argument("model", type=pathlib.Path, help="trained model, .keras")
@@ -168,12 +178,7 @@ def _layers(options):
 
 
 def _evaluate(options):
-    model = _load(options.model)
-    if not isinstance(model, keras_snn.SpikingModel):
-        raise ValueError(
-            f"'{options.model}' must hold a spiking model. Received: a {type(model).__name__} model. "
-            f"Convert it first: keras-snn convert {options.model} --output snn.keras"
-        )
+    model = _load_spiking(options.model)
     data = _read(options.data)
     if "y" not in data:
         raise ValueError(f"'{options.data}' must hold the arrays x and y. Received: {', '.join(data)}.")
@@ -188,6 +193,24 @@ def _evaluate(options):
         print(f"{steps:>10}  {run.accuracy_over_time[steps - 1]:>8.2%}")
 
 
+def _report(options):
+    json_file = options.output.with_suffix(".json")
+    for path in (options.output, json_file):
+        if path.exists() and not options.force:
+            raise ValueError(f"'{path}' exists. Use --force to overwrite it.")
+    data = _read(options.data)
+    report = keras_snn.report(
+        _load_spiking(options.model),
+        data["x"],
+        data.get("y"),
+        path=options.output,
+        timesteps=options.timesteps,
+        energy=options.energy,
+        verbose=1,
+    )
+    print(f"\n{report}\n\nwrote {options.output} and {json_file}")
+
+
 def _load(path):
     """Load a model, with one message for whatever is wrong with the file."""
     if not path.is_file():
@@ -199,6 +222,16 @@ def _load(path):
         raise ValueError(
             f"'{path}' must be a .keras file. Received: one that does not load ({reason})."
         ) from error
+
+
+def _load_spiking(path):
+    model = _load(path)
+    if not isinstance(model, keras_snn.SpikingModel):
+        raise ValueError(
+            f"'{path}' must hold a spiking model. Received: a {type(model).__name__} model. "
+            f"Convert it first: keras-snn convert {path} --output snn.keras"
+        )
+    return model
 
 
 def _read(path):
@@ -219,10 +252,8 @@ def _read(path):
 
 def _save(model, path):
     """Save a model so that the file is whole or not there."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
-        temporary = pathlib.Path(folder) / path.name
+    with replacing(path) as (temporary,):
         model.save(temporary)
-        os.replace(temporary, path)
 
 
 if __name__ == "__main__":

@@ -161,14 +161,21 @@ def error_over_operations(accuracies, counts, ann_accuracy=None, *, ax=None):
     return _finish(ax, "million operations for a sample", "error in %", legend=ann_accuracy is not None)
 
 
+def check_matplotlib():
+    """Raise an `ImportError` that says what to install, if matplotlib is not there."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise ImportError("Plots need matplotlib. Install it with pip install 'keras-snn[plots]'.") from error
+
+
 def _axes(ax, *, square=False, height=3.6):
     """Return `ax`, or that of a new figure, which pyplot does not know."""
     if ax is not None:
         return ax
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("Plots need matplotlib. Install it with pip install 'keras-snn[plots]'.") from error
+    check_matplotlib()
+    from matplotlib.figure import Figure
+
     return Figure(
         figsize=(4.4 if square else 6.4, 3.6 if square else height), layout="constrained"
     ).subplots()
@@ -179,6 +186,8 @@ def _finish(ax, xlabel, ylabel, *, legend):
     ax.set_ylabel(ylabel, fontsize=11)
     ax.tick_params(labelsize=10)
     ax.spines[["top", "right"]].set_visible(False)
+    if xlabel.startswith("time step"):
+        ax.xaxis.get_major_locator().set_params(integer=True)
     ax.grid(alpha=0.25)
     ax.set_axisbelow(True)
     if legend:
