@@ -13,6 +13,7 @@ from keras_snn._validation import check_choice
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.passes import fold
+from keras_snn.simulation.by_hand import as_spiking_model, is_by_hand
 from keras_snn.simulation.memory import show_bytes
 from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.source import source_graph
@@ -387,7 +388,8 @@ def count_operations(model, x=None, *, timesteps=None, batch_size=32, verbose=0)
     `OperationCounts` has these, and the metrics of NeuroBench for both networks.
 
     Args:
-        model: A `SpikingModel`, or any model that `convert` takes.
+        model: A `SpikingModel`; a model of spiking layers written by hand, on `(batch, time, …)`; or any
+            model that `convert` takes.
         x: Samples, as for `predict`; needed by a spiking model, whose operations depend on them.
         timesteps: Number of steps; `model.timesteps` if `None`.
         batch_size: Samples that run together.
@@ -399,6 +401,8 @@ def count_operations(model, x=None, *, timesteps=None, batch_size=32, verbose=0)
     Raises:
         ValueError, TypeError: If an argument is not what it may be.
     """
+    if is_by_hand(model):
+        model = as_spiking_model(model)
     if not isinstance(model, SpikingModel):
         graph = fold(lower(model, nonspiking="allow"))
         itemsize = _itemsize(model.variable_dtype)

@@ -280,3 +280,36 @@ def test_energy_is_operations_times_published_figures(rng):
         counts.energy("3nm")
     with pytest.raises(ValueError, match="`energy` needs the counts of a spiking model"):
         count_operations(model).energy()
+
+
+def test_a_network_written_by_hand_is_counted_like_any(rng):
+    """Of every spike that its layers give one by one, the weights that it meets are counted."""
+    spiking = keras_snn.layers
+    inputs = keras.Input((5, 6, 5, 2))
+    conv = spiking.SpikingConv2D(3, 2, name="conv")
+    first = conv(inputs)
+    flat = spiking.PerTimestep(layers.Flatten(), name="flat")(first)
+    hidden = spiking.SpikingDense(7, name="hidden")(flat)
+    model = keras.Model(inputs, spiking.PerTimestep(layers.Dense(4), name="label")(hidden))
+    networks.randomize(model, rng)
+    x = rng.integers(0, 2, (6, 5, 6, 5, 2)).astype("float32")
+    weights = model.get_weights()
+    counts = count_operations(model, x, batch_size=4)
+    assert [layer.name for layer in counts.layers] == ["conv", "hidden", "label"]
+    values = [np.asarray(v) for v in keras.Model(inputs, [first, hidden]).predict(x, verbose=0)]
+    conv_in = sum(x[:, :, i : i + 5, j : j + 4].sum() for i in range(2) for j in range(2)) * 3
+    expected = [conv_in, values[0].sum() * 7, values[1].sum() * 4]
+    np.testing.assert_allclose([layer.additions.sum() * 6 for layer in counts.layers], expected)
+    spikes = [neuron.spikes * 6 for neuron in counts.neurons]
+    np.testing.assert_allclose(spikes, [v.sum() for v in values])
+    contracts.assert_same(model.get_weights(), weights)
+
+
+def test_a_network_written_by_hand_may_not_mix_time_steps(rng):
+    model = keras.Sequential(
+        [keras.Input((5, 4)), keras_snn.layers.SpikingDense(3), layers.Flatten(name="mixes"), layers.Dense(2)]
+    )
+    with pytest.raises(
+        ValueError, match="Received: layers 'mixes', 'dense.*'. Put others into .*PerTimestep"
+    ):
+        count_operations(model, np.zeros((2, 5, 4)))
