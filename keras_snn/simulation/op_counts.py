@@ -521,7 +521,8 @@ class _Reach:
         size = ops.reshape(size, (*shape, *self.shape))
         is_spike = ops.cast(ops.equal(size, 1.0), "float32")
         is_other = ops.cast(ops.not_equal(size, 0.0), "float32") - is_spike
-        return ops.stack([ops.sum(y * self.weights, axis=-1) for y in (is_spike, is_other)], axis=-1)
+        reached = [ops.sum(ops.multiply(y, self.weights), axis=-1) for y in (is_spike, is_other)]
+        return ops.stack(reached, axis=-1)
 
 
 def _active(x, leading=1):

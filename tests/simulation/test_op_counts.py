@@ -93,11 +93,11 @@ def test_operations_of_a_spiking_network_are_those_of_its_spikes(pooling, rng):
         layer.set_weights([np.ones(w.shape) * (w.ndim > 1) for w in layer.get_weights()])
         layer.activation = keras.activations.linear
         folded = values.reshape(-1, *values.shape[2:])
-        reached = np.asarray(layer(folded)).reshape(len(folded), -1).sum(axis=1)
+        reached = keras.ops.convert_to_numpy(layer(folded)).reshape(len(folded), -1).sum(axis=1)
         return reached.reshape(values.shape[:2]).mean(axis=0)
 
     pool = snn.get_layer("pool")
-    pooled = np.asarray(pool(trains["conv2"]))
+    pooled = keras.ops.convert_to_numpy(pool(trains["conv2"]))
     spikes, others = pooled == 1, (pooled != 0) & (pooled != 1)
     by_name = {layer.name: layer for layer in counts.layers}
     np.testing.assert_allclose(by_name["conv2"].additions, synapses("conv2", trains["conv1"]), rtol=1e-6)
