@@ -6,14 +6,17 @@ from keras_snn.conversion.check import check
 from keras_snn.conversion.convert import convert
 from keras_snn.conversion.reference import quantized_reference
 from keras_snn.graph.registry import register_rule, supported_layers
+from keras_snn.simulation import plots
 from keras_snn.simulation.diagnosis import Diagnosis, diagnose
 from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.op_counts import OperationCounts, count_operations
+from keras_snn.simulation.reporting import Report, report
 from keras_snn.simulation.result import SimulationResult
 
 __all__ = [
     "Diagnosis",
     "OperationCounts",
+    "Report",
     "SimulationResult",
     "SpikingModel",
     "__version__",
@@ -25,7 +28,9 @@ __all__ = [
     "errors",
     "layers",
     "neurons",
+    "plots",
     "quantized_reference",
     "register_rule",
+    "report",
     "supported_layers",
 ]

@@ -14,17 +14,20 @@ _PREFIX = "tfds:"
 
 
 @contextlib.contextmanager
-def replacing(path):
-    """Give a path to write to; what is there takes the place of `path` if all goes well, else nothing does.
+def replacing(*paths):
+    """Give paths to write to; when all is written without an error, these files take the place of `paths`.
 
     Args:
-        path: Path of a file or folder.
+        paths: `pathlib.Path`s of files or folders in one folder, which exists.
+
+    Yields:
+        A list of paths of the same names in another folder, which is gone afterwards.
     """
-    path = pathlib.Path(path)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
-        temporary = pathlib.Path(folder) / path.name
+    with tempfile.TemporaryDirectory(dir=paths[0].parent, prefix=f".{paths[0].stem}-") as folder:
+        temporary = [pathlib.Path(folder) / path.name for path in paths]
         yield temporary
-        os.replace(temporary, path)
+        for written, path in zip(temporary, paths, strict=True):
+            os.replace(written, path)
 
 
 def load_model(path):

@@ -57,7 +57,7 @@ def main(arguments=None):
         return 0
     except KeyboardInterrupt:
         return _fail("interrupted; nothing was written")
-    except (ValueError, TypeError, OSError, MemoryError) as error:
+    except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
         return _fail(str(error) or type(error).__name__)
     return _fail(result.error) if result.error else 0
 
@@ -128,6 +128,20 @@ def _parser():
     evaluate.add_argument("model", type=pathlib.Path, help="spiking model, .keras")
     _add_data(evaluate, "data", " and y", required=True)
     evaluate.add_argument("--timesteps", type=_positive, help="default: as converted")
+
+    report = add(
+        "report",
+        _report,
+        "write an HTML report on a spiking .keras file",
+        "snn.keras --data test.npz -o report.html",
+        "snn.keras --data tfds:mnist:test[:1000] --timesteps 16",
+    )
+    report.add_argument("model", type=pathlib.Path, help="spiking model, .keras")
+    _add_data(report, "data", ", and y if known", required=True)
+    report.add_argument("--output", "-o", type=pathlib.Path, default=pathlib.Path("report.html"))
+    report.add_argument("--timesteps", type=_positive, help="default: as converted")
+    report.add_argument("--energy", default="45nm_float32", help="figures of the energy estimate")
+    report.add_argument("--force", action="store_true", help="overwrite the output")
 
     export = add(
         "export",
@@ -257,7 +271,7 @@ def _convert(options):
         data = read_data(options.calibration, split="train[:1000]", raw_pixels=options.raw_pixels)["x"]
     _say(options, f"Converting '{model.name}'")
     snn = keras_snn.convert(model, data, **_conversion_options(options))
-    with replacing(options.output) as path:
+    with replacing(options.output) as (path,):
         snn.save(path)
     text = f"{snn.conversion_report.show(options.width)}\n\nwrote {options.output}"
     return _Result(text, {"output": str(options.output), "report": snn.conversion_report.get_config()})
@@ -279,10 +293,29 @@ def _evaluate(options):
     return _Result(text, {"samples": len(data["x"]), "accuracy_over_time": run.accuracy_over_time.tolist()})
 
 
+def _report(options):
+    json_file = options.output.with_suffix(".json")
+    for path in (options.output, json_file):
+        _check_output(path, overwrite=options.force)
+    model = _load_spiking(options.model)
+    data = read_data(options.data, split="test", raw_pixels=options.raw_pixels)
+    report = keras_snn.report(
+        model,
+        data["x"],
+        data.get("y"),
+        path=options.output,
+        timesteps=options.timesteps,
+        energy=options.energy,
+        verbose=options.verbose,
+    )
+    text = f"{report}\n\nwrote {options.output} and {json_file}"
+    return _Result(text, {"output": [str(options.output), str(json_file)]})
+
+
 def _export(options):
     model = _load_spiking(options.model)
     _check_output(options.output, overwrite=False)
-    with replacing(options.output) as path:
+    with replacing(options.output) as (path,):
         model.export(path, verbose=False)
     return _Result(f"wrote {options.output}", {"output": str(options.output)})
 

@@ -74,6 +74,28 @@ def test_tensorboard_writes_what_it_says(run_example, tmp_path):
     assert file.name.startswith("events.out.tfevents.")
 
 
+def test_report_names_the_cause_and_writes_files(run_example, tmp_path):
+    pytest.importorskip("matplotlib")
+    arguments = [
+        "--output",
+        str(tmp_path / "r.html"),
+        "--samples",
+        "60",
+        "--timesteps",
+        "4",
+        "--percentile",
+        "90",
+    ]
+    out = run_example("05_report.py", *arguments)
+    assert "'conv1' adds the largest error, most of it by clipping" in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "potentials.png",
+        "r.html",
+        "r.json",
+        "spikes.png",
+    ]
+
+
 def test_examples_are_short():
     for path in EXAMPLES.glob("*.py"):
         assert len(path.read_text(encoding="utf-8").splitlines()) < 60, path

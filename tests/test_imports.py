@@ -24,7 +24,7 @@ ALLOWED = {
     "neurons": BASE,
     "layers": BASE | {"neurons"},
     "graph": BASE | {"neurons", "layers"},
-    "simulation": BASE | {"_text", "_data", "_execution", "neurons", "layers", "graph"},
+    "simulation": BASE | {"_text", "_data", "_execution", "_files", "neurons", "layers", "graph"},
     "conversion": BASE | {"_text", "_data", "_execution", "neurons", "layers", "graph", "simulation"},
     "cli": {"", "_files", "_text", "graph"},
     "callbacks": {"simulation"},
@@ -73,7 +73,11 @@ def test_import_loads_no_optional_package():
 
 
 def test_public_names_are_there():
-    for module in (keras_snn, keras_snn.callbacks, keras_snn.layers, keras_snn.neurons, keras_snn.errors):
+    modules = (
+        keras_snn,
+        *(getattr(keras_snn, name) for name in ("callbacks", "errors", "layers", "neurons", "plots")),
+    )
+    for module in modules:
         for name in module.__all__:
             assert hasattr(module, name), f"{module.__name__}.{name}"
 

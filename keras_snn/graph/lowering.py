@@ -17,7 +17,7 @@ from keras_snn.graph import operations, rules, spiking_rules  # noqa: F401 - the
 from keras_snn.graph.opaque import nodes_in, on_its_own
 from keras_snn.graph.registry import Refusal, rule_for
 
-__all__ = ["inspect_model", "lower", "lower_calls"]
+__all__ = ["inspect_model", "lower", "lower_calls", "record_calls"]
 
 _AS_IT_IS = "or run it as it is with nonspiking='allow'"
 # Large enough for any stack of convolutions, and a multiple of any usual stride.
@@ -100,7 +100,7 @@ def inspect_model(model, *, input_shapes=None, nonspiking="error"):
     given = [tuple(x.shape[1:]) for x in model.inputs]
     shapes = [tuple(_ANY_SIZE if n is None else n for n in shape) for shape in (input_shapes or given)]
     try:
-        clone, calls = _record_calls(model, shapes)
+        clone, calls = record_calls(model, shapes)
     except ValueError:
         if input_shapes or shapes == given:
             raise
@@ -178,7 +178,7 @@ class _StandIn(keras.Operation):
         return self.source.compute_output_spec(*args, **kwargs)
 
 
-def _record_calls(model, shapes):
+def record_calls(model, shapes):
     """Return a clone of stand-ins for inputs of `shapes`, and its calls `(layer, arguments, outputs)`."""
     if isinstance(model, keras.Sequential):
         model = keras.Model(model.inputs[0], model.outputs[0])
@@ -347,7 +347,7 @@ class _Lowering:
 
     def enter(self, model, path, inputs):
         """Lower a model inside the model, in its place."""
-        clone, calls = _record_calls(model, [x.shape for x in inputs])
+        clone, calls = record_calls(model, [x.shape for x in inputs])
         for tensor, node in zip(clone.inputs, inputs, strict=True):
             self.bind(tensor, node)
         self.run(calls, prefix=f"{path}/")

@@ -1,3 +1,5 @@
+import dataclasses
+
 import contracts
 import keras
 import networks
@@ -9,7 +11,7 @@ import keras_snn
 from keras_snn import count_operations
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.nodes import Affine
-from keras_snn.simulation.op_counts import fan_out
+from keras_snn.simulation.op_counts import _Reach, fan_out
 
 CONVOLUTIONS = [
     (lambda: layers.Conv2D(4, 3, strides=2, padding="same"), (7, 6, 3)),
@@ -26,15 +28,13 @@ CONVOLUTIONS = [
 
 @pytest.mark.parametrize(("make", "shape"), CONVOLUTIONS)
 def test_fan_out_is_what_an_input_reaches(make, shape, rng):
-    """Compared with the sum of the outputs for one input that is 1, where every weight is 1."""
+    """Compared with the sum of the outputs for one input that is 1, where every weight is 0 or 1."""
     model = keras.Sequential([keras.Input(shape), make()])
-    model.set_weights([np.ones(w.shape) * (w.ndim > 1) for w in model.get_weights()])
+    model.set_weights([rng.integers(0, 2, w.shape) * (w.ndim > 1) for w in model.get_weights()])
     node = next(n for n in lower(model).nodes.values() if isinstance(n, Affine))
     size = int(np.prod(shape))
     reached = np.asarray(model(np.eye(size).reshape(size, *shape))).reshape(size, -1).sum(axis=1)
-    expected = reached.reshape(shape)
-    assert np.all(expected == expected[..., :1])
-    np.testing.assert_array_equal(fan_out(node, shape), expected[..., 0])
+    np.testing.assert_array_equal(fan_out(node, shape), reached.reshape(shape))
 
 
 def paper_cnn():
@@ -93,11 +93,11 @@ def test_operations_of_a_spiking_network_are_those_of_its_spikes(pooling, rng):
         layer.set_weights([np.ones(w.shape) * (w.ndim > 1) for w in layer.get_weights()])
         layer.activation = keras.activations.linear
         folded = values.reshape(-1, *values.shape[2:])
-        reached = np.asarray(layer(folded)).reshape(len(folded), -1).sum(axis=1)
+        reached = keras.ops.convert_to_numpy(layer(folded)).reshape(len(folded), -1).sum(axis=1)
         return reached.reshape(values.shape[:2]).mean(axis=0)
 
     pool = snn.get_layer("pool")
-    pooled = np.asarray(pool(trains["conv2"]))
+    pooled = keras.ops.convert_to_numpy(pool(trains["conv2"]))
     spikes, others = pooled == 1, (pooled != 0) & (pooled != 1)
     by_name = {layer.name: layer for layer in counts.layers}
     np.testing.assert_allclose(by_name["conv2"].additions, synapses("conv2", trains["conv1"]), rtol=1e-6)
@@ -157,3 +157,159 @@ def test_a_spiking_model_needs_samples(rng):
     snn = contracts.convert(model, rng.uniform(0, 1, (4, 5)))
     with pytest.raises(ValueError, match="`x` must be some samples"):
         count_operations(snn)
+
+
+def test_metrics_are_those_of_neurobench(rng):
+    """On the same network in PyTorch, whose hooks NeuroBench counts with."""
+    torch = pytest.importorskip("torch")
+    snntorch = pytest.importorskip("snntorch")
+    pytest.importorskip("neurobench")
+    from neurobench.metrics.static import ConnectionSparsity, Footprint
+    from neurobench.metrics.workload import ActivationSparsity, MembraneUpdates, SynapticOperations
+    from neurobench.models import TorchModel
+
+    timesteps, samples = 7, 5
+    model = keras.Sequential(
+        [
+            keras.Input((6, 5, 2)),
+            layers.Conv2D(4, 3, activation="relu", name="conv1"),
+            layers.Conv2D(3, 3, padding="same", activation="relu", name="conv2"),
+            layers.Flatten(),
+            layers.Dense(4, name="label"),
+        ]
+    )
+    networks.randomize(model, rng)
+    model.set_weights([w * (rng.random(w.shape) < 0.7) if w.ndim > 1 else w for w in model.get_weights()])
+    x = networks.data_for(model, rng, samples=samples) * (rng.random((samples, 6, 5, 2)) < 0.8)
+    # With λ = an activation, that neuron gets a current of exactly 1 and its potential stays the same.
+    snn = keras_snn.convert(model, x, timesteps=timesteps, percentile=90, verbose=0)
+
+    class Neuron(snntorch.SpikingNeuron):
+        def __init__(self, *shape):
+            torch.nn.Module.__init__(self)
+            self.init_hidden = self.output = False
+            self.register_buffer("mem", torch.full((1, *shape), 0.5))
+
+        def forward(self, current):
+            v = self.mem + current
+            spikes = (v >= 1).float()
+            self.mem = v - spikes
+            return spikes, self.mem
+
+    class Network(torch.nn.Module):
+        def __init__(self, spiking):
+            super().__init__()
+            self.conv1, self.conv2 = torch.nn.Conv2d(2, 4, 3), torch.nn.Conv2d(4, 3, 3, padding=1)
+            self.label = torch.nn.Linear(36, 4)
+            self.first, self.second = (
+                (Neuron(4, 4, 3), Neuron(3, 4, 3)) if spiking else (torch.nn.ReLU(), torch.nn.ReLU())
+            )
+            self.spiking = spiking
+            for name in ("conv1", "conv2", "label"):
+                layer = snn.get_layer(name)
+                layer = getattr(layer, "analog", None) or layer.layer
+                kernel, bias = (torch.tensor(w) for w in layer.get_weights())
+                kernel = kernel.T if kernel.ndim == 2 else kernel.permute(3, 2, 0, 1)
+                getattr(self, name).load_state_dict({"weight": kernel, "bias": bias})
+
+        def after(self, x):
+            second = self.second(self.conv2(x))
+            return second[0] if self.spiking else second
+
+        def forward(self, x):
+            current = self.conv1(x)
+            if not self.spiking:
+                return self.label(self.after(self.first(current)).permute(0, 2, 3, 1).flatten(1))
+            return sum(
+                self.label(self.after(self.first(current)[0]).permute(0, 2, 3, 1).flatten(1))
+                for _ in range(timesteps)
+            )
+
+    data = torch.tensor(x.transpose(0, 3, 1, 2).astype("float32"))
+    counts = count_operations(snn, x, batch_size=2)
+    for spiking, prefix in ((True, ""), (False, "ann_")):
+        net = TorchModel(Network(spiking))
+        state = sum(neuron.footprint for neuron in counts.neurons) if spiking else 0
+        assert counts.ann_footprint + state == Footprint()(net)
+        assert round(counts.connection_sparsity, 4) == ConnectionSparsity()(net)
+        net.add_activation_module(snntorch.SpikingNeuron)
+        net.register_hooks()
+        with torch.no_grad():
+            outputs = net(data)
+        sparsity = ActivationSparsity()(net, outputs, (data, None))
+        np.testing.assert_allclose(getattr(counts, f"{prefix}activation_sparsity"), sparsity, rtol=1e-12)
+        if spiking:
+            assert counts.neuron_updates == MembraneUpdates()(net, outputs, (data, None))
+        with torch.no_grad():
+            found = SynapticOperations()(net, outputs, (data, None))
+        for ours, theirs in (("effective_macs", "MACs"), ("effective_acs", "ACs")):
+            np.testing.assert_allclose(
+                getattr(counts, prefix + ours), found[f"Effective_{theirs}"], rtol=1e-12
+            )
+        assert getattr(counts, f"{prefix}dense") == found["Dense"]
+
+
+def test_counts_are_exact_where_float32_is_not(rng):
+    """20,000 spikes that reach 3,000 outputs each: 60 million, counted again in integers."""
+    model = keras.Sequential([keras.Input((20_000,)), layers.Dense(3000), layers.Dense(2)])
+    layer = next(n for n in lower(model).nodes.values() if isinstance(n, Affine))
+    kernel = (rng.random((20_000, 3000)) < 0.9) * 1.0
+    fan = fan_out(dataclasses.replace(layer, kernel=kernel), (20_000,))
+    spikes = rng.integers(0, 3, (2, 20_000)) - 1
+    values = np.where(spikes == 0, 0.5 * (rng.random(spikes.shape) < 0.5), spikes)
+    reached = keras.ops.convert_to_numpy(_Reach(fan)(values.astype("float32"), leading=1)).astype("float64")
+    expected = np.stack([(np.abs(values) == 1) @ kernel.sum(1), (values == 0.5) @ kernel.sum(1)], axis=-1)
+    np.testing.assert_array_equal(reached.sum(axis=1), expected)
+
+
+def test_energy_is_operations_times_published_figures(rng):
+    model = keras.Sequential([keras.Input((5,)), layers.Dense(4, "relu"), layers.Dense(2, use_bias=False)])
+    networks.randomize(model, rng)
+    x = networks.data_for(model, rng)
+    counts = count_operations(keras_snn.convert(model, x, timesteps=6, verbose=0), x)
+    first, second = counts.layers
+    assert (first.dense, second.dense, first.biases) == (20, 8, 4)
+    spikes = second.additions.sum()
+    energy = counts.energy()
+    np.testing.assert_allclose(energy.ann, 1e-12 * (4.6 * 28 + 0.9 * 4))
+    np.testing.assert_allclose(energy.snn, 1e-12 * (4.6 * 20 + 0.9 * (spikes + 4 + 4 * 6)))
+    np.testing.assert_allclose(counts.energy("7nm_float32").ann, 1e-12 * (1.69 * 28 + 0.38 * 4))
+    assert "An estimate: 4.6 pJ" in str(energy)
+    assert "Horowitz (2014)" in str(counts)
+    with pytest.raises(ValueError, match="`figures` must be one of '45nm_float32'.*figures='3nm'"):
+        counts.energy("3nm")
+    with pytest.raises(ValueError, match="`energy` needs the counts of a spiking model"):
+        count_operations(model).energy()
+
+
+def test_a_network_written_by_hand_is_counted_like_any(rng):
+    """Of every spike that its layers give one by one, the weights that it meets are counted."""
+    spiking = keras_snn.layers
+    inputs = keras.Input((5, 6, 5, 2))
+    conv = spiking.SpikingConv2D(3, 2, name="conv")
+    first = conv(inputs)
+    flat = spiking.PerTimestep(layers.Flatten(), name="flat")(first)
+    hidden = spiking.SpikingDense(7, name="hidden")(flat)
+    model = keras.Model(inputs, spiking.PerTimestep(layers.Dense(4), name="label")(hidden))
+    networks.randomize(model, rng)
+    x = rng.integers(0, 2, (6, 5, 6, 5, 2)).astype("float32")
+    weights = model.get_weights()
+    counts = count_operations(model, x, batch_size=4)
+    assert [layer.name for layer in counts.layers] == ["conv", "hidden", "label"]
+    values = [np.asarray(v) for v in keras.Model(inputs, [first, hidden]).predict(x, verbose=0)]
+    conv_in = sum(x[:, :, i : i + 5, j : j + 4].sum() for i in range(2) for j in range(2)) * 3
+    expected = [conv_in, values[0].sum() * 7, values[1].sum() * 4]
+    np.testing.assert_allclose([layer.additions.sum() * 6 for layer in counts.layers], expected)
+    spikes = [neuron.spikes * 6 for neuron in counts.neurons]
+    np.testing.assert_allclose(spikes, [v.sum() for v in values])
+    contracts.assert_same(model.get_weights(), weights)
+
+
+def test_a_network_written_by_hand_may_not_mix_time_steps(rng):
+    model = keras.Sequential(
+        [keras.Input((5, 4)), keras_snn.layers.SpikingDense(3), layers.Flatten(name="mixes"), layers.Dense(2)]
+    )
+    with pytest.raises(
+        ValueError, match="Received: layers 'mixes', 'dense.*'. Put others into .*PerTimestep"
+    ):
+        count_operations(model, np.zeros((2, 5, 4)))

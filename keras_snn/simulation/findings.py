@@ -1,0 +1,113 @@
+"""What a diagnosis means, in words: the most likely cause of a loss and what to do about it."""
+
+import dataclasses
+
+__all__ = ["Agreement", "find_causes", "steps_that_suffice"]
+
+# Less is not called a loss: a few samples more or less.
+_LOSS = 0.005
+_MANY_SATURATED = 0.01
+_ALMOST_ALL = 0.999
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Agreement:
+    """How a classifier and its source network do on the same samples.
+
+    Attributes:
+        agreement_over_time: Fraction of samples that both put into the same class, `(timesteps,)`.
+        accuracy_over_time: Fraction of samples that the SNN puts into the right class, or `None`.
+        ann_accuracy: The same of the source network, or `None`.
+    """
+
+    agreement_over_time: object
+    accuracy_over_time: object = None
+    ann_accuracy: float | None = None
+
+    @property
+    def loss(self):
+        """What the conversion costs: in accuracy, or in agreement where no labels are known."""
+        if self.ann_accuracy is None:
+            return 1 - self.agreement_over_time[-1]
+        return self.ann_accuracy - self.accuracy_over_time[-1]
+
+
+def steps_that_suffice(agreement):
+    """Return the first step from which on the network is about as good as at the last one."""
+    curve = agreement.accuracy_over_time
+    curve = agreement.agreement_over_time if curve is None else curve
+    worse = [step for step, value in enumerate(curve, start=1) if value < curve[-1] - _LOSS / 2]
+    return max(worse, default=0) + 1
+
+
+def find_causes(diagnosis, agreement, options):
+    """Say what most likely costs accuracy, most likely first; sentences.
+
+    Args:
+        diagnosis: A `Diagnosis`.
+        agreement: An `Agreement`, or `None` if the model does not classify.
+        options: Dict of the options that the model was converted with; may be empty.
+    """
+    silent = [f"'{layer.name}'" for layer in diagnosis.layers if layer.silent >= _ALMOST_ALL]
+    notes = []
+    if silent:
+        notes.append(
+            f"Almost no neuron of {', '.join(silent)} ever spikes: check that the data is scaled as for "
+            "training and that the calibration data was like it."
+        )
+    if options.get("calibrated") is False:
+        notes.append(
+            "The scales were estimated without data: convert again with some hundred training samples as "
+            "`calibration_data`."
+        )
+    if agreement is not None and agreement.loss <= _LOSS:
+        return ["The conversion costs no accuracy worth a cause.", *_spare_steps(agreement), *notes]
+    if diagnosis.worst is None:
+        return notes
+    cause = _cause_in(diagnosis.worst, diagnosis.timesteps, options)
+    saturation = [] if "saturates" in cause else _saturation(diagnosis, options)
+    return [cause, *saturation, *notes]
+
+
+def _spare_steps(agreement):
+    enough, steps = steps_that_suffice(agreement), len(agreement.agreement_over_time)
+    if enough > steps // 2:
+        return []
+    return [f"{enough} instead of {steps} time steps would do: set timesteps={enough} for fewer operations."]
+
+
+def _cause_in(layer, timesteps, options):
+    """Return what the layer with the largest error of its own suffers from."""
+    part = max(("clipping", "quantisation", "unevenness"), key=lambda name: getattr(layer, name).relative)
+    size = f"{getattr(layer, part).relative:.1%} of its activations"
+    where = f"Layer '{layer.name}' adds the largest error, most of it by {part} ({size})"
+    if part == "clipping":
+        return f"{where}: it saturates in {layer.saturated:.1%} of its neurons. {_raise_scale(options)}"
+    if part == "quantisation":
+        rates = f"{timesteps} steps know {timesteps + 1} rates only"
+        return f"{where}: {rates}. Simulate longer, {_longer(timesteps)}."
+    if "reset='zero'" in str(options.get("neuron")):
+        return f"{where}: reset to zero loses what is above the threshold. Convert with reset='subtract'."
+    if options.get("input_encoding") == "poisson":
+        return f"{where}: its input spikes are random. Convert with input_encoding='current'."
+    longer = f"Simulate longer, {_longer(timesteps)}, or convert with a `delay`"
+    return f"{where}: spikes arrive too early or too late. {longer}."
+
+
+def _saturation(diagnosis, options):
+    layer = max(diagnosis.layers, key=lambda layer: layer.saturated)
+    if layer.saturated < _MANY_SATURATED:
+        return []
+    fires = f"saturates in {layer.saturated:.1%} of its neurons, which fire at every step"
+    return [f"Layer '{layer.name}' {fires}. {_raise_scale(options)}"]
+
+
+def _raise_scale(options):
+    percentile = options.get("percentile")
+    if percentile is None or percentile >= 100:
+        return "Calibrate on more data, like that which it will see."
+    return f"Raise `percentile`, now {percentile:g}, or convert with normalization='max'."
+
+
+def _longer(timesteps):
+    return f"for example timesteps={2 * timesteps}"

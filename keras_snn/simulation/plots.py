@@ -1,0 +1,208 @@
+"""Plots of what a spiking model does, one function each; all return the matplotlib `Axes`.
+
+Without `ax` they draw on a figure of their own: `ax.figure` shows or saves it.
+"""
+
+import numpy as np
+
+__all__ = [
+    "accuracy_over_time",
+    "activation_against_rate",
+    "error_over_operations",
+    "error_per_layer",
+    "firing_rate_histogram",
+    "membrane_potentials",
+    "spike_raster",
+]
+
+# The colours of Okabe and Ito (2008), which colour-blind people can tell apart; and styles beside them.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_STYLES = ("-", "--", "-.", ":")
+_PARTS = ("clipping", "inherited", "quantisation", "unevenness")
+
+
+def accuracy_over_time(accuracies, ann_accuracy=None, *, ax=None):
+    """Draw the accuracy after every time step.
+
+    Args:
+        accuracies: Fractions in [0, 1], `(timesteps,)`, as `SimulationResult.accuracy_over_time`.
+        ann_accuracy: Accuracy of the source network, drawn as a line.
+        ax: `Axes` to draw on.
+    """
+    ax = _axes(ax)
+    steps = np.arange(1, len(accuracies) + 1)
+    marker = "." if len(steps) <= 64 else ""
+    ax.plot(steps, 100 * np.asarray(accuracies), color=_COLORS[0], marker=marker, label="SNN")
+    if ann_accuracy is not None:
+        ax.axhline(100 * ann_accuracy, color=_COLORS[1], linestyle="--", label="ANN")
+    return _finish(ax, "time steps", "accuracy in %", legend=ann_accuracy is not None)
+
+
+def activation_against_rate(layer, *, ax=None):
+    """Draw the firing rates of a layer against the activations of the source network.
+
+    Without loss, all points lie on the line rate = activation / λ.
+
+    Args:
+        layer: A `LayerDiagnosis`.
+        ax: `Axes` to draw on.
+    """
+    ax = _axes(ax, square=True)
+    ax.scatter(layer.activations, layer.rates, s=9, alpha=0.35, color=_COLORS[0], linewidths=0)
+    if np.ndim(layer.scale) == 0:
+        most = max(float(np.max(layer.activations, initial=0.0)), layer.scale)
+        ends = np.array([0.0, layer.scale, max(most, layer.scale)])
+        ax.plot(
+            ends, np.minimum(ends / layer.scale, 1.0), color=_COLORS[1], label="activation / λ, at most 1"
+        )
+    correlation = "" if layer.correlation is None else f", correlation {layer.correlation:.4f}"
+    ax.set_title(_plain(layer.name) + correlation)
+    return _finish(ax, "ANN activation", "SNN rate in spikes per step", legend=np.ndim(layer.scale) == 0)
+
+
+def firing_rate_histogram(firing_rates, *, bins=25, ax=None):
+    """Draw how many neurons of each layer fire at which rate.
+
+    Args:
+        firing_rates: Dict of arrays of spikes per step by layer name, as `SimulationResult.firing_rates`.
+        bins: Number of bins between the lowest and the highest rate of all layers.
+        ax: `Axes` to draw on.
+    """
+    ax = _axes(ax)
+    rates = {name: np.abs(np.asarray(values)).ravel() for name, values in firing_rates.items()}
+    most = max((values.max(initial=0.0) for values in rates.values()), default=1.0)
+    edges = np.linspace(0.0, most or 1.0, bins + 1)
+    for i, (name, values) in enumerate(rates.items()):
+        counts, _ = np.histogram(values, edges)
+        ax.stairs(100 * counts / max(len(values), 1), edges, label=_plain(name), linewidth=1.8, **_style(i))
+    ax.set_yscale("log")
+    return _finish(ax, "rate in spikes per step", "neurons in %", legend=True)
+
+
+def spike_raster(spike_train, *, ax=None):
+    """Draw a dot for every spike of one sample.
+
+    Args:
+        spike_train: Spikes of a layer, `(timesteps, …)`, as `SimulationResult.spike_trains[name][0]`.
+        ax: `Axes` to draw on.
+    """
+    ax = _axes(ax)
+    train = np.asarray(spike_train).reshape(len(spike_train), -1)
+    for i, sign in enumerate((1, -1)):
+        steps, neurons = np.nonzero(sign * train > 0)
+        if sign > 0 or len(steps):
+            size = max(4.0, min(60.0, 6000.0 / train.shape[1]))
+            label = "spike" if sign > 0 else "negative spike"
+            ax.scatter(steps + 1, neurons, s=size, marker="|", color=_COLORS[i], linewidths=1.2, label=label)
+    ax.set_xlim(0.5, len(train) + 0.5)
+    ax.set_ylim(-0.5, train.shape[1] - 0.5)
+    return _finish(ax, "time step", "neuron", legend=bool(np.any(train < 0)))
+
+
+def membrane_potentials(potentials, neurons=(0,), *, v_threshold=1.0, ax=None):
+    """Draw the membrane potential of some neurons after every step, and their threshold.
+
+    Args:
+        potentials: Of one sample, `(timesteps, …)`, as `SimulationResult.membrane_potentials[name][0]`.
+        neurons: Index of each neuron: of its place in the flattened layer, or a tuple.
+        v_threshold: Firing threshold.
+        ax: `Axes` to draw on.
+    """
+    ax = _axes(ax)
+    potentials = np.asarray(potentials)
+    steps = np.arange(1, len(potentials) + 1)
+    for i, neuron in enumerate(neurons):
+        one = (
+            potentials[(slice(None), *neuron)] if isinstance(neuron, tuple) else _flat(potentials)[:, neuron]
+        )
+        ax.plot(steps, one, label=f"neuron {neuron}", marker=".", **_style(i))
+    ax.axhline(v_threshold, color=_COLORS[-1], linestyle="--", linewidth=1.2, label="threshold")
+    return _finish(ax, "time step", f"membrane potential (threshold: {v_threshold:g})", legend=True)
+
+
+def error_per_layer(diagnosis, *, ax=None):
+    """Draw the parts of the error of every layer, relative to its activations.
+
+    Args:
+        diagnosis: A `Diagnosis`.
+        ax: `Axes` to draw on.
+    """
+    layers = diagnosis.layers
+    ax = _axes(ax, height=1.2 + 0.75 * len(layers))
+    thickness = 0.8 / len(_PARTS)
+    places = np.arange(len(layers), dtype="float64")
+    for i, part in enumerate(_PARTS):
+        errors = [100 * getattr(layer, part).relative for layer in layers]
+        at = places + (i - (len(_PARTS) - 1) / 2) * thickness
+        ax.barh(at, errors, thickness, color=_COLORS[i], label=part)
+    totals = [100 * layer.error.relative for layer in layers]
+    ax.plot(totals, places, linestyle="", marker="D", color=_COLORS[-1], label="all together")
+    ax.set_yticks(places, [_plain(layer.name) for layer in layers])
+    ax.invert_yaxis()
+    return _finish(ax, "error in % of the activations (RMS)", "", legend=True)
+
+
+def error_over_operations(accuracies, counts, ann_accuracy=None, *, ax=None):
+    """Draw the classification error against the operations that were needed to get there.
+
+    Args:
+        accuracies: Fractions in [0, 1] after every step, `(timesteps,)`.
+        counts: `OperationCounts` of as many steps.
+        ann_accuracy: Accuracy of the source network, drawn as a point at its operations.
+        ax: `Axes` to draw on.
+    """
+    ax = _axes(ax)
+    errors = 100 * (1 - np.asarray(accuracies))
+    ax.plot(np.asarray(counts.snn_operations) / 1e6, errors, color=_COLORS[0], marker=".", label="SNN")
+    if ann_accuracy is not None:
+        at = ([counts.ann_operations / 1e6], [100 * (1 - ann_accuracy)])
+        ax.plot(*at, color=_COLORS[1], marker="s", markersize=8, linestyle="", label="ANN")
+    ax.set_xlim(left=0)
+    return _finish(ax, "million operations for a sample", "error in %", legend=ann_accuracy is not None)
+
+
+def check_matplotlib():
+    """Raise an `ImportError` that says what to install, if matplotlib is not there."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise ImportError("Plots need matplotlib. Install it with pip install 'keras-snn[plots]'.") from error
+
+
+def _axes(ax, *, square=False, height=3.6):
+    """Return `ax`, or that of a new figure, which pyplot does not know."""
+    if ax is not None:
+        return ax
+    check_matplotlib()
+    from matplotlib.figure import Figure
+
+    return Figure(
+        figsize=(4.4 if square else 6.4, 3.6 if square else height), layout="constrained"
+    ).subplots()
+
+
+def _finish(ax, xlabel, ylabel, *, legend):
+    ax.set_xlabel(xlabel, fontsize=11)
+    ax.set_ylabel(ylabel, fontsize=11)
+    ax.tick_params(labelsize=10)
+    ax.spines[["top", "right"]].set_visible(False)
+    if xlabel.startswith("time step"):
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.grid(alpha=0.25)
+    ax.set_axisbelow(True)
+    if legend:
+        ax.legend(fontsize=9.5, frameon=False)
+    return ax
+
+
+def _style(i):
+    return {"color": _COLORS[i % len(_COLORS)], "linestyle": _STYLES[i // len(_COLORS) % len(_STYLES)]}
+
+
+def _flat(values):
+    return values.reshape(len(values), -1)
+
+
+def _plain(name):
+    """Return a name that matplotlib takes for text only, with no formulas in it."""
+    return name.replace("$", r"\$")

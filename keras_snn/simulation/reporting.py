@@ -1,0 +1,257 @@
+"""The report on a spiking model: how it does on data, what it costs, and where it loses."""
+
+import dataclasses
+import json
+import math
+import pathlib
+
+import keras
+import numpy as np
+
+from keras_snn._files import replacing
+from keras_snn._validation import check_choice
+from keras_snn._version import __version__
+from keras_snn.simulation import page, plots
+from keras_snn.simulation.diagnosis import PARTS, Comparison, Diagnosis
+from keras_snn.simulation.findings import Agreement, find_causes
+from keras_snn.simulation.op_counts import ENERGY_FIGURES, EnergyEstimate, OperationCounts, OperationTally
+from keras_snn.simulation.recording import class_numbers
+from keras_snn.simulation.source import source_graph
+from keras_snn.simulation.watching import Watcher, watch
+
+__all__ = ["Report", "report"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Report:
+    """How a spiking model does on data; `print` it for the summary.
+
+    Attributes:
+        name: Name of the model.
+        diagnosis: A `Diagnosis`.
+        counts: An `OperationCounts`.
+        agreement: An `Agreement`, or `None` if the model does not classify.
+        energy: An `EnergyEstimate`.
+        options: Dict of the options that the model was converted with.
+        versions: Dict of the versions that converted it and that ran it.
+    """
+
+    name: str
+    diagnosis: Diagnosis
+    counts: OperationCounts
+    agreement: Agreement | None
+    energy: EnergyEstimate
+    options: dict
+    versions: dict
+
+    @property
+    def findings(self):
+        """The most likely causes of a loss, and what to do; sentences."""
+        return find_causes(self.diagnosis, self.agreement, self.options)
+
+    @property
+    def summary(self):
+        """What came out, in a few sentences."""
+        steps, samples = self.diagnosis.timesteps, f"{self.diagnosis.samples:,} samples"
+        spikes = 1 - self.counts.activation_sparsity
+        snn, ann = self.counts.snn_operations[-1] / 1e6, self.counts.ann_operations / 1e6
+        cost = (
+            f"A neuron spikes {spikes:.3g} times per step on average; a sample takes {snn:,.3g} million "
+            f"operations, against {ann:,.3g} million of the source network."
+        )
+        if self.agreement is None:
+            return f"Run on {samples} for {steps} time steps. {cost}"
+        same = f"{self.agreement.agreement_over_time[-1]:.2%}"
+        if self.agreement.ann_accuracy is None:
+            same = f"it puts {same} of {samples} into the same class as its source network"
+            return f"After {steps} time steps {same}. {cost}"
+        right = f"{self.agreement.accuracy_over_time[-1]:.2%} of {samples} right"
+        return (
+            f"After {steps} time steps the spiking network gets {right}, its source network "
+            f"{self.agreement.ann_accuracy:.2%}; they agree on {same}. {cost}"
+        )
+
+    @property
+    def facts(self):
+        """All numbers of the report, as plain values that JSON has; what is not finite is `None`."""
+        counts, agreement = self.counts, self.agreement
+        ours = ("effective_macs", "effective_acs", "dense", "activation_sparsity", "footprint")
+        return _plain(
+            {
+                "model": self.name,
+                "timesteps": self.diagnosis.timesteps,
+                "samples": self.diagnosis.samples,
+                "summary": self.summary,
+                "findings": self.findings,
+                "agreement": None if agreement is None else dataclasses.asdict(agreement),
+                "layers": self.layers,
+                "operations": {
+                    "ann": {"operations": counts.ann_operations, **_named(counts, ours, "ann_")},
+                    "snn": {"operations_over_time": counts.snn_operations, **_named(counts, ours)},
+                    **_named(counts, ("neuron_updates", "connection_sparsity", "not_counted")),
+                },
+                "energy": {**dataclasses.asdict(self.energy), "assumptions": self.energy.assumptions},
+                "options": self.options,
+                "versions": self.versions,
+            }
+        )
+
+    @property
+    def layers(self):
+        """A dict for every layer that has weights or neurons, in order; what it lacks is missing."""
+        rows = {}
+        for layer in self.counts.layers:
+            # Of a layer with several parts, each has the name of the layer in front.
+            row = rows.setdefault(layer.name.split("/")[0], {"ann_operations": 0, "snn_operations": 0.0})
+            row["ann_operations"] += layer.ann_operations
+            row["snn_operations"] += layer.snn_operations[-1]
+        for layer in self.diagnosis.layers:
+            values = {f.name: getattr(layer, f.name) for f in dataclasses.fields(layer)}
+            shown = {k: v for k, v in values.items() if k not in ("name", "activations", "rates")}
+            for part in ("error", "added", *PARTS):
+                shown[part] = dataclasses.asdict(shown[part])
+            rows.setdefault(layer.name, {}).update(shown)
+        for layer in self.counts.neurons:
+            rows[layer.name].update(neurons=layer.neurons, spikes=layer.spikes)
+        return [{"name": name, **row} for name, row in rows.items()]
+
+    def save(self, path):
+        """Write the report as an HTML file, and its `facts` beside it as .json; both, or none.
+
+        Raises:
+            ValueError: If `path` is not an .html file in a folder that exists.
+            ImportError: If matplotlib is not installed.
+        """
+        path = _checked(path)
+        html = page.page_of(self)
+        text = json.dumps(self.facts, indent=1, ensure_ascii=False, allow_nan=False)
+        with replacing(path, path.with_suffix(".json")) as (html_file, json_file):
+            html_file.write_text(html, encoding="utf-8")
+            json_file.write_text(text + "\n", encoding="utf-8")
+
+    def __str__(self):
+        return "\n".join([self.summary, *(f"- {finding}" for finding in self.findings)])
+
+
+def report(
+    model,
+    x,
+    y=None,
+    *,
+    path="report.html",
+    timesteps=None,
+    energy="45nm_float32",
+    batch_size=32,
+    verbose=0,
+):
+    """Run a spiking model on data and say how it does, what it costs, and where it loses.
+
+    The data is run through once, in memory that does not grow with it.
+
+    Args:
+        model: A `SpikingModel`.
+        x: Samples, as for `predict`; or a dataset of `(x, y)`.
+        y: Labels of arrays: class numbers `(batch,)` or one-hot `(batch, classes)`.
+        path: Where to write the HTML file, with a .json file beside it; `None` to write nothing.
+        timesteps: Number of steps; `model.timesteps` if `None`.
+        energy: Figures of the energy estimate, a name in `ENERGY_FIGURES` of `OperationCounts.energy`.
+        batch_size: Samples that run together.
+        verbose: 1 shows a progress bar.
+
+    Returns:
+        A `Report`.
+
+    Raises:
+        ImportError: If there is a path, and matplotlib is not installed.
+        TypeError, ValueError: If an argument is not what it may be.
+    """
+    # Before the long run.
+    check_choice("energy", energy, tuple(ENERGY_FIGURES))
+    if path is not None:
+        _checked(path)
+        plots.check_matplotlib()
+    graph, activations = source_graph(model)
+    comparison, tally = Comparison(model, activations), OperationTally(model, graph, activations)
+    classes = _Classes(graph)
+    options = {"timesteps": timesteps, "batch_size": batch_size, "verbose": verbose}
+    ran = watch(model, x, y, [comparison, tally, classes], graph=graph, **options)
+    counts = tally.result(*ran)
+    conversion = model.conversion_report
+    found = Report(
+        model.name,
+        comparison.result(*ran),
+        counts,
+        classes.result(ran[1]),
+        counts.energy(energy),
+        dict(getattr(conversion, "options", {})),
+        {
+            "converted with": dict(getattr(conversion, "versions", {})),
+            "run with": {"keras_snn": __version__, "keras": keras.__version__, "numpy": np.__version__},
+            "backend": keras.backend.backend(),
+        },
+    )
+    if path is not None:
+        found.save(path)
+    return found
+
+
+class _Classes(Watcher):
+    """Counts, after every step, the samples in the right class, and in that of the source network."""
+
+    def __init__(self, graph):
+        self.output = graph.outputs if isinstance(graph.outputs, str) else None
+        shape = graph.nodes[self.output].shape if self.output else ()
+        self.classifies = len(shape) == 1 and shape[0] > 1
+        self.same, self.right, self.ann_right, self.labelled = 0, 0, 0, True
+
+    def of_source(self, values):
+        return values[self.output] if self.classifies else {}
+
+    def take(self, seen):
+        if not self.classifies:
+            return
+        ours, theirs = seen.outputs.argmax(axis=-1), seen.source.argmax(axis=-1)
+        self.same = self.same + (ours == theirs[:, None]).sum(axis=0)
+        labels = None
+        if seen.targets is not None:
+            labels = class_numbers(np.asarray(seen.targets), seen.samples, seen.source.shape[1:])
+        self.labelled = self.labelled and labels is not None
+        if self.labelled:
+            self.right = self.right + (ours == labels[:, None]).sum(axis=0)
+            self.ann_right += int((theirs == labels).sum())
+
+    def result(self, samples):
+        """Return the `Agreement`, or `None` if the model does not classify."""
+        if not self.classifies:
+            return None
+        if not self.labelled:
+            return Agreement(self.same / samples)
+        return Agreement(self.same / samples, self.right / samples, self.ann_right / samples)
+
+
+def _checked(path):
+    path = pathlib.Path(path)
+    if path.suffix != ".html":
+        raise ValueError(f"`path` must end in .html. Received: '{path}'. A .json file is written beside it.")
+    if not path.parent.is_dir():
+        raise ValueError(
+            f"`path` must be in a folder that exists. Received: '{path}'. Make the folder first."
+        )
+    return path
+
+
+def _named(source, names, prefix=""):
+    return {name: getattr(source, prefix + name) for name in names}
+
+
+def _plain(value):
+    """Return nested values as JSON has them."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
