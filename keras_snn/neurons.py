@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_snn._validation import check_choice, check_integer, check_number
 
-__all__ = ["Binary", "Delayed", "IntegrateAndFire", "get"]
+__all__ = ["Binary", "Delayed", "IntegrateAndFire", "SignedIntegrateAndFire", "get"]
 
 
 class _Configured:
@@ -91,6 +91,66 @@ class IntegrateAndFire(_Configured):
         if self.reset == "subtract":
             return spikes, [v - self.v_threshold * spikes]
         return spikes, [ops.where(fires, ops.zeros_like(v), v)]
+
+
+@keras.saving.register_keras_serializable(package="keras_snn")
+@dataclasses.dataclass(frozen=True)
+class SignedIntegrateAndFire(_Configured):
+    """Integrate-and-fire neuron that takes back spikes it should not have fired.
+
+    With z(t) the input current, θ = `v_threshold`, L = `levels` and n(t) the sum of all spikes so far:
+
+        u(t) = V(t−1) + z(t)
+        s(t) = 1 if u(t) ≥ θ and n(t−1) < L;  −1 if u(t) < 0 and n(t−1) > 0;  else 0
+        n(t) = n(t−1) + s(t)
+        V(t) = u(t) − θ·s(t)
+
+    Once no neuron fires any more, 0 ≤ V < θ, or n = 0 and V < θ, or n = L and V ≥ 0. As V + θ·n is
+    V(0) + Σ z, therefore n = clip(floor((V(0) + Σ z)/θ), 0, L), in whatever order the current came.
+
+    Args:
+        levels: L, the most that the spikes add up to; `None` if nothing bounds them.
+        v_threshold: Firing threshold θ; positive, in the unit of the current.
+        initial_potential: V(0) as a fraction of `v_threshold`. A half makes n a rounding.
+
+    Raises:
+        TypeError, ValueError: If an argument is outside what it may be.
+
+    Source:
+        Hu et al. (2023), "Fast-SNN", IEEE TPAMI; You et al. (2024), "SpikeZIP-TF", ICML.
+
+    >>> neuron = SignedIntegrateAndFire(levels=4)
+    >>> spikes, (v, n) = neuron.step(ops.array([0.75]), neuron.initial_state((1,), "float32"))
+    >>> back, (v, n) = neuron.step(ops.array([-0.5]), [v, n])
+    >>> [ops.convert_to_numpy(x).item() for x in (spikes, back, v, n)]
+    [1.0, -1.0, 0.75, 0.0]
+    """
+
+    levels: int | None = None
+    v_threshold: float = 1.0
+    initial_potential: float = 0.5
+
+    def __post_init__(self):
+        if self.levels is not None:
+            check_integer("levels", self.levels, minimum=1)
+        check_number("v_threshold", self.v_threshold, above=0)
+        check_number("initial_potential", self.initial_potential)
+
+    def initial_state(self, shape, dtype):
+        """Return the state before the first step: `[membrane_potential, n]` of `shape`."""
+        v = ops.full(shape, self.initial_potential * self.v_threshold, dtype=dtype)
+        return [v, ops.zeros(shape, dtype=dtype)]
+
+    def step(self, current, state):
+        """Integrate one time step; arguments as of `IntegrateAndFire.step`, spikes −1, 0 or 1."""
+        v, count = state
+        v = v + current
+        forward = v >= self.v_threshold
+        if self.levels is not None:
+            forward = ops.logical_and(forward, count < self.levels)
+        back = ops.logical_and(v < 0, count > 0)
+        spikes = ops.cast(forward, v.dtype) - ops.cast(back, v.dtype)
+        return spikes, [v - self.v_threshold * spikes, count + spikes]
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
@@ -201,7 +261,7 @@ class Delayed:
         return cls(get(config["neuron"]), config["timesteps"])
 
 
-_BY_NAME = {"if": IntegrateAndFire}
+_BY_NAME = {"if": IntegrateAndFire, "signed": SignedIntegrateAndFire}
 
 
 def get(identifier):

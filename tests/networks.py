@@ -10,7 +10,7 @@ def randomize(model, rng):
     values = []
     for variable in model.weights:
         shape, kind = tuple(variable.shape), variable.path.split("/")[-1]
-        if kind == "moving_variance":
+        if kind == "moving_variance" or "quantized_clip" in variable.path:
             values.append(rng.uniform(0.3, 2.0, shape))
         elif kind == "gamma":
             values.append(rng.uniform(0.5, 1.5, shape) * rng.choice([-1, 1], shape, p=[0.2, 0.8]))

@@ -10,10 +10,11 @@ import keras_snn
 ROOT = pathlib.Path(keras_snn.__file__).parent
 
 # What each part may import from; nobody imports upwards.
-BASE = {"errors", "_validation", "_version"}
+BASE = {"errors", "_validation", "_version", "_gradients"}
 ALLOWED = {
     "errors": set(),
     "_validation": set(),
+    "_gradients": set(),
     "_version": set(),
     "_data": set(),
     "_execution": set(),

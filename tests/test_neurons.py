@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from keras_snn import neurons
-from keras_snn.neurons import IntegrateAndFire
+from keras_snn.neurons import IntegrateAndFire, SignedIntegrateAndFire
 
 
 def simulate(neuron, currents):
@@ -105,7 +105,7 @@ def test_neuron_raises_when_an_argument_is_wrong(arguments, message):
 
 
 def test_get_raises_when_there_is_no_such_neuron():
-    with pytest.raises(ValueError, match="`neuron` must be one of 'if'. Received: neuron='lif'."):
+    with pytest.raises(ValueError, match="`neuron` must be one of 'if', 'signed'. Received: neuron='lif'."):
         neurons.get("lif")
     with pytest.raises(
         TypeError, match="an object with `v_threshold`, `initial_state` and `step`. Received: neuron=3"
@@ -113,6 +113,35 @@ def test_get_raises_when_there_is_no_such_neuron():
         neurons.get(3)
     with pytest.raises(TypeError, match="Received: neuron=<class .*IntegrateAndFire'>"):
         neurons.get(IntegrateAndFire)
+
+
+@pytest.mark.parametrize(("levels", "v_threshold"), [(None, 1.0), (3, 0.7), (1, 2.5)])
+def test_signed_neuron_is_its_equations(levels, v_threshold, rng):
+    currents = rng.normal(0.1, 0.9, (60, 40)) * v_threshold
+    start = float(rng.uniform(0, 0.9))
+    spikes, potentials = simulate(SignedIntegrateAndFire(levels, v_threshold, start), currents)
+    for i in range(currents.shape[1]):
+        v, n = start * v_threshold, 0
+        for t in range(len(currents)):
+            v += currents[t, i]
+            s = 1 if v >= v_threshold and n < (levels or 1000) else -1 if v < 0 and n > 0 else 0
+            v, n = v - s * v_threshold, n + s
+            assert spikes[t, i] == s
+            assert potentials[t, i] == pytest.approx(v, abs=1e-12)
+    assert set(np.unique(spikes)) == {-1, 0, 1}
+
+
+@pytest.mark.parametrize("levels", [1, 5, None])
+def test_signed_spikes_add_up_to_the_rounded_charge_in_whatever_order(levels, rng):
+    """Once no neuron fires: n = clip(floor(V(0)/θ + Σ z/θ), 0, L)."""
+    currents = rng.normal(0.1, 1.0, (12, 300))
+    silence = np.zeros((60, 300))
+    expected = np.clip(np.floor(0.5 + currents.sum(axis=0) / 1.3), 0, levels)
+    for order in (rng.permutation(12), rng.permutation(12)):
+        spikes, _ = simulate(SignedIntegrateAndFire(levels, 1.3), np.concatenate([currents[order], silence]))
+        assert not spikes[-1].any()
+        np.testing.assert_array_equal(spikes.sum(axis=0), expected)
+    assert {0, levels or 4} <= set(expected)
 
 
 @pytest.mark.parametrize("reset", ["none", "zero"])

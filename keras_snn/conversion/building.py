@@ -13,13 +13,22 @@ from keras_snn.graph import nodes as kinds
 from keras_snn.layers.linear import SpikingLinear
 from keras_snn.simulation.model import SpikingModel
 
-__all__ = ["Choices", "build_analog", "build_spiking"]
+__all__ = ["Choices", "build_analog", "build_model", "build_spiking"]
 
 _TWINS = {
     twin.analog_class: twin
     for twin in vars(spiking_layers).values()
     if isinstance(twin, type) and issubclass(twin, SpikingLinear)
 }
+
+
+def build_model(graph, *, dtype=None, name=None):
+    """Return the Functional model that computes `graph`, one without neurons; its layers go by the nodes."""
+    values = _values(graph, dtype, _layer_names(graph))
+    inputs, outputs = (
+        keras.tree.map_structure(values.__getitem__, names) for names in (graph.inputs, graph.outputs)
+    )
+    return keras.Model(inputs, outputs, name=name)
 
 
 def build_analog(graph, observe, *, dtype=None, inputs_too=False):
@@ -34,20 +43,27 @@ def build_analog(graph, observe, *, dtype=None, inputs_too=False):
     Returns:
         A Functional model that takes the inputs of the graph and returns a dict by node name.
     """
-    values, observations = {}, {}
+    values, observations = _values(graph, dtype), {}
     for node in graph.nodes.values():
-        if isinstance(node, kinds.Input):
-            values[node.name] = keras.Input(node.shape, dtype=_compute_dtype(dtype), name=node.name)
-            if inputs_too:
-                observations[node.name] = observe()(keras.ops.abs(values[node.name]))
-            continue
-        layer, weights = analog_layer(node, dtype=dtype)
-        inputs = [values[name] for name in node.inputs]
-        values[node.name] = layer(inputs if len(inputs) > 1 else inputs[0])
-        layer.set_weights(weights)
+        if isinstance(node, kinds.Input) and inputs_too:
+            observations[node.name] = observe()(keras.ops.abs(values[node.name]))
         if isinstance(node, kinds.Activation) and node.function == "relu":
             observations[node.name] = observe()(values[node.name])
     return keras.Model(keras.tree.map_structure(values.__getitem__, graph.inputs), observations)
+
+
+def _values(graph, dtype, names=None):
+    """Return the symbolic value of every node; `names` are those of the layers."""
+    values = {}
+    for node in graph.nodes.values():
+        if isinstance(node, kinds.Input):
+            values[node.name] = keras.Input(node.shape, dtype=_compute_dtype(dtype), name=node.name)
+            continue
+        layer, weights = analog_layer(node, dtype=dtype, name=names and names[node.name])
+        inputs = [values[name] for name in node.inputs]
+        values[node.name] = layer(inputs if len(inputs) > 1 else inputs[0])
+        layer.set_weights(weights)
+    return values
 
 
 def _compute_dtype(dtype):
@@ -296,6 +312,9 @@ def _(node: kinds.Activation, **options):
         return spiking_layers.BinaryActivation(node.function, node.at_zero, **options), []
     if node.function != "relu":
         return keras_layers.Activation(node.function, **options), []
+    if node.levels:
+        layer = spiking_layers.QuantizedClip(node.levels, node.max_value, **options)
+        return layer, [np.asarray(node.max_value)]
     limit = None if node.max_value == float("inf") else node.max_value
     return keras_layers.ReLU(max_value=limit, **options), []
 

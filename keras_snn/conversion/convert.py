@@ -19,6 +19,7 @@ from keras_snn.conversion.normalization import (
     relus,
     scales_from_data,
     scales_from_moments,
+    trained_scales,
 )
 from keras_snn.conversion.report import report_on
 from keras_snn.conversion.spiking import encode, to_spiking
@@ -64,7 +65,7 @@ def convert(
             list or dict of arrays, `tf.data.Dataset` or `keras.utils.PyDataset`, of `x` or `(x, y)`.
             Without it the scales are estimated from batch norm statistics and weights.
         timesteps: Number of time steps of a simulation; `snn.timesteps` may be set later.
-        neuron: `"if"`, or an object of `keras_snn.neurons`. Binary activations become
+        neuron: `"if"`, `"signed"`, or an object of `keras_snn.neurons`. Binary activations become
             `keras_snn.neurons.Binary`, reset to zero if this neuron is.
         normalization: What the scale of a layer is: `"percentile"` of its non-zero activations
             on the calibration data, or their `"max"`; or `"none"`, where it is 1.
@@ -136,7 +137,7 @@ def convert(
     # Only one graph holds weights beside those of the two models.
     del source
     graph = normalize(graph, scales)
-    graph = to_spiking(graph, neuron, scales, delay=delay)
+    graph = to_spiking(graph, neuron, scales, timesteps=timesteps, delay=delay)
     if encodes:
         graph = encode(graph, maxima, input_rate, seed)
     choices = Choices(max_pool, softmax, readout_delay, seed, events=input_encoding == "events")
@@ -169,7 +170,7 @@ def convert(
 def _measure(source, graph, data, rank, *, needs_maxima, **options):
     """Return the scale of every relu, the maximum of every input, and the histograms behind them."""
     histograms, scales, maxima = {}, {}, assumed_maxima(source)
-    needs_scales = bool(relus(graph)) and rank is not None
+    needs_scales = len(relus(graph)) > len(trained_scales(graph)) and rank is not None
     if data is not None and (relus(graph) or needs_maxima):
         histograms = calibrate(graph, data, inputs_too=needs_maxima, **options)
         scales = scales_from_data(graph, histograms, rank) if needs_scales else {}
@@ -178,7 +179,8 @@ def _measure(source, graph, data, rank, *, needs_maxima, **options):
     elif needs_scales:
         scales = scales_from_moments(source, rank)
         _warn_without_data()
-    return scales or {node.name: 1.0 for node in relus(graph)}, maxima, histograms
+    scales = scales or {node.name: 1.0 for node in relus(graph)}
+    return scales | trained_scales(graph), maxima, histograms
 
 
 def _check_is_analog(model):

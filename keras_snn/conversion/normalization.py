@@ -24,6 +24,7 @@ __all__ = [
     "relus",
     "scales_from_data",
     "scales_from_moments",
+    "trained_scales",
 ]
 
 _METHODS = ("percentile", "max", "none")
@@ -91,6 +92,11 @@ def scales_from_data(graph, histograms, percentile):
         scale = histogram.percentile(percentile) if histogram.maximum > 0 else 1.0
         scales |= {node.name: min(scale, node.max_value) for node in group}
     return scales
+
+
+def trained_scales(graph):
+    """Return λ by name of the relus that saturate and round at levels up to it: training chose it."""
+    return {node.name: node.max_value for node in relus(graph) if node.levels}
 
 
 def scales_from_moments(graph, percentile):

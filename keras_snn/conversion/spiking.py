@@ -9,13 +9,14 @@ from keras_snn.graph.passes import fold, insert_scale
 __all__ = ["encode", "seed_for", "to_spiking"]
 
 
-def to_spiking(graph, neuron, scales, *, delay=0):
+def to_spiking(graph, neuron, scales, *, timesteps, delay=0):
     """Return the graph with a `Spike` in the place of every relu and binary activation.
 
     Args:
         graph: A normalized `Graph`: the value of every relu is a rate.
         neuron: Object of `keras_snn.neurons` for relus; those of binary activations are reset to zero
             if it is. A threshold other than 1 scales the current.
+        timesteps: Number of steps, in which signed neurons reach their levels.
         scales: λ by name of the relu, to keep with the neurons.
         delay: Steps that a layer waits for each layer of neurons before it.
     """
@@ -25,6 +26,7 @@ def to_spiking(graph, neuron, scales, *, delay=0):
             continue
         of_node = _binary(node, neuron) if node.is_binary else neuron
         wait = delay * (depths[node.name] - 1)
+        rate = _rate_of_scale(of_node, timesteps)
         spike = kinds.Spike(
             name=node.name,
             inputs=node.inputs,
@@ -32,16 +34,24 @@ def to_spiking(graph, neuron, scales, *, delay=0):
             origins=node.origins,
             source=node.source,
             neuron=neurons.Delayed(of_node, wait) if wait else of_node,
-            scale=scales.get(node.name, 1.0),
+            scale=scales.get(node.name, 1.0) / rate,
         )
         graph = graph.with_nodes({**graph.nodes, node.name: spike})
-        graph = insert_scale(graph, of_node.v_threshold, before=node.name)
+        graph = insert_scale(graph, of_node.v_threshold * rate, before=node.name)
+        if rate != 1:
+            graph = insert_scale(graph, 1 / rate, after=node.name)
     return fold(graph)
 
 
 def _binary(node, neuron):
     reset = "zero" if getattr(neuron, "reset", None) == "zero" else "none"
     return neurons.Binary(node.function, node.at_zero, reset)
+
+
+def _rate_of_scale(neuron, timesteps):
+    """Return the spikes per step that λ becomes: one, but L of a signed neuron in all steps together."""
+    levels = neuron.levels if isinstance(neuron, neurons.SignedIntegrateAndFire) else None
+    return 1.0 if levels is None else levels / timesteps
 
 
 def _depths(graph):

@@ -60,6 +60,9 @@ def _(node: kinds.ChannelAffine, x):
 
 @value_of.register
 def _(node: kinds.Activation, x):
+    if node.function == "relu" and node.levels:
+        step = node.max_value / node.levels
+        return step * np.clip(np.floor(x / step + 0.5), 0, node.levels)
     if node.function == "relu":
         return np.clip(x, 0.0, node.max_value)
     if node.function == "softmax":

@@ -197,12 +197,14 @@ class Activation(Node):
     Attributes:
         function: Name in `keras.activations`; or `"sign"` or `"heaviside"`.
         max_value: Where a relu saturates; infinity if it does not.
+        levels: Number of equal steps that a relu rounds to up to `max_value`; `None` if it does not round.
         axis: Axis of a softmax, counted from the end.
         at_zero: Value of a binary activation where its input is exactly 0.
     """
 
     function: str
     max_value: float = math.inf
+    levels: int | None = None
     axis: int = -1
     at_zero: float = 1.0
 

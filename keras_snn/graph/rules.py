@@ -16,7 +16,7 @@ from keras import layers
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph import words
 from keras_snn.graph.registry import Example, Refusal, register_named
-from keras_snn.layers import BinaryActivation
+from keras_snn.layers import BinaryActivation, QuantizedClip
 
 _SPATIAL = {1: (9, 3), 2: (7, 8, 3), 3: (5, 4, 6, 2)}
 
@@ -143,6 +143,14 @@ def _(layer, x, *, emit):
 )
 def _(layer, x, *, emit):
     return emit(kinds.Activation, x, function=layer.function, at_zero=layer.at_zero)
+
+
+@_activations(QuantizedClip, (lambda: QuantizedClip(4096), (5, 4)))
+def _(layer, x, *, emit):
+    scale = float(_weight(layer.scale))
+    if not scale > 0:
+        raise Refusal(f"scale={scale:g}", "train it to a positive one", may_stay=False)
+    return emit(kinds.Activation, x, function="relu", max_value=scale, levels=layer.levels)
 
 
 @_readout(layers.ELU, (lambda: layers.ELU(), (5, 3)))

@@ -25,6 +25,7 @@ from keras_snn.layers.pooling import (
     SpikingMaxPooling2D,
     SpikingMaxPooling3D,
 )
+from keras_snn.layers.quantized import QuantizedClip
 from keras_snn.layers.readout import Readout, SpikingSoftmax
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "NonSpiking",
     "PerTimestep",
     "PoissonEncoder",
+    "QuantizedClip",
     "Readout",
     "Rearrange",
     "ScaleShift",

@@ -114,6 +114,10 @@ class SpikingLayer(keras.layers.Layer):
             outputs.append(ops.cast(output, self.compute_dtype))
         return _join_time(outputs), state
 
+    def rewind(self, state):
+        """Return `state` with its count of steps, if there is one, less by 1: the next is no step in time."""
+        return state
+
     def build(self, input_shape):
         batch, _, *cell = self.current_shape(input_shape)
         self._cell_shape = tuple(cell)

@@ -73,6 +73,10 @@ class NonSpiking(SpikingLayer):
         new_total = value * ops.reshape(steps, (-1, *(1,) * (len(value.shape) - 1)))
         return new_total - total, [summed, new_total, steps]
 
+    def rewind(self, state):
+        summed, total, steps = state
+        return [summed, total, steps - 1]
+
     def _apply(self, flat):
         """Return what the layer makes of inputs that lie side by side, `(batch, values)`."""
         values, start = [], 0

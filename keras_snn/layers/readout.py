@@ -59,6 +59,10 @@ class Readout(SpikingLayer):
         average, state = _average(current, state, self.delay)
         return self.activation(average), state
 
+    def rewind(self, state):
+        potential, steps = state
+        return [potential, steps - 1]
+
     def get_config(self):
         activation = keras.activations.serialize(self.activation)
         return {**super().get_config(), "activation": activation, "delay": self.delay}
@@ -138,6 +142,10 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
             fires = ops.logical_and(ticks, winner)
             potential = ops.where(ticks, ops.zeros_like(potential), potential)
         return ops.logical_and(fires, counts), [potential, steps, key]
+
+    def rewind(self, state):
+        potential, steps, *key = state
+        return [potential, steps - 1, *key]
 
     def get_config(self):
         return {**super().get_config(), "method": self.method, "delay": self.delay, "seed": self.seed}

@@ -1,5 +1,6 @@
 """Simulation with records: the same chunks as in `predict`, driven from Python."""
 
+import functools
 import math
 import operator
 
@@ -12,16 +13,19 @@ from keras_snn._execution import predict_batch
 from keras_snn._validation import check_choice, check_integer
 from keras_snn.simulation.memory import check_memory, show_bytes
 from keras_snn.simulation.result import SimulationResult
+from keras_snn.simulation.settling import copy_weights, without_input
 
 __all__ = ["Runner", "simulate"]
 
 # Steps of one call of a compiled function, and the most values that it returns per sample.
 _PER_CALL = 32
 _WIDEST = 2**14
+# Steps without input after which neurons that still fire will not stop.
+_LONGEST_SETTLING = 10_000
 _RECORDS = ("spike_counts", "spike_trains", "membrane_potentials")
 
 
-def simulate(model, x, y=None, *, timesteps=None, record=(), batch_size=32, verbose=0):
+def simulate(model, x, y=None, *, timesteps=None, record=(), settle=False, batch_size=32, verbose=0):
     """Run a spiking model step by step and keep what happens.
 
     Args:
@@ -32,6 +36,9 @@ def simulate(model, x, y=None, *, timesteps=None, record=(), batch_size=32, verb
         timesteps: Number of steps; `model.timesteps` if `None`.
         record: Names of `"spike_counts"`, `"spike_trains"`, `"membrane_potentials"`, each kept for
             every layer of neurons. Trains and potentials need memory for every neuron and step.
+        settle: Whether to run on, with input and biases off, until no neuron fires. These steps are
+            recorded behind the others, but the read-out still divides by `timesteps`. With signed
+            neurons it is then that of `keras_snn.quantized_reference(model)`.
         batch_size: Samples that run together.
         verbose: 1 shows a progress bar, and the memory that trains and potentials take.
 
@@ -41,6 +48,7 @@ def simulate(model, x, y=None, *, timesteps=None, record=(), batch_size=32, verb
     Raises:
         ValueError, TypeError: If an argument is not what it may be, or trains or potentials would
             not fit into memory.
+        RuntimeError: If neurons do not become silent, as binary ones.
     """
     timesteps = model.timesteps if timesteps is None else check_integer("timesteps", timesteps, minimum=1)
     batch_size = check_integer("batch_size", batch_size, minimum=1)
@@ -57,7 +65,7 @@ def simulate(model, x, y=None, *, timesteps=None, record=(), batch_size=32, verb
     per_call, chunk = _lengths(model, record, timesteps, batch_size)
     runner = _runner(model, record)
     progress = keras.utils.Progbar(batches.count, unit_name="batch") if verbose else None
-    outputs, records, labels = [], [], []
+    outputs, records, counted, labels = [], [], [], []
     for inputs, targets in batches:
         if not outputs:
             samples = len(keras.tree.flatten(inputs)[0]) * (batches.count or 1)
@@ -65,26 +73,28 @@ def simulate(model, x, y=None, *, timesteps=None, record=(), batch_size=32, verb
             if verbose and memory:
                 print(f"Recording takes {show_bytes(memory)}")  # noqa: T201 - beside the progress bar
         outputs_of_batch, records_of_batch, counts = [], [], {}
-        for values, seen, sums in runner.run(inputs, timesteps, per_call=per_call, chunk=chunk):
+        for values, seen, sums in runner.run(
+            inputs, timesteps, per_call=per_call, chunk=chunk, settle=settle
+        ):
             outputs_of_batch.append(values)
             records_of_batch.append(seen)
             # Counts are summed right away: memory does not grow with time.
             counts = keras.tree.map_structure(np.add, counts, sums) if counts else sums
         outputs.append(_join(outputs_of_batch, axis=1))
-        records_of_batch = _join(records_of_batch, axis=1)
-        if "spike_counts" in record:
-            records_of_batch["spike_counts"] = counts
-        records.append(records_of_batch)
+        records.append(_join(records_of_batch, axis=1))
+        counted.append({"spike_counts": counts} if "spike_counts" in record else {})
         labels.append(targets)
         if progress:
             progress.add(1)
+    outputs, records = _as_long(outputs), _as_long(records)
     over_time = _join(outputs)
     return SimulationResult(
         outputs=keras.tree.map_structure(lambda a: a[:, -1], over_time),
         outputs_over_time=over_time,
         accuracy_over_time=_accuracy_over_time(over_time, labels),
         timesteps=timesteps,
-        records=_join(records),
+        settling=keras.tree.flatten(over_time)[0].shape[1] - timesteps,
+        records={**_join(records), **_join(counted)},
     )
 
 
@@ -123,6 +133,8 @@ class Runner:
 
         self.begin = _Compiled(begin, model.layers)
         self.functions = {}
+        # Copy of the model without input, and its compiled function, by time steps.
+        self.settling = {}
 
     def _steps(self, carry, start, timesteps):
         drive = self.network.at(carry["drive"], start, timesteps)
@@ -157,7 +169,7 @@ class Runner:
             self.functions[timesteps, chunk] = _Compiled(function, self.model.layers)
         return self.functions[timesteps, chunk]
 
-    def run(self, inputs, timesteps, *, per_call=1, chunk=1):
+    def run(self, inputs, timesteps, *, per_call=1, chunk=1, settle=False):
         """Yield `(outputs, observed, sums)` of one batch, call by call.
 
         Args:
@@ -165,6 +177,7 @@ class Runner:
             timesteps: Number of steps.
             per_call: How many of them one call runs; memory grows with it.
             chunk: How many one pass through the loop over time handles.
+            settle: Whether to go on without input, one step per call, until no neuron fires.
         """
         carry = predict_batch(self.begin, self.model.shaped(inputs, timesteps))
         for start in range(0, timesteps, per_call):
@@ -173,6 +186,41 @@ class Runner:
             result = predict_batch(self._function(length, min(chunk, length)), now)
             carry = {**carry, "states": result["states"]}
             yield result["outputs"], result["seen"], result["sums"]
+        if settle:
+            yield from self._settle(carry, timesteps)
+
+    def _settle(self, carry, timesteps):
+        """Yield what `run` yields, step by step, up to one in which nothing fires."""
+        if timesteps not in self.settling:
+            quiet = without_input(self.model, timesteps)
+            function = functools.partial(self._settling_step, quiet.network)
+            self.settling[timesteps] = quiet, _Compiled(function, quiet.layers)
+        quiet, step = self.settling[timesteps]
+        copy_weights(self.model, quiet)
+        drive = keras.tree.map_structure(lambda x: np.zeros_like(x[:, :1]), carry["drive"])
+        states = carry["states"]
+        for _ in range(_LONGEST_SETTLING):
+            result = predict_batch(step, {"drive": drive, "states": states})
+            states = result["states"]
+            yield result["outputs"], result["seen"], result["sums"]
+            firing = [name for name, fires in result["fires"].items() if fires.any()]
+            if not firing:
+                return
+        raise RuntimeError(
+            f"Neurons must become silent without input. Received: {', '.join(map(repr, firing))} still fire "
+            f"after {_LONGEST_SETTLING} steps. Simulate with settle=False."
+        )
+
+    def _settling_step(self, network, carry):
+        states = {name: network.stateful[name].rewind(state) for name, state in carry["states"].items()}
+        values, states = network.run(carry["drive"], states, 1)
+        fires = {
+            name: ops.any(values[name] != 0, axis=tuple(range(1, len(values[name].shape))))
+            for name in _of_neurons(network)
+        }
+        outputs = keras.tree.map_structure(values.__getitem__, network.outputs)
+        seen, sums = self.observe(values, states), self.add_up(values)
+        return {"states": states, "outputs": outputs, "seen": seen, "sums": sums, "fires": fires}
 
 
 def _pad_time(x, timesteps):
@@ -192,13 +240,18 @@ def _runner(model, record):
     return model.runners.by_record[record]
 
 
+def _of_neurons(network):
+    """Return the names of the calls of layers of neurons."""
+    return [name for name, layer in network.stateful.items() if hasattr(layer, "neuron")]
+
+
 def _recorders(network, record):
     """Return what a runner observes and adds up of every layer of neurons, for the names in `record`."""
     observed = {
         "spike_trains": lambda name, values, states: values[name],
         "membrane_potentials": lambda name, values, states: states[name][0][:, None],
     }
-    neurons = [name for name, layer in network.stateful.items() if hasattr(layer, "neuron")]
+    neurons = _of_neurons(network)
 
     def observe(values, states):
         return {
@@ -228,6 +281,17 @@ def _lengths(model, record, timesteps, batch_size):
 def _join(parts, axis=0):
     """Concatenate nested arrays leaf by leaf."""
     return keras.tree.map_structure(lambda *leaves: np.concatenate(leaves, axis=axis), *parts)
+
+
+def _as_long(parts):
+    """Return nested arrays `(batch, time, …)` that go on as they end, up to the length of the longest."""
+    longest = max((leaf.shape[1] for leaf in keras.tree.flatten(parts)), default=0)
+
+    def extended(x):
+        widths = [(0, 0), (0, longest - x.shape[1]), *[(0, 0)] * (x.ndim - 2)]
+        return np.pad(x, widths, mode="edge") if x.shape[1] < longest else x
+
+    return keras.tree.map_structure(extended, parts)
 
 
 def _accuracy_over_time(outputs, labels):

@@ -16,7 +16,8 @@ class SimulationResult:
         outputs_over_time: Read-out after every step, `(batch, timesteps, …)`.
         accuracy_over_time: Fraction of samples whose largest output is at their label, after
             every step, `(timesteps,)`; `None` without labels or if the model does not classify.
-        timesteps: Number of steps.
+        timesteps: Number of steps with input.
+        settling: Number of steps behind them, without input, until no neuron fired.
         records: Dict of what was recorded: by record name, by layer name.
     """
 
@@ -25,6 +26,7 @@ class SimulationResult:
     accuracy_over_time: np.ndarray | None
     timesteps: int
     records: dict
+    settling: int = 0
 
     @property
     def spike_counts(self):
@@ -33,7 +35,7 @@ class SimulationResult:
 
     @property
     def spike_trains(self):
-        """Spikes, 0 or 1, `(batch, timesteps, …)`, by layer name."""
+        """Spikes, `(batch, timesteps, …)`, by layer name."""
         return self._recorded("spike_trains")
 
     @property

@@ -69,7 +69,9 @@ def test_threshold_scales_the_current_of_its_neurons(rng):
     scales = {node.name: 100.0 for node in relus(graph)}
     normalized = normalize(graph, scales)
     x = rng.uniform(0, 1, (3, 6, 6, 3))
-    one, other = (to_spiking(normalized, IntegrateAndFire(v_threshold=v), scales) for v in (1.0, 0.25))
+    one, other = (
+        to_spiking(normalized, IntegrateAndFire(v_threshold=v), scales, timesteps=9) for v in (1.0, 0.25)
+    )
     np.testing.assert_allclose(evaluate(one, x), evaluate(graph, x), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(evaluate(other, x), evaluate(graph, x), rtol=1e-4, atol=1e-5)
     spikes = [n for n in other.nodes.values() if isinstance(n, kinds.Spike)]

@@ -1,0 +1,54 @@
+"""Activations of a few levels."""
+
+import keras
+from keras import ops
+
+from keras_snn._gradients import round_half_up
+from keras_snn._validation import check_integer, check_number
+
+__all__ = ["QuantizedClip"]
+
+
+@keras.saving.register_keras_serializable(package="keras_snn")
+class QuantizedClip(keras.layers.Layer):
+    """A relu that saturates at λ and has L steps up to there, as the spike counts of L time steps have.
+
+        y = λ·clip(floor(x·L/λ + ½), 0, L)/L
+
+    A network trained with it in the place of relu loses little when it becomes spiking with few
+    steps. The gradient is that of clip(x, 0, λ), as if nothing were rounded; λ is learned too.
+    `convert` takes λ for the scale of the layer, whatever `normalization` says.
+
+    Args:
+        levels: L; at least 1. The number of time steps is a good choice.
+        scale: λ before training; positive, in activation units.
+
+    Source:
+        Bu et al. (2022), "Optimal ANN-SNN Conversion for High-Accuracy and Ultra-Low-Latency Spiking
+        Neural Networks", ICLR: quantization clip-floor-shift.
+
+    >>> ops.convert_to_numpy(QuantizedClip(4, scale=2.0)(ops.array([-1.0, 0.2, 0.3, 1.6, 5.0])))
+    array([0. , 0. , 0.5, 1.5, 2. ], dtype=float32)
+    """
+
+    def __init__(self, levels, scale=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.levels = check_integer("levels", levels, minimum=1)
+        self.initial_scale = check_number("scale", scale, above=0)
+
+    def build(self, input_shape):
+        initializer = keras.initializers.Constant(self.initial_scale)
+        self.scale = self.add_weight(shape=(), initializer=initializer, name="scale")
+        self.built = True
+
+    def call(self, inputs):
+        scale = ops.cast(self.scale, inputs.dtype)
+        # Clipped behind the rounding, so that the gradient to λ knows what was cut off.
+        steps = ops.clip(round_half_up(inputs * (self.levels / scale)), 0, self.levels)
+        return steps * (scale / self.levels)
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "levels": self.levels, "scale": self.initial_scale}
