@@ -13,6 +13,8 @@ from keras_snn._validation import check_integer
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import lower, lower_calls
 from keras_snn.graph.passes import fold
+from keras_snn.layers import Rearrange
+from keras_snn.layers.pooling import SpikingMaxPooling
 from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.recording import Runner
 
@@ -111,9 +113,10 @@ def count_operations(model, x=None, *, timesteps=None, batch_size=32, verbose=0)
     """Count the operations of a network.
 
     ANN: two for every weight of every output, and one for its bias. SNN: one addition for every
-    spike and every neuron that it reaches, exactly at borders and strides; two operations where a
-    value is no spike, as behind average pooling; one addition per bias and step. A layer whose
-    input is the same at every step is computed once, and its current added at every step.
+    spike and every neuron that it reaches, exactly at borders and strides, and as many for a spike of
+    several units; two operations where a value is no spike, as behind average pooling; one addition
+    per bias and step. A layer whose input is the same at every step is computed once, and its current
+    added at every step.
 
     Args:
         model: A `SpikingModel`, or any model that `convert` takes.
@@ -145,9 +148,10 @@ def count_operations(model, x=None, *, timesteps=None, batch_size=32, verbose=0)
     }
     constant = {name for name in fans if model.network.is_constant(sources[name])}
     watched = {name: sources[name] for name in fans if name not in constant}
+    units = {source: _unit_of(model, source) for source in watched.values()}
 
     def observe(values, states):
-        return {name: _positions(values[source]) for name, source in watched.items()}
+        return {name: _positions(values[source], units[source]) for name, source in watched.items()}
 
     runner = Runner(model, observe)
     batches = Batches(x, model.network.inputs, model.given_shapes, batch_size=batch_size, argument="x")
@@ -204,11 +208,28 @@ def _static_counts(graph):
     return tuple(layers), tuple(dict.fromkeys(node.origins[0] for node in others))
 
 
-def _positions(x):
-    """Return how many spikes, and how many other values, come at each position: without the channels."""
-    size = ops.abs(ops.cast(x, "float32"))
-    is_spike = ops.cast(size == 1, "float32")
-    return [ops.sum(y, axis=-1) for y in (is_spike, ops.cast(size != 0, "float32") - is_spike)]
+def _unit_of(model, name):
+    """Return the value of one spike in what a call gives: of the neurons that it comes from unchanged."""
+    call = next((call for call in model.calls if call["name"] == name), None)
+    if call is None:
+        return 1.0
+    layer = model.get_layer(call["layer"])
+    inner = getattr(layer, "layer", layer)
+    if isinstance(inner, (SpikingMaxPooling, Rearrange, keras.layers.Concatenate)):
+        return min(_unit_of(model, source) for source in call["inputs"])
+    return getattr(getattr(layer, "neuron", None), "unit", 1.0)
+
+
+def _positions(x, unit):
+    """Return how many spikes, and how many other values, come at each position: without the channels.
+
+    A value of k units is k spikes.
+    """
+    size = ops.abs(ops.cast(x, "float32")) / unit
+    is_whole = ops.equal(size, ops.floor(size))
+    spikes = ops.where(is_whole, size, ops.zeros_like(size))
+    others = ops.cast(ops.logical_not(is_whole), "float32")
+    return [ops.sum(y, axis=-1) for y in (spikes, others)]
 
 
 def fan_out(node, shape):

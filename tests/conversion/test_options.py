@@ -311,3 +311,21 @@ def test_a_network_with_spiking_layers_is_not_converted_again(rng):
     model = keras.Sequential([keras.Input((5, 6)), keras_snn.layers.SpikingDense(4)])
     with pytest.raises(ValueError, match="`model` must be an analog network"):
         convert(model, rng.uniform(0, 1, (4, 5, 6)))
+
+
+def test_convert_raises_when_the_neuron_leaks(rng):
+    model = networks.build(networks.plain, rng)
+    with pytest.raises(ValueError, match="proportional to its current.* Received: neuron=LeakyInteg"):
+        keras_snn.convert(model, networks.data_for(model, rng), neuron="lif")
+
+
+def test_neurons_of_several_spikes_saturate_as_their_relu(rng):
+    """λ lies below max_value, so that one step could give more than the relu ever does."""
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(40), keras.layers.ReLU(max_value=0.6)])
+    networks.randomize(model, rng)
+    x = 8 * networks.data_for(model, rng, samples=50)
+    for neuron in ("multi_threshold", "burst"):
+        options = {"normalization": "percentile", "percentile": 20, "timesteps": 3}
+        snn = contracts.convert(model, x, neuron=neuron, **options)
+        assert snn.conversion_report.layers[0].scale < 0.5
+        assert 0.3 < snn.predict(x, verbose=0).max() <= 0.6 + 1e-6
