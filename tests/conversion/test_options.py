@@ -319,13 +319,11 @@ def test_convert_raises_when_the_neuron_leaks(rng):
         keras_snn.convert(model, networks.data_for(model, rng), neuron="lif")
 
 
-def test_neurons_of_several_spikes_saturate_as_their_relu(rng):
-    """λ lies below max_value, so that one step could give more than the relu ever does."""
-    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(40), keras.layers.ReLU(max_value=0.6)])
-    networks.randomize(model, rng)
-    x = 8 * networks.data_for(model, rng, samples=50)
-    for neuron in ("multi_threshold", "burst"):
-        options = {"normalization": "percentile", "percentile": 20, "timesteps": 3}
-        snn = contracts.convert(model, x, neuron=neuron, **options)
-        assert snn.conversion_report.layers[0].scale < 0.5
-        assert 0.3 < snn.predict(x, verbose=0).max() <= 0.6 + 1e-6
+def test_neurons_of_several_spikes_saturate_as_their_relu():
+    """λ = 0.5 lies below max_value = 0.75, so that one step could give more than the relu ever does."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1), keras.layers.ReLU(max_value=0.75)])
+    model.set_weights([np.ones((1, 1)), np.zeros(1)])
+    # In multiples of λ: as many eighths as there are in 1.5, or whole spikes.
+    for neuron, largest in (("multi_threshold", 0.75), ("burst", 0.5)):
+        snn = contracts.convert(model, np.array([[0.5]]), neuron=neuron, timesteps=3)
+        assert snn.predict(np.array([[3.0]]), verbose=0).item() == pytest.approx(largest, rel=1e-6)
