@@ -40,7 +40,7 @@ def round_half_up(x):
 
 def triangle(v, at, width):
     """Return a triangle over v, of area 1: max(0, 1 − |v − at|/width)/width."""
-    return ops.maximum(1.0 - ops.abs(v - at) / width, 0.0) / width
+    return ops.relu(1.0 - ops.abs(v - at) / width) / width
 
 
 def within(v, low, high):
