@@ -1,19 +1,48 @@
-"""Functions whose values are exact and whose gradients are chosen, because their own are 0 everywhere."""
+"""Functions with exact values and a chosen gradient, where their own is 0 almost everywhere.
+
+The gradient costs nothing unless one is asked for: no operation of it runs in `predict`.
+"""
 
 from keras import ops
 
-__all__ = ["round_half_up"]
+__all__ = ["round_half_up", "triangle", "with_gradient", "within"]
 
 
-@ops.custom_gradient
+def with_gradient(function, slope, *inputs):
+    """Return `function(*inputs)`, whose derivative by the first input is taken to be `slope(*inputs)`.
+
+    By the others it is 0.
+
+    >>> ops.convert_to_numpy(with_gradient(ops.floor, ops.ones_like, ops.array([1.5])))
+    array([1.], dtype=float32)
+    """
+
+    @ops.custom_gradient
+    def chosen(*inputs):
+        def gradient(*upstreams, upstream=None):
+            upstream = upstreams[0] if upstream is None else upstream
+            first = upstream * slope(*inputs)
+            return (first, *map(ops.zeros_like, inputs[1:])) if len(inputs) > 1 else first
+
+        return function(*inputs), gradient
+
+    return chosen(*inputs)
+
+
 def round_half_up(x):
     """Return floor(x + ½), with the gradient of x.
 
     >>> ops.convert_to_numpy(round_half_up(ops.array([0.5, 1.49, -0.75])))
     array([ 1.,  1., -1.], dtype=float32)
     """
+    return with_gradient(lambda x: ops.floor(x + 0.5), ops.ones_like, x)
 
-    def gradient(*args, upstream=None):
-        return args[0] if upstream is None else upstream
 
-    return ops.floor(x + 0.5), gradient
+def triangle(v, at, width):
+    """Return a triangle over v, of area 1: max(0, 1 − |v − at|/width)/width."""
+    return ops.relu(1.0 - ops.abs(v - at) / width) / width
+
+
+def within(v, low, high):
+    """Return 1 where low ≤ v < high, else 0."""
+    return ops.cast(ops.logical_and(v >= low, v < high), v.dtype)

@@ -3,6 +3,9 @@
 A neuron says how a membrane potential integrates an input current and when it
 spikes. It holds no state: the state is a list of tensors that goes in and comes
 out of every step. A new neuron is one class here.
+
+Spikes have no derivative. For `fit` each neuron says another one, its surrogate, which is taken
+through the reset as well: charge is conserved by gradients too, θ·Σ ds/dz = Σ dz/dz − dV(T)/dz.
 """
 
 import dataclasses
@@ -10,13 +13,31 @@ import dataclasses
 import keras
 from keras import ops
 
+from keras_snn._gradients import triangle, with_gradient, within
 from keras_snn._validation import check_choice, check_integer, check_number
 
-__all__ = ["Binary", "Delayed", "IntegrateAndFire", "SignedIntegrateAndFire", "get"]
+__all__ = [
+    "Binary",
+    "Burst",
+    "Delayed",
+    "IntegrateAndFire",
+    "LeakyIntegrateAndFire",
+    "MultiThreshold",
+    "SignedIntegrateAndFire",
+    "get",
+]
 
 
 class _Configured:
-    """A frozen dataclass of plain values, as Keras saves it."""
+    """A frozen dataclass of plain values, as Keras saves it.
+
+    Attributes:
+        unit: Value of the smallest spike; all are multiples of it.
+        largest_spike: Value of the largest one.
+    """
+
+    unit = 1.0
+    largest_spike = 1.0
 
     def get_config(self):
         return dataclasses.asdict(self)
@@ -40,6 +61,8 @@ class IntegrateAndFire(_Configured):
     Reset by subtraction keeps the surplus above the threshold, so that the firing
     rate approaches clip(z/θ, 0, 1) as 1/t; reset to zero loses it, which leaves an
     error for ever.
+
+    Surrogate of dΘ/dV: max(0, 1 − |V − θ|/θ)/θ, with V before the reset.
 
     Args:
         v_threshold: Firing threshold θ; positive, in the unit of the current.
@@ -85,12 +108,10 @@ class IntegrateAndFire(_Configured):
         """
         (v,) = state
         v = v + current
-        # >=, so that a current equal to v_threshold gives rate 1.
-        fires = v >= self.v_threshold
-        spikes = ops.cast(fires, v.dtype)
+        spikes = _fire(v, self.v_threshold)
         if self.reset == "subtract":
             return spikes, [v - self.v_threshold * spikes]
-        return spikes, [ops.where(fires, ops.zeros_like(v), v)]
+        return spikes, [ops.where(spikes > 0, ops.zeros_like(v), v)]
 
     @property
     def conserves_charge(self):
@@ -116,6 +137,66 @@ class IntegrateAndFire(_Configured):
         return ops.where(current <= 0, 0.0, count)
 
 
+def _fire(v, v_threshold):
+    """Return 1 where a potential is at its threshold or above, else 0."""
+    return with_gradient(
+        # >=, so that a current equal to v_threshold gives rate 1.
+        lambda v: ops.cast(v >= v_threshold, v.dtype),
+        lambda v: triangle(v, v_threshold, v_threshold),
+        v,
+    )
+
+
+@keras.saving.register_keras_serializable(package="keras_snn")
+@dataclasses.dataclass(frozen=True)
+class LeakyIntegrateAndFire(_Configured):
+    """Integrate-and-fire neuron that forgets; at most one spike per time step.
+
+    With z(t) the input current, θ = `v_threshold` and β = `leak`:
+
+        Θ(t) = 1 if β·V(t−1) + z(t) ≥ θ, else 0
+        V(t) = β·V(t−1) + z(t) − θ·Θ(t)
+
+    For layers by hand, to be trained: its rate is no multiple of the current, so nothing converts to it.
+    Surrogate as of `IntegrateAndFire`.
+
+    Args:
+        leak: β, in (0, 1]: what is left of a potential after one step, exp(−dt/tau_mem).
+        v_threshold: Firing threshold θ; positive, in the unit of the current.
+        initial_potential: V(0) as a fraction of `v_threshold`.
+
+    Raises:
+        TypeError, ValueError: If an argument is outside what it may be.
+
+    Source:
+        Gerstner, Kistler, Naud and Paninski (2014), "Neuronal Dynamics", section 1.3, in steps of time.
+
+    >>> neuron = LeakyIntegrateAndFire(leak=0.5)
+    >>> spikes, (v,) = neuron.step(ops.array([0.5]), [ops.array([0.75])])
+    >>> ops.convert_to_numpy(spikes), ops.convert_to_numpy(v)
+    (array([0.], dtype=float32), array([0.875], dtype=float32))
+    """
+
+    leak: float = 0.9
+    v_threshold: float = 1.0
+    initial_potential: float = 0.0
+
+    def __post_init__(self):
+        check_number("leak", self.leak, above=0, at_most=1)
+        check_number("v_threshold", self.v_threshold, above=0)
+        check_number("initial_potential", self.initial_potential)
+
+    def initial_state(self, shape, dtype):
+        """Return the state before the first step: `[membrane_potential]` of `shape`."""
+        return [ops.full(shape, self.initial_potential * self.v_threshold, dtype=dtype)]
+
+    def step(self, current, state):
+        """Integrate one time step; arguments and result as of `IntegrateAndFire.step`."""
+        v = self.leak * state[0] + current
+        spikes = _fire(v, self.v_threshold)
+        return spikes, [v - self.v_threshold * spikes]
+
+
 @keras.saving.register_keras_serializable(package="keras_snn")
 @dataclasses.dataclass(frozen=True)
 class SignedIntegrateAndFire(_Configured):
@@ -130,6 +211,8 @@ class SignedIntegrateAndFire(_Configured):
 
     Once no neuron fires any more, 0 ≤ V < θ, or n = 0 and V < θ, or n = L and V ≥ 0. As V + θ·n is
     V(0) + Σ z, therefore n = clip(floor((V(0) + Σ z)/θ), 0, L), in whatever order the current came.
+
+    Surrogate of ds/dV: that of `IntegrateAndFire` around θ where n < L, and the same around 0 where n > 0.
 
     Args:
         levels: L, the most that the spikes add up to; `None` if nothing bounds them.
@@ -168,12 +251,174 @@ class SignedIntegrateAndFire(_Configured):
         """Integrate one time step; arguments as of `IntegrateAndFire.step`, spikes −1, 0 or 1."""
         v, count = state
         v = v + current
+        spikes = with_gradient(self._spikes, self._slope, v, count)
+        return spikes, [v - self.v_threshold * spikes, count + spikes]
+
+    def _spikes(self, v, count):
         forward = v >= self.v_threshold
         if self.levels is not None:
             forward = ops.logical_and(forward, count < self.levels)
         back = ops.logical_and(v < 0, count > 0)
-        spikes = ops.cast(forward, v.dtype) - ops.cast(back, v.dtype)
+        return ops.cast(forward, v.dtype) - ops.cast(back, v.dtype)
+
+    def _slope(self, v, count):
+        theta, slope = self.v_threshold, triangle(v, self.v_threshold, self.v_threshold)
+        if self.levels is not None:
+            slope = slope * ops.cast(count < self.levels, v.dtype)
+        return slope + triangle(v, 0.0, theta) * ops.cast(count > 0, v.dtype)
+
+
+@keras.saving.register_keras_serializable(package="keras_snn")
+@dataclasses.dataclass(frozen=True)
+class MultiThreshold(_Configured):
+    """Neuron with several thresholds, each half the one before, that may fire together in a step.
+
+    With z(t) the input current, θ = `v_threshold`, thresholds θ/2ᵏ for k = 0 … `levels` − 1, the smallest
+    of them θ·ε, and n(t) the sum of all spikes so far:
+
+        u(t) = V(t−1) + z(t)
+        s(t) = ε·clip(floor(u(t)/(θ·ε)), −n(t−1)/ε, (2 − ε)/ε)
+        n(t) = n(t−1) + s(t)
+        V(t) = u(t) − θ·s(t)
+
+    s is the sum of the largest thresholds that fit into u, in units of θ; from the largest down, each fires
+    at most once. Below 0 the neuron takes back what it has fired, no more. V(0) is half the smallest
+    threshold, so that the charge is rounded to it: n = max(0, ε·floor(½ + Σ z/(θ·ε))) once it is silent.
+
+    Surrogate of ds/dV: 1/θ from half a unit above the smallest s to half a unit above the largest.
+
+    Args:
+        levels: Number of thresholds.
+        v_threshold: The largest threshold θ; positive, in the unit of the current.
+        initial_potential: V(0) as a fraction of the smallest threshold.
+        max_rate: The most that a step may give, in (0, 2 − ε], rounded down to a multiple of ε; `None`
+            for 2 − ε, all thresholds together.
+
+    Raises:
+        TypeError, ValueError: If an argument is outside what it may be.
+
+    Source:
+        Huang et al. (2025), "Differential Coding for Training-Free ANN-to-SNN Conversion", ICML.
+
+    >>> neuron = MultiThreshold(levels=3)
+    >>> spikes, (v, n) = neuron.step(ops.array([0.8125, 0.125]), neuron.initial_state((2,), "float32"))
+    >>> ops.convert_to_numpy(spikes), ops.convert_to_numpy(v)
+    (array([0.75, 0.25], dtype=float32), array([0.1875, 0.    ], dtype=float32))
+    """
+
+    levels: int = 4
+    v_threshold: float = 1.0
+    initial_potential: float = 0.5
+    max_rate: float | None = None
+
+    def __post_init__(self):
+        check_integer("levels", self.levels, minimum=1)
+        check_number("v_threshold", self.v_threshold, above=0)
+        check_number("initial_potential", self.initial_potential)
+        if self.max_rate is not None:
+            check_number("max_rate", self.max_rate, above=0)
+
+    @property
+    def unit(self):
+        """Value of the smallest spike, ε."""
+        return 2.0 ** (1 - self.levels)
+
+    @property
+    def largest_spike(self):
+        """Value of the largest spike."""
+        all_together = 2.0 - self.unit
+        if self.max_rate is None:
+            return all_together
+        return min(self.max_rate // self.unit * self.unit, all_together)
+
+    def limited(self, rate):
+        """Return a neuron that gives at most `rate` per step, as a relu that saturates there."""
+        return dataclasses.replace(self, max_rate=rate)
+
+    def initial_state(self, shape, dtype):
+        """Return the state before the first step: `[membrane_potential, n]` of `shape`."""
+        v = ops.full(shape, self.initial_potential * self.unit * self.v_threshold, dtype=dtype)
+        return [v, ops.zeros(shape, dtype=dtype)]
+
+    def step(self, current, state):
+        """Integrate one time step; arguments as of `IntegrateAndFire.step`, spikes multiples of `unit`."""
+        v, count = state
+        v = v + current
+        spikes = with_gradient(self._spikes, self._slope, v, count)
         return spikes, [v - self.v_threshold * spikes, count + spikes]
+
+    def _spikes(self, v, count):
+        units = ops.floor(v / (self.v_threshold * self.unit))
+        return ops.clip(units * self.unit, -count, self.largest_spike)
+
+    def _slope(self, v, count):
+        half = self.unit / 2
+        return within(v / self.v_threshold, half - count, half + self.largest_spike) / self.v_threshold
+
+
+@keras.saving.register_keras_serializable(package="keras_snn")
+@dataclasses.dataclass(frozen=True)
+class Burst(_Configured):
+    """Integrate-and-fire neuron that fires several spikes in a step when its potential is that high.
+
+    With z(t) the input current, θ = `v_threshold` and Γ = `gamma`:
+
+        u(t) = V(t−1) + z(t)
+        s(t) = clip(floor(u(t)/θ), 0, Γ)
+        V(t) = u(t) − θ·s(t)
+
+    Surrogate of ds/dV: 1/θ where θ/2 ≤ u < (Γ + ½)·θ.
+
+    Args:
+        gamma: Γ, the most spikes in a step.
+        v_threshold: Firing threshold θ; positive, in the unit of the current.
+        initial_potential: V(0) as a fraction of `v_threshold`.
+
+    Raises:
+        TypeError, ValueError: If an argument is outside what it may be.
+
+    Source:
+        Li and Zeng (2022), "Efficient and Accurate Conversion of Spiking Neural Network with Burst
+        Spikes", IJCAI.
+
+    >>> neuron = Burst(gamma=2)
+    >>> spikes, (v,) = neuron.step(ops.array([1.75, 9.5]), neuron.initial_state((2,), "float32"))
+    >>> ops.convert_to_numpy(spikes), ops.convert_to_numpy(v)
+    (array([2., 2.], dtype=float32), array([0.25, 8.  ], dtype=float32))
+    """
+
+    gamma: int = 5
+    v_threshold: float = 1.0
+    initial_potential: float = 0.5
+
+    def __post_init__(self):
+        check_integer("gamma", self.gamma, minimum=1)
+        check_number("v_threshold", self.v_threshold, above=0)
+        check_number("initial_potential", self.initial_potential)
+
+    @property
+    def largest_spike(self):
+        """Value of the largest spike, Γ."""
+        return float(self.gamma)
+
+    def limited(self, rate):
+        """Return a neuron that gives at most `rate` per step, as a relu that saturates there."""
+        return dataclasses.replace(self, gamma=max(1, min(self.gamma, int(rate))))
+
+    def initial_state(self, shape, dtype):
+        """Return the state before the first step: `[membrane_potential]` of `shape`."""
+        return [ops.full(shape, self.initial_potential * self.v_threshold, dtype=dtype)]
+
+    def step(self, current, state):
+        """Integrate one time step; arguments as of `IntegrateAndFire.step`, spikes 0 to `gamma`."""
+        v = state[0] + current
+        theta = self.v_threshold
+        spikes = with_gradient(
+            lambda v: ops.clip(ops.floor(v / theta), 0.0, self.gamma),
+            lambda v: within(v / theta, 0.5, self.gamma + 0.5) / theta,
+            v,
+        )
+        return spikes, [v - theta * spikes]
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
@@ -264,6 +509,16 @@ class Delayed:
         """Firing threshold of the neuron."""
         return self.neuron.v_threshold
 
+    @property
+    def unit(self):
+        """Value of the smallest spike of the neuron."""
+        return getattr(self.neuron, "unit", 1.0)
+
+    @property
+    def largest_spike(self):
+        """Value of the largest spike of the neuron."""
+        return getattr(self.neuron, "largest_spike", 1.0)
+
     def initial_state(self, shape, dtype):
         """Return the state of the neuron, and the number of steps so far `(batch,)`."""
         return [*self.neuron.initial_state(shape, dtype), ops.zeros(shape[:1], dtype=dtype)]
@@ -284,7 +539,13 @@ class Delayed:
         return cls(get(config["neuron"]), config["timesteps"])
 
 
-_BY_NAME = {"if": IntegrateAndFire, "signed": SignedIntegrateAndFire}
+_BY_NAME = {
+    "if": IntegrateAndFire,
+    "signed": SignedIntegrateAndFire,
+    "multi_threshold": MultiThreshold,
+    "burst": Burst,
+    "lif": LeakyIntegrateAndFire,
+}
 
 
 def get(identifier):

@@ -9,7 +9,7 @@ from keras import layers
 
 from keras_snn.graph.registry import rules
 from keras_snn.layers import base, linear
-from keras_snn.neurons import IntegrateAndFire
+from keras_snn.neurons import Burst, IntegrateAndFire, MultiThreshold, SignedIntegrateAndFire
 
 to_numpy = keras.ops.convert_to_numpy
 
@@ -102,6 +102,37 @@ class TestNetworks:
         model = networks.build(network, rng)
         x = networks.data_for(model, rng, samples=16)
         snn = contracts.law_11_the_source_is_unchanged(model, x, lambda: contracts.convert(model, x))
+        contracts.law_12_it_converges_to_the_source(snn, model, x)
+
+
+@pytest.mark.parametrize(
+    "neuron",
+    ["signed", SignedIntegrateAndFire(5), MultiThreshold(3), Burst(2)],
+    ids=lambda neuron: str(neuron),
+)
+class TestNeurons:
+    """What holds of integrate-and-fire neurons in every network, of the others in one."""
+
+    def test_saved_and_loaded_it_spikes_the_same(self, neuron, rng, tmp_path):
+        model = networks.build(networks.branches, rng)
+        x = networks.data_for(model, rng)
+        snn = contracts.convert(model, x, timesteps=7, neuron=neuron)
+        loaded = contracts.law_8_saved_and_loaded_it_spikes_the_same(snn, x, tmp_path / "snn.keras")
+        contracts.law_10_a_file_says_the_same(snn, loaded)
+
+    def test_results_depend_on_neither_unroll_nor_batches(self, neuron, rng):
+        model = networks.build_dyadic(networks.branches, rng)
+        x = networks.data_for(model, rng, dyadic=True)
+        snn = contracts.convert(model, x, timesteps=10, neuron=neuron)
+        contracts.law_9_results_depend_on_neither_unroll_nor_batches(snn, x, samples=12)
+
+    def test_converted_it_approaches_the_source(self, neuron, rng):
+        model = networks.build(networks.branches, rng)
+        x = networks.data_for(model, rng, samples=16)
+        if isinstance(neuron, SignedIntegrateAndFire):
+            # Its error is that of its levels: as many as steps.
+            neuron = "signed"
+        snn = contracts.convert(model, x, neuron=neuron)
         contracts.law_12_it_converges_to_the_source(snn, model, x)
 
 

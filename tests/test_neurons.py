@@ -6,7 +6,13 @@ import pytest
 from keras import ops
 
 from keras_snn import neurons
-from keras_snn.neurons import IntegrateAndFire, SignedIntegrateAndFire
+from keras_snn.neurons import (
+    Burst,
+    IntegrateAndFire,
+    LeakyIntegrateAndFire,
+    MultiThreshold,
+    SignedIntegrateAndFire,
+)
 
 
 def simulate(neuron, currents):
@@ -105,8 +111,11 @@ def test_neuron_raises_when_an_argument_is_wrong(arguments, message):
 
 
 def test_get_raises_when_there_is_no_such_neuron():
-    with pytest.raises(ValueError, match="`neuron` must be one of 'if', 'signed'. Received: neuron='lif'."):
-        neurons.get("lif")
+    with pytest.raises(
+        ValueError,
+        match="`neuron` must be one of 'if', 'signed', 'multi_threshold', .* Received: neuron='rf'.",
+    ):
+        neurons.get("rf")
     with pytest.raises(
         TypeError, match="an object with `v_threshold`, `initial_state` and `step`. Received: neuron=3"
     ):
@@ -144,6 +153,121 @@ def test_signed_spikes_add_up_to_the_rounded_charge_in_whatever_order(levels, rn
     assert {0, levels or 4} <= set(expected)
 
 
+def thresholds_that_fit(v, thresholds):
+    """The largest first, each at most once."""
+    found = 0.0
+    for threshold in thresholds:
+        if v - found >= threshold:
+            found += threshold
+    return found
+
+
+@pytest.mark.parametrize(("levels", "v_threshold"), [(1, 1.0), (3, 1.0), (4, 0.5)])
+def test_multi_threshold_neuron_is_its_equations(levels, v_threshold, rng):
+    # Multiples of 1/64: no threshold is missed by rounding.
+    currents = rng.integers(-100, 130, (50, 60)) / 64 * v_threshold
+    spikes, potentials = simulate(MultiThreshold(levels, v_threshold), currents)
+    thresholds = [v_threshold / 2**k for k in range(levels)]
+    for i in range(currents.shape[1]):
+        v, fired = thresholds[-1] / 2, 0.0
+        for t in range(len(currents)):
+            v += currents[t, i]
+            s = thresholds_that_fit(v, thresholds)
+            while v - s < 0 and fired + s > 0:
+                s -= thresholds[-1]
+            v, fired = v - s, fired + s
+            assert spikes[t, i] == s / v_threshold
+            assert potentials[t, i] == v
+    assert spikes.min() < 0
+
+
+def test_multi_threshold_spikes_add_up_to_the_rounded_charge(rng):
+    currents = np.concatenate([rng.normal(0.1, 1.0, (12, 300)), np.zeros((40, 300))])
+    spikes, _ = simulate(MultiThreshold(3, 1.3), currents)
+    expected = np.maximum(0, np.floor(0.5 + currents.sum(axis=0) / (1.3 / 4))) / 4
+    np.testing.assert_array_equal(spikes.sum(axis=0), expected)
+
+
+@pytest.mark.parametrize(("gamma", "v_threshold"), [(1, 1.0), (2, 0.7), (5, 1.5)])
+def test_burst_neuron_is_its_equations(gamma, v_threshold, rng):
+    currents = rng.normal(0.8, 1.5, (50, 60)) * v_threshold
+    spikes, potentials = simulate(Burst(gamma, v_threshold, 0.25), currents)
+    for i in range(currents.shape[1]):
+        v = 0.25 * v_threshold
+        for t in range(len(currents)):
+            v += currents[t, i]
+            s = 0
+            while s < gamma and v >= v_threshold * (s + 1):
+                s += 1
+            v -= s * v_threshold
+            assert spikes[t, i] == s
+            assert potentials[t, i] == pytest.approx(v, abs=1e-12)
+    assert spikes.max() == gamma
+
+
+def test_leaky_neuron_is_its_equations(rng):
+    currents = rng.normal(0.3, 0.5, (50, 60))
+    spikes, potentials = simulate(LeakyIntegrateAndFire(0.8, 1.1, 0.2), currents)
+    for i in range(currents.shape[1]):
+        v = 0.2 * 1.1
+        for t in range(len(currents)):
+            v = 0.8 * v + currents[t, i]
+            fires = v >= 1.1
+            v -= 1.1 * fires
+            assert spikes[t, i] == fires
+            assert potentials[t, i] == pytest.approx(v, abs=1e-12)
+
+
+def test_neurons_of_one_level_and_one_spike_are_those_that_they_extend(rng):
+    currents = rng.normal(0.3, 1.0, (60, 50))
+    for one, other in (
+        (Burst(1), IntegrateAndFire()),
+        (MultiThreshold(1), SignedIntegrateAndFire()),
+        (LeakyIntegrateAndFire(1.0), IntegrateAndFire(initial_potential=0.0)),
+    ):
+        for first, second in zip(simulate(one, currents), simulate(other, currents), strict=True):
+            moderate = np.abs(first).max(axis=0) <= 1 if one == MultiThreshold(1) else slice(None)
+            np.testing.assert_array_equal(first[..., moderate], second[..., moderate])
+
+
+RATE_CODING = [
+    IntegrateAndFire(0.5),
+    SignedIntegrateAndFire(v_threshold=2.0),
+    MultiThreshold(3, 0.5),
+    MultiThreshold(4, max_rate=1.25),
+    Burst(3, 2.0),
+]
+
+
+@pytest.mark.parametrize("neuron", RATE_CODING)
+def test_neuron_conserves_charge(neuron, rng):
+    """V(T) = V(0) + Σ z − θ·Σ s: exactly, since these sums are exact."""
+    currents = rng.integers(-12, 17, (40, 50)) / 16 * neuron.v_threshold
+    spikes, potentials = simulate(neuron, currents)
+    start = ops.convert_to_numpy(neuron.initial_state((1,), "float64")[0])
+    expected = start + currents.sum(axis=0) - neuron.v_threshold * spikes.sum(axis=0)
+    np.testing.assert_array_equal(potentials[-1], expected)
+    assert np.all(spikes % neuron.unit == 0)
+    assert np.abs(spikes).max() <= neuron.largest_spike
+
+
+@pytest.mark.parametrize("neuron", RATE_CODING)
+def test_rate_of_constant_current_is_it(neuron, rng):
+    current = rng.uniform(-0.5, 1, 200) * neuron.v_threshold
+    spikes, _ = simulate(neuron, np.tile(current, (23, 1)))
+    bound = neuron.unit / 23 + 1e-12
+    assert np.all(np.abs(spikes.mean(axis=0) - np.maximum(current, 0) / neuron.v_threshold) <= bound)
+
+
+@pytest.mark.parametrize(
+    ("neuron", "largest"),
+    [(MultiThreshold(4), 1.875), (MultiThreshold(3).limited(1.4), 1.25), (Burst(5).limited(2.7), 2.0)],
+)
+def test_neuron_that_can_exceed_rate_1_is_limited(neuron, largest, rng):
+    spikes, _ = simulate(neuron, np.full((5, 1), 90.0))
+    np.testing.assert_array_equal(spikes, largest)
+
+
 @pytest.mark.parametrize("reset", ["none", "zero"])
 @pytest.mark.parametrize("at_zero", [-1, 0, 1])
 def test_binary_neuron_is_its_equations(at_zero, reset, rng):
@@ -173,7 +297,7 @@ def test_delayed_neuron_is_the_neuron_some_steps_later(rng):
 
 
 @pytest.mark.parametrize(
-    "neuron", [neurons.Binary("heaviside", 0, "zero"), neurons.Delayed(neurons.Binary(), 3)]
+    "neuron", [*RATE_CODING, neurons.Binary("heaviside", 0, "zero"), neurons.Delayed(neurons.Burst(), 3)]
 )
 def test_every_neuron_comes_back_from_its_config(neuron):
     assert neurons.get(keras.saving.serialize_keras_object(neuron)) == neuron

@@ -65,8 +65,8 @@ def convert(
             list or dict of arrays, `tf.data.Dataset` or `keras.utils.PyDataset`, of `x` or `(x, y)`.
             Without it the scales are estimated from batch norm statistics and weights.
         timesteps: Number of time steps of a simulation; `snn.timesteps` may be set later.
-        neuron: `"if"`, `"signed"`, or an object of `keras_snn.neurons`. Binary activations become
-            `keras_snn.neurons.Binary`, reset to zero if this neuron is.
+        neuron: `"if"`, `"signed"`, `"multi_threshold"`, `"burst"`, or an object of `keras_snn.neurons`.
+            Binary activations become `keras_snn.neurons.Binary`, reset to zero if this neuron is.
         normalization: What the scale of a layer is: `"percentile"` of its non-zero activations
             on the calibration data, or their `"max"`; or `"none"`, where it is 1.
         percentile: In percent, in (0, 100].
@@ -102,7 +102,7 @@ def convert(
     """
     timesteps = check_integer("timesteps", timesteps, minimum=1)
     batch_size = check_integer("batch_size", batch_size, minimum=1)
-    neuron = neurons.get(neuron)
+    neuron = _rate_coding(neurons.get(neuron))
     rank = check_normalization(normalization, percentile)
     check_choice("input_encoding", input_encoding, ("current", "poisson", "events"))
     check_number("input_rate", input_rate, above=0, at_most=1)
@@ -205,6 +205,16 @@ def _check_becomes_spiking(model, graph, nonspiking):
         "every time step. Train it with activation='relu' to see spikes.",
         stacklevel=3,
     )
+
+
+def _rate_coding(neuron):
+    """Return a neuron if its rate can stand for an activation."""
+    if isinstance(neuron, neurons.LeakyIntegrateAndFire):
+        raise ValueError(
+            "`neuron` must have a firing rate proportional to its current, which one with a leak has not. "
+            f"Received: neuron={neuron!r}. Use it in layers by hand, or convert with 'if'."
+        )
+    return neuron
 
 
 def _float_policy(dtype):

@@ -24,7 +24,7 @@ def to_spiking(graph, neuron, scales, *, timesteps, delay=0):
     for node in graph.nodes.values():
         if not isinstance(node, kinds.Activation) or not node.becomes_spiking:
             continue
-        of_node = _binary(node, neuron) if node.is_binary else neuron
+        of_node = _binary(node, neuron) if node.is_binary else _limited(node, neuron)
         scale = scales.get(node.name, 1.0)
         wait = delay * (depths[node.name] - 1)
         rate = _rate_of_scale(of_node, timesteps)
@@ -48,6 +48,12 @@ def to_spiking(graph, neuron, scales, *, timesteps, delay=0):
 def _binary(node, neuron):
     reset = "zero" if getattr(neuron, "reset", None) == "zero" else "none"
     return neurons.Binary(node.function, node.at_zero, reset)
+
+
+def _limited(node, neuron):
+    """Return the neuron for a relu: if it can give more than λ, it must saturate as the relu does."""
+    can_exceed = np.isfinite(node.max_value) and hasattr(neuron, "limited")
+    return neuron.limited(node.max_value) if can_exceed else neuron
 
 
 def _rate_of_scale(neuron, timesteps):

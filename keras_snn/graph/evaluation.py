@@ -79,7 +79,7 @@ def _(node: kinds.Spike, x):
     if isinstance(node.neuron, neurons.Binary):
         activation = kinds.Activation(name="", function=node.neuron.function, at_zero=node.neuron.at_zero)
         return value_of(activation, x)
-    return np.clip(x / node.neuron.v_threshold, 0.0, 1.0)
+    return np.clip(x / node.neuron.v_threshold, 0.0, getattr(node.neuron, "largest_spike", 1.0))
 
 
 @value_of.register

@@ -71,7 +71,8 @@ class SpikingLayer(keras.layers.Layer):
     @property
     def state_dtype(self):
         """Dtype of the state: at least float32, also under a mixed precision policy."""
-        return keras.backend.result_type(self.compute_dtype, "float32")
+        # Not result_type, which knows no float64 on JAX and PyTorch (Keras 3.15).
+        return "float32" if self.compute_dtype in ("float16", "bfloat16") else self.compute_dtype
 
     def current(self, inputs):
         """Return what drives the state, `(batch, time, …)`, for inputs `(batch, time, …)`."""

@@ -42,7 +42,7 @@ class SpikingLinear(SpikingTwin):
         initial_state: State to start from, as returned with `return_state=True`.
 
     Returns:
-        Spikes, 0 or 1, of shape `(batch, time, …)`.
+        Spikes of shape `(batch, time, …)`: 0 or 1, or what else `neuron` fires.
 
     Raises:
         ValueError: If `activation` is not `None`, `"linear"` or `"relu"`: the neuron

@@ -37,9 +37,12 @@ class QuantizedClip(keras.layers.Layer):
         self.initial_scale = check_number("scale", scale, above=0)
 
     def build(self, input_shape):
-        initializer = keras.initializers.Constant(self.initial_scale)
-        self.scale = self.add_weight(shape=(), initializer=initializer, name="scale")
+        self.scale = self.add_weight(shape=(), initializer=self._start, name="scale")
         self.built = True
+
+    def _start(self, shape, dtype=None):
+        # keras.initializers.Constant rounds to float32 (Keras 3.15).
+        return ops.full(shape, self.initial_scale, dtype=dtype)
 
     def call(self, inputs):
         scale = ops.cast(self.scale, inputs.dtype)

@@ -13,6 +13,8 @@ from keras_snn._validation import check_choice
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.passes import fold
+from keras_snn.layers import Rearrange
+from keras_snn.layers.pooling import SpikingMaxPooling
 from keras_snn.simulation.by_hand import as_spiking_model, is_by_hand
 from keras_snn.simulation.memory import show_bytes
 from keras_snn.simulation.model import SpikingModel
@@ -41,8 +43,9 @@ ENERGY_FIGURES = {
     "7nm_float32": (1.31 + 0.38, 0.38, _JOUPPI),
     "7nm_float16": (0.34 + 0.16, 0.16, _JOUPPI),
 }
-# Integers up to it are exact in float32.
+# Integers up to it are exact in float32; as sums of spikes of up to so many units.
 _EXACT = 2**24
+_UNITS = 16
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -382,10 +385,11 @@ def count_operations(model, x=None, *, timesteps=None, batch_size=32, verbose=0)
     """Count the operations of a network.
 
     ANN: two for every weight of every output, and one for its bias. SNN: one addition for every
-    spike and every neuron that it reaches by a weight that is not 0, exactly at borders and strides; two
-    operations where a value is no spike, as behind average pooling; one addition per bias and step. A layer
-    whose input is the same at every step is computed once, and its current added at every step.
-    `OperationCounts` has these, and the metrics of NeuroBench for both networks.
+    spike and every neuron that it reaches by a weight that is not 0, exactly at borders and strides,
+    and as many for a spike of several units; two operations where a value is no spike, as behind
+    average pooling; one addition per bias and step. A layer whose input is the same at every step is
+    computed once, and its current added at every step. `OperationCounts` has these, and the metrics
+    of NeuroBench for both networks.
 
     Args:
         model: A `SpikingModel`; a model of spiking layers written by hand, on `(batch, time, …)`; or any
@@ -430,6 +434,7 @@ class OperationTally(Watcher):
         self.reach = {node.name: _Reach(fan_out(node, _input_shape(graph, node))) for node in self.linear}
         sources = {call["name"]: call["inputs"][0] for call in model.calls}
         self.sources = {node.name: sources[node.origins[0]] for node in self.linear}
+        self.units = {name: _unit_of(model, source) for name, source in self.sources.items()}
         self.constant = {name for name, source in self.sources.items() if model.network.is_constant(source)}
         # Inside a call, what a linear layer gets is a current and no spikes.
         self.inner = {n.name for n in self.linear if graph.nodes[n.inputs[0]].origins[:1] == n.origins[:1]}
@@ -441,7 +446,10 @@ class OperationTally(Watcher):
 
     def of_steps(self, values):
         watched = self.sources.keys() - self.constant - self.inner
-        reached = {name: self.reach[name](values[self.sources[name]], leading=2) for name in sorted(watched)}
+        reached = {
+            name: self.reach[name](values[self.sources[name]], leading=2, unit=self.units[name])
+            for name in sorted(watched)
+        }
         return {"reached": reached, "spikes": {n: _active(values[n], leading=2) for n in self.activations}}
 
     def take(self, seen):
@@ -489,6 +497,18 @@ class OperationTally(Watcher):
         return OperationCounts(tuple(layers), _not_counted(self.graph), neurons, sum(states.values()))
 
 
+def _unit_of(model, name):
+    """Return the value of one spike in what a call gives: of the neurons that it comes from unchanged."""
+    call = next((call for call in model.calls if call["name"] == name), None)
+    if call is None:
+        return 1.0
+    layer = model.get_layer(call["layer"])
+    inner = getattr(layer, "layer", layer)
+    if isinstance(inner, (SpikingMaxPooling, Rearrange, keras.layers.Concatenate)):
+        return min(_unit_of(model, source) for source in call["inputs"])
+    return getattr(getattr(layer, "neuron", None), "unit", 1.0)
+
+
 def _add(totals, values, reduce):
     """Add to the running totals, in float64, which has integers up to 2⁵³."""
     for name, value in values.items():
@@ -506,22 +526,28 @@ class _Reach:
 
     def __init__(self, fan):
         most = max(int(fan.max(initial=1)), 1)
-        blocks = max(math.ceil(fan.size * most / _EXACT), 1)
+        blocks = max(math.ceil(fan.size * most * _UNITS / _EXACT), 1)
         length = math.ceil(fan.size / blocks)
         self.padding = blocks * length - fan.size
         flat = np.pad(fan.ravel(), (0, self.padding)).astype("float32")
         self.shape, self.weights = (blocks, length), flat.reshape(blocks, length)
 
-    def __call__(self, x, *, leading):
-        """Return the outputs reached by spikes, and by other values, `(*leading axes, blocks, 2)`."""
+    def __call__(self, x, *, leading, unit=None):
+        """Return the outputs reached by spikes, and by other values, `(*leading axes, blocks, 2)`.
+
+        With the value of one spike as `unit`, a value of k units is k spikes; without, only 1 is one.
+        """
         shape = (-1, *x.shape[1:leading])
         size = ops.reshape(ops.abs(ops.cast(x, "float32")), (*shape, math.prod(x.shape[leading:])))
         if self.padding:
             size = ops.pad(size, [*[(0, 0)] * leading, (0, self.padding)])
         size = ops.reshape(size, (*shape, *self.shape))
-        is_spike = ops.cast(ops.equal(size, 1.0), "float32")
-        is_other = ops.cast(ops.not_equal(size, 0.0), "float32") - is_spike
-        reached = [ops.sum(ops.multiply(y, self.weights), axis=-1) for y in (is_spike, is_other)]
+        size = size / (unit or 1.0)
+        is_spike = ops.equal(size, 1.0) if unit is None else ops.equal(size, ops.floor(size))
+        spikes = ops.where(is_spike, size, ops.zeros_like(size))
+        others = ops.logical_and(ops.not_equal(size, 0.0), ops.logical_not(is_spike))
+        values = (spikes, ops.cast(others, "float32"))
+        reached = [ops.sum(ops.multiply(y, self.weights), axis=-1) for y in values]
         return ops.stack(reached, axis=-1)
 
 

@@ -311,3 +311,19 @@ def test_a_network_with_spiking_layers_is_not_converted_again(rng):
     model = keras.Sequential([keras.Input((5, 6)), keras_snn.layers.SpikingDense(4)])
     with pytest.raises(ValueError, match="`model` must be an analog network"):
         convert(model, rng.uniform(0, 1, (4, 5, 6)))
+
+
+def test_convert_raises_when_the_neuron_leaks(rng):
+    model = networks.build(networks.plain, rng)
+    with pytest.raises(ValueError, match="proportional to its current.* Received: neuron=LeakyInteg"):
+        keras_snn.convert(model, networks.data_for(model, rng), neuron="lif")
+
+
+def test_neurons_of_several_spikes_saturate_as_their_relu():
+    """λ = 0.5 lies below max_value = 0.75, so that one step could give more than the relu ever does."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1), keras.layers.ReLU(max_value=0.75)])
+    model.set_weights([np.ones((1, 1)), np.zeros(1)])
+    # In multiples of λ: as many eighths as there are in 1.5, or whole spikes.
+    for neuron, largest in (("multi_threshold", 0.75), ("burst", 0.5)):
+        snn = contracts.convert(model, np.array([[0.5]]), neuron=neuron, timesteps=3)
+        assert snn.predict(np.array([[3.0]]), verbose=0).item() == pytest.approx(largest, rel=1e-6)

@@ -130,6 +130,23 @@ def test_an_encoded_input_is_no_analog_layer(rng):
     np.testing.assert_array_equal(count_operations(events, 0.5 * ones).layers[0].multiply_adds, [20] * 7)
 
 
+@pytest.mark.parametrize(("neuron", "unit"), [("multi_threshold", 1 / 8), ("burst", 1.0)])
+def test_a_spike_of_several_units_counts_as_many(neuron, unit, rng):
+    model = keras.Sequential([keras.Input((6, 6, 2)), layers.Conv2D(4, 3, activation="relu", name="conv")])
+    for layer in (layers.MaxPooling2D(2, name="pool"), layers.Flatten(), layers.Dense(3, name="dense")):
+        model.add(layer)
+    networks.randomize(model, rng)
+    x = networks.data_for(model, rng)
+    snn = contracts.convert(model, x, timesteps=4, neuron=neuron, normalization="percentile", percentile=80)
+    trains = snn.simulate(x, record="spike_trains").spike_trains["conv"]
+    pooled = np.diff(trains.cumsum(axis=1).reshape(-1, 4, 2, 2, 2, 2, 4).max((3, 5)), axis=1, prepend=0.0)
+    units = np.abs(pooled).reshape(-1, 4, 16).sum(axis=-1).mean(axis=0) / unit
+    dense = count_operations(snn, x).layers[1]
+    np.testing.assert_allclose(dense.additions, 3 * units, rtol=1e-6)
+    assert not dense.multiply_adds.any()
+    assert trains.max() > 1
+
+
 @pytest.mark.parametrize("network", networks.NETWORKS)
 def test_every_network_is_counted(network, rng):
     model = networks.build(network, rng)
