@@ -7,6 +7,7 @@ import numpy as np
 from documents import ROOT, run_blocks
 from keras import layers
 
+import keras_snn
 from keras_snn.graph import registry
 from keras_snn.graph.registry import table
 
@@ -48,3 +49,22 @@ def test_python_in_the_readme_runs(rng, tmp_path, monkeypatch, capsys):
     assert isinstance(keras.models.load_model("snn.keras"), type(names["snn"]))
     assert names["model"].output_shape == (None, 16, 10)
     assert "SpikingConv2D" in capsys.readouterr().out
+
+
+def test_getting_started_does_what_it_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    assert run_blocks("docs/getting_started.md", names) == 6
+    accuracy = names["run"].accuracy_over_time
+    assert accuracy[-1] > 0.97 > accuracy[0]
+    out = capsys.readouterr().out
+    assert re.search(r"^conv1 +keras.layers.Conv2D +linear$", out, re.MULTILINE)
+    assert re.search(r"^conv1 +SpikingConv2D ", out, re.MULTILINE)
+
+
+def test_the_advice_on_options_runs(rng, capsys):
+    model = networks.build(networks.plain, rng)
+    x = networks.data_for(model, rng, samples=30)
+    names = {"keras_snn": keras_snn, "model": model, "x_train": x, "x_test": x, "y_test": np.zeros(30, int)}
+    assert run_blocks("docs/choosing_options.md", names) == 2
+    assert "inherited" in capsys.readouterr().out

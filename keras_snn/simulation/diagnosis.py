@@ -175,7 +175,8 @@ class Comparison(Watcher):
             if not self._is_driven(name):
                 current = self._current(layer, seen.sums[self.sources[name]] / timesteps)
             rates, parts = _split(layer.neuron, activation, current, seen.sums[name], timesteps)
-            self.sums[name].add(activation, rates, parts, self.scales[name])
+            largest = _largest_rate(bare_neuron(layer.neuron), timesteps)
+            self.sums[name].add(activation, rates, parts, self.scales[name], largest)
 
     @staticmethod
     def _current(layer, mean_input):
@@ -205,12 +206,20 @@ def _split(neuron, activation, current, counts, timesteps):
             given = np.maximum(given, 0.0) if neuron.function == "heaviside" else given
         rounded = given
     else:
-        within = np.clip(activation, 0.0, 1.0)
-        given = within if current is None else np.clip(current, 0.0, 1.0)
+        largest, units = _largest_rate(neuron, timesteps), timesteps / getattr(neuron, "unit", 1.0)
+        within = np.clip(activation, 0.0, largest)
+        given = within if current is None else np.clip(current, 0.0, largest)
         start = getattr(neuron, "initial_potential", 0.0)
-        rounded = np.clip(np.floor(given * timesteps + start), 0, timesteps) / timesteps
+        rounded = np.clip(np.floor(given * units + start) / units, 0.0, largest)
     parts = (within - activation, given - within, rounded - given, rates - rounded)
     return rates, dict(zip(PARTS, parts, strict=True))
+
+
+def _largest_rate(neuron, timesteps):
+    """Return the rate at which a neuron saturates."""
+    if getattr(neuron, "levels", None) and isinstance(neuron, neurons.SignedIntegrateAndFire):
+        return neuron.levels / timesteps
+    return getattr(neuron, "largest_spike", 1.0)
 
 
 class _Sums:
@@ -223,10 +232,10 @@ class _Sums:
         self.sizes = {}
         self.pairs = []
 
-    def add(self, activation, rates, parts, scale):
+    def add(self, activation, rates, parts, scale, largest):
         self.count += rates.size
         self.spikes += np.abs(rates).sum()
-        self.saturated += np.sum(np.abs(rates) >= 1)
+        self.saturated += np.sum(np.abs(rates) >= largest)
         self.silent += np.sum(rates == 0)
         both = np.stack([(activation * scale).ravel(), (rates * scale).ravel()])
         self.first += both.sum(axis=1)

@@ -123,6 +123,19 @@ def test_diagnose_splits_the_error_of_one_layer_by_hand():
     np.testing.assert_allclose(layer.activations, [0, 0.3, 0.5, 2.0], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "neuron", ["signed", "multi_threshold", "burst", neurons.SignedIntegrateAndFire(levels=4)]
+)
+def test_every_neuron_rounds_a_constant_current_as_well_as_it_can(neuron, rng):
+    model = network(rng)
+    x = networks.data_for(model, rng, samples=9)
+    options = {"normalization": "percentile", "percentile": 60, "neuron": neuron}
+    first, *_ = diagnose(contracts.convert(model, x, timesteps=7, **options), x).layers
+    assert first.unevenness.largest < 1e-6
+    assert first.quantisation.largest > 0.001
+    assert (first.clipping.largest > 0) == (neuron != "burst")
+
+
 def test_diagnose_finds_unevenness_where_a_reset_loses_charge():
     """Current 0.6 reset to zero fires at every second step; an ideal neuron 3 times in 5."""
     model, x = one_layer([0.6])
