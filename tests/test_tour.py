@@ -1,0 +1,27 @@
+"""The notebook of the examples, executed from top to bottom."""
+
+import os
+import pathlib
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat")
+nbclient = pytest.importorskip("nbclient")
+TOUR = pathlib.Path(__file__).parent.parent / "examples" / "tour.ipynb"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_tour_runs_and_shows_its_plots(tmp_path, monkeypatch):
+    # The kernel finds the package of these tests, whichever is installed.
+    root = str(TOUR.parent.parent)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]))
+    notebook = nbformat.read(TOUR, as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells), (
+        "outputs do not belong into the repository"
+    )
+    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 7
+    text = "".join(output.get("text", "") for output in outputs if output.output_type == "stream")
+    assert "SpikingConv2D" in text
+    assert "multi_threshold" in text
