@@ -43,8 +43,11 @@ def test_python_in_the_readme_runs(rng, tmp_path, monkeypatch, capsys):
     model.save("cnn.keras")
     x = networks.data_for(model, rng, samples=40)
     names = {"x_train": x, "x_test": x[:8], "y_test": np.arange(8) % 4}
-    assert run_blocks("README.md", names) == 4
+    assert run_blocks("README.md", names) == 5
     assert names["run"].timesteps == 32
+    reference = keras_snn.quantized_reference(names["snn"]).predict(x[:8], verbose=0)
+    np.testing.assert_allclose(names["settled"], reference, atol=1e-5)
+    assert (tmp_path / "report.html").exists()
     assert [path.name for path in (tmp_path / "logs").iterdir()] == ["evaluate"]
     assert isinstance(keras.models.load_model("snn.keras"), type(names["snn"]))
     assert names["model"].output_shape == (None, 16, 10)
