@@ -173,8 +173,9 @@ def _add_conversion_options(parser):
     add("timesteps", "default: 64", type=_positive)
     add("normalization", choices=["percentile", "max", "none"])
     add("percentile", "in percent, in (0, 100]", type=float)
-    add("reset", "of the membrane potential after a spike", choices=["subtract", "zero"])
-    add("initial-potential", "as a fraction of the threshold; default: 0.5", type=float)
+    add("neuron", "default: if", choices=["if", "signed", "multi_threshold", "burst"])
+    add("reset", "of neurons if: of the potential after a spike", choices=["subtract", "zero"])
+    add("initial-potential", "of neurons if: as a fraction of the threshold; default: 0.5", type=float)
     add("input-encoding", choices=["current", "poisson", "events"])
     add("input-rate", "spikes per step of the largest input, for poisson", type=float)
     add("max-pool", choices=["exact", "fir", "avg", "exp"])
@@ -189,10 +190,15 @@ def _add_conversion_options(parser):
 def _conversion_options(options):
     """Return what was given of the arguments of `keras_snn.convert`."""
     given = vars(options)
-    neuron = {name: given[name] for name in ("reset", "initial_potential") if name in given}
+    neuron = given.get("neuron", "if")
+    of_if = {name: given[name] for name in ("reset", "initial_potential") if name in given}
+    if neuron == "if":
+        neuron = keras_snn.neurons.IntegrateAndFire(**of_if)
+    elif of_if:
+        raise ValueError(f"--reset and --initial-potential need --neuron if. Received: --neuron {neuron}.")
     names = inspect.signature(keras_snn.convert).parameters.keys() - {"model"}
     found = {name: given[name] for name in names if name in given}
-    return {**found, "neuron": keras_snn.neurons.IntegrateAndFire(**neuron)}
+    return {**found, "neuron": neuron}
 
 
 def _positive(text):

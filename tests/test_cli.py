@@ -105,6 +105,21 @@ def test_convert_takes_the_options_of_the_library(files, capsys):
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), snn.predict(x, verbose=0))
 
 
+def test_convert_takes_neurons_by_name(files, capsys):
+    arguments = [
+        "--calibration",
+        files / "data.npz",
+        "-o",
+        files / "snn.keras",
+        "--neuron",
+        "multi_threshold",
+    ]
+    assert run(capsys, "convert", files / "cnn.keras", *arguments)[0] == 0
+    loaded = keras.models.load_model(files / "snn.keras")
+    found = [layer.neuron for layer in loaded.layers if hasattr(layer, "neuron")]
+    assert found == [keras_snn.neurons.MultiThreshold()] * len(found) != []
+
+
 def test_convert_without_data_warns_in_one_line(files, capsys):
     status, _, err = run(capsys, "convert", files / "cnn.keras", "--output", files / "snn.keras")
     assert status == 0
@@ -171,6 +186,10 @@ def test_bad_files_give_one_line_and_no_output(files, capsys):
             "must be an .npz or .npy file",
         ),
         (["convert", files / "cnn.keras", *out, "--percentile", 0], "`percentile` must be in (0, 100]."),
+        (
+            ["convert", files / "cnn.keras", *out, "--neuron", "burst", "--reset", "zero"],
+            "need --neuron if. Received: --neuron burst.",
+        ),
         (["export", files / "cnn.keras", "-o", files / "folder"], "must hold a spiking model. Received: a "),
         (["export", files / "snn.keras", "-o", files], "exists. Name another --output."),
         (
