@@ -19,8 +19,6 @@ import keras_snn
 from keras_snn.simulation import model
 
 BLOCKS = ("program", "mirrored", "workers", "jax")
-# Long chunks take long to compile, and short ones are many calls.
-model._LONGEST_CHUNK = 4
 
 
 def run_block(name, names):
@@ -92,6 +90,8 @@ def on_uneven_batches_to_fit(snn, data):
 
 
 def main(engine):
+    # Long chunks take long to compile, and short ones are many calls.
+    model._LONGEST_CHUNK = 4
     with np.load("data.npz") as arrays:
         data = dict(arrays)
     names = dict(data)
