@@ -197,9 +197,24 @@ class LeakyIntegrateAndFire(_Configured):
         return spikes, [v - self.v_threshold * spikes]
 
 
+class _Counting(_Configured):
+    """A neuron that takes back what it has fired, so that its state is `[membrane_potential, n]`.
+
+    A subclass says its spikes and their surrogate slope, of the potential before the reset and of n
+    before the spike.
+    """
+
+    def step(self, current, state):
+        """Integrate one time step; arguments as of `IntegrateAndFire.step`, spikes multiples of `unit`."""
+        v, count = state
+        v = v + current
+        spikes = with_gradient(self._spikes, self._slope, v, count)
+        return spikes, [v - self.v_threshold * spikes, count + spikes]
+
+
 @keras.saving.register_keras_serializable(package="keras_snn")
 @dataclasses.dataclass(frozen=True)
-class SignedIntegrateAndFire(_Configured):
+class SignedIntegrateAndFire(_Counting):
     """Integrate-and-fire neuron that takes back spikes it should not have fired.
 
     With z(t) the input current, θ = `v_threshold`, L = `levels` and n(t) the sum of all spikes so far:
@@ -247,13 +262,6 @@ class SignedIntegrateAndFire(_Configured):
         v = ops.full(shape, self.initial_potential * self.v_threshold, dtype=dtype)
         return [v, ops.zeros(shape, dtype=dtype)]
 
-    def step(self, current, state):
-        """Integrate one time step; arguments as of `IntegrateAndFire.step`, spikes −1, 0 or 1."""
-        v, count = state
-        v = v + current
-        spikes = with_gradient(self._spikes, self._slope, v, count)
-        return spikes, [v - self.v_threshold * spikes, count + spikes]
-
     def _spikes(self, v, count):
         forward = v >= self.v_threshold
         if self.levels is not None:
@@ -270,7 +278,7 @@ class SignedIntegrateAndFire(_Configured):
 
 @keras.saving.register_keras_serializable(package="keras_snn")
 @dataclasses.dataclass(frozen=True)
-class MultiThreshold(_Configured):
+class MultiThreshold(_Counting):
     """Neuron with several thresholds, each half the one before, that may fire together in a step.
 
     With z(t) the input current, θ = `v_threshold`, thresholds θ/2ᵏ for k = 0 … `levels` − 1, the smallest
@@ -339,13 +347,6 @@ class MultiThreshold(_Configured):
         """Return the state before the first step: `[membrane_potential, n]` of `shape`."""
         v = ops.full(shape, self.initial_potential * self.unit * self.v_threshold, dtype=dtype)
         return [v, ops.zeros(shape, dtype=dtype)]
-
-    def step(self, current, state):
-        """Integrate one time step; arguments as of `IntegrateAndFire.step`, spikes multiples of `unit`."""
-        v, count = state
-        v = v + current
-        spikes = with_gradient(self._spikes, self._slope, v, count)
-        return spikes, [v - self.v_threshold * spikes, count + spikes]
 
     def _spikes(self, v, count):
         units = ops.floor(v / (self.v_threshold * self.unit))

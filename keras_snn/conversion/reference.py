@@ -6,11 +6,10 @@ import numpy as np
 
 from keras_snn.conversion.building import build_model
 from keras_snn.graph import nodes as kinds
-from keras_snn.graph.lowering import lower_calls
 from keras_snn.layers import Readout, SpikingSoftmax
 from keras_snn.layers.pooling import SpikingMaxPooling
 from keras_snn.neurons import SignedIntegrateAndFire
-from keras_snn.simulation.model import SpikingModel
+from keras_snn.simulation.source import read_back
 
 __all__ = ["quantized_reference"]
 
@@ -40,10 +39,7 @@ def quantized_reference(model):
     Source:
         Hu et al. (2023), "Fast-SNN", IEEE TPAMI; You et al. (2024), "SpikeZIP-TF", ICML.
     """
-    if not isinstance(model, SpikingModel):
-        raise TypeError(
-            f"`model` must be a SpikingModel. Received: model={model!r}. Make one with keras_snn.convert."
-        )
+    graph = read_back(model)
     for layer in model.layers:
         in_the_way = _in_the_way(layer)
         if in_the_way:
@@ -51,8 +47,6 @@ def quantized_reference(model):
                 f"`model` must compute the same in whatever order its spikes come. Received: layer "
                 f"'{layer.name}' with {in_the_way}. Convert with neuron='signed', without delays."
             )
-    graph = lower_calls(model.layers, model.calls, model.input_shapes, model.network.outputs)
-    graph = dataclasses.replace(graph, inputs=model.network.inputs)
     for node in graph.nodes.values():
         if isinstance(node, kinds.Spike):
             graph = _with_levels(graph, node, model.timesteps)

@@ -38,15 +38,16 @@ def as_spiking_model(model):
         )
     clone, recorded = record_calls(copy, [tuple(x.shape[1:]) for x in copy.inputs])
     names = {id(tensor): f"input_{i}" for i, tensor in enumerate(clone.inputs)}
-    layers, calls = [], []
+    layers, calls, called = [], [], {}
     for layer, arguments, outputs in recorded:
         given = [names[id(x)] for x in keras.tree.flatten(arguments) if isinstance(x, keras.KerasTensor)]
         names[id(outputs)] = free_name(layer.name, names.values())
         calls.append({"name": names[id(outputs)], "layer": layer.name, "inputs": given})
+        called[names[id(outputs)]] = layer
         layers += [] if layer in layers else [layer]
     outputs = keras.tree.map_structure(lambda x: names[id(x)], clone.outputs)
     for i, (name, tensor) in enumerate(zip(outputs, clone.outputs, strict=True)):
-        if not isinstance(next(layer for layer in layers if layer.name == name), SpikingLayer):
+        if not isinstance(called[name], SpikingLayer):
             layers.append(Readout(name=free_name(f"{name}_readout", names.values())))
             layers[-1].build(tuple(tensor.shape))
             calls.append({"name": layers[-1].name, "layer": layers[-1].name, "inputs": [name]})

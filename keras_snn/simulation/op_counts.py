@@ -33,15 +33,12 @@ __all__ = [
 ]
 
 _HOROWITZ = "Horowitz (2014), ISSCC, figure 1.1.9, 45 nm"
-_JOUPPI = "Jouppi et al. (2021), ISCA, table 2, 7 nm"
 # Picojoules of a multiplication with an addition, and of an addition alone; and who says so.
 ENERGY_FIGURES = {
     "45nm_float32": (3.7 + 0.9, 0.9, _HOROWITZ),
     "45nm_float16": (1.1 + 0.4, 0.4, _HOROWITZ),
     "45nm_int32": (3.1 + 0.1, 0.1, _HOROWITZ),
     "45nm_int8": (0.2 + 0.03, 0.03, _HOROWITZ),
-    "7nm_float32": (1.31 + 0.38, 0.38, _JOUPPI),
-    "7nm_float16": (0.34 + 0.16, 0.16, _JOUPPI),
 }
 # Integers up to it are exact in float32; as sums of spikes of up to so many units.
 _EXACT = 2**24

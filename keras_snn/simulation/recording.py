@@ -15,7 +15,7 @@ from keras_snn.simulation.memory import check_memory, show_bytes
 from keras_snn.simulation.result import SimulationResult
 from keras_snn.simulation.settling import copy_weights, without_input
 
-__all__ = ["Runner", "class_numbers", "lengths", "simulate"]
+__all__ = ["Runner", "class_numbers", "lengths", "open_data", "simulate"]
 
 # Steps of one call of a compiled function, and the most values that it returns per sample.
 _PER_CALL = 32
@@ -50,18 +50,10 @@ def simulate(model, x, y=None, *, timesteps=None, record=(), settle=False, batch
             not fit into memory.
         RuntimeError: If neurons do not become silent, as binary ones.
     """
-    timesteps = model.timesteps if timesteps is None else check_integer("timesteps", timesteps, minimum=1)
-    batch_size = check_integer("batch_size", batch_size, minimum=1)
     record = (record,) if isinstance(record, str) else tuple(record)
     for name in record:
         check_choice("record", name, _RECORDS)
-    batches = Batches(
-        x if y is None else (x, np.asarray(y) if isinstance(y, list) else y),
-        model.network.inputs,
-        model.given_shapes,
-        batch_size=batch_size,
-        argument="x",
-    )
+    timesteps, batches = open_data(model, x, y, timesteps=timesteps, batch_size=batch_size)
     per_call, chunk = lengths(model, record, timesteps, batch_size)
     runner = _runner(model, record)
     progress = keras.utils.Progbar(batches.count, unit_name="batch") if verbose else None
@@ -96,6 +88,19 @@ def simulate(model, x, y=None, *, timesteps=None, record=(), settle=False, batch
         settling=keras.tree.flatten(over_time)[0].shape[1] - timesteps,
         records={**_join(records), **_join(counted)},
     )
+
+
+def open_data(model, x, y, *, timesteps, batch_size):
+    """Return the number of steps and the `Batches` of data for a spiking model; arguments as of `simulate`."""
+    timesteps = model.timesteps if timesteps is None else check_integer("timesteps", timesteps, minimum=1)
+    batches = Batches(
+        x if y is None else (x, np.asarray(y) if isinstance(y, list) else y),
+        model.network.inputs,
+        model.given_shapes,
+        batch_size=check_integer("batch_size", batch_size, minimum=1),
+        argument="x",
+    )
+    return timesteps, batches
 
 
 class _Compiled(keras.Model):

@@ -10,7 +10,22 @@ from keras_snn.graph.lowering import lower_calls
 from keras_snn.graph.passes import insert_scale
 from keras_snn.simulation.model import SpikingModel
 
-__all__ = ["bare_neuron", "source_graph"]
+__all__ = ["bare_neuron", "read_back", "source_graph"]
+
+
+def read_back(model):
+    """Return the `Graph` of a spiking model, with its neurons.
+
+    Raises:
+        TypeError: If `model` is no `SpikingModel`.
+    """
+    if not isinstance(model, SpikingModel):
+        raise TypeError(
+            f"`model` must be a SpikingModel. Received: {type(model).__name__}. Convert it first with "
+            "keras_snn.convert."
+        )
+    graph = lower_calls(model.layers, model.calls, model.input_shapes, model.network.outputs)
+    return dataclasses.replace(graph, inputs=model.network.inputs)
 
 
 def source_graph(model):
@@ -29,13 +44,7 @@ def source_graph(model):
     Raises:
         TypeError: If `model` is no `SpikingModel`.
     """
-    if not isinstance(model, SpikingModel):
-        raise TypeError(
-            f"`model` must be a SpikingModel. Received: {type(model).__name__}. Convert it first with "
-            "keras_snn.convert."
-        )
-    graph = lower_calls(model.layers, model.calls, model.input_shapes, model.network.outputs)
-    graph = dataclasses.replace(graph, inputs=model.network.inputs)
+    graph = read_back(model)
     rows = {row.name: row for row in getattr(model.conversion_report, "layers", ())}
     activations = {}
     for node in graph.nodes.values():

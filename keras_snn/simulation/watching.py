@@ -5,11 +5,9 @@ import dataclasses
 import keras
 import numpy as np
 
-from keras_snn._data import Batches
 from keras_snn._execution import predict_batch
-from keras_snn._validation import check_integer
 from keras_snn.graph.analog import analog_tensors
-from keras_snn.simulation.recording import Runner, lengths
+from keras_snn.simulation.recording import Runner, lengths, open_data
 
 __all__ = ["Seen", "Watcher", "watch"]
 
@@ -89,15 +87,7 @@ def watch(model, x, y, watchers, *, graph, timesteps, batch_size, verbose):
     Raises:
         TypeError, ValueError: If an argument is not what it may be.
     """
-    timesteps = model.timesteps if timesteps is None else check_integer("timesteps", timesteps, minimum=1)
-    batch_size = check_integer("batch_size", batch_size, minimum=1)
-    batches = Batches(
-        x if y is None else (x, np.asarray(y) if isinstance(y, list) else y),
-        model.network.inputs,
-        model.given_shapes,
-        batch_size=batch_size,
-        argument="x",
-    )
+    timesteps, batches = open_data(model, x, y, timesteps=timesteps, batch_size=batch_size)
     source = _source_model(graph, watchers, model.dtype_policy)
     runner = Runner(
         model,

@@ -290,7 +290,7 @@ def test_energy_is_operations_times_published_figures(rng):
     energy = counts.energy()
     np.testing.assert_allclose(energy.ann, 1e-12 * (4.6 * 28 + 0.9 * 4))
     np.testing.assert_allclose(energy.snn, 1e-12 * (4.6 * 20 + 0.9 * (spikes + 4 + 4 * 6)))
-    np.testing.assert_allclose(counts.energy("7nm_float32").ann, 1e-12 * (1.69 * 28 + 0.38 * 4))
+    np.testing.assert_allclose(counts.energy("45nm_int8").ann, 1e-12 * (0.23 * 28 + 0.03 * 4))
     assert "An estimate: 4.6 pJ" in str(energy)
     assert "Horowitz (2014)" in str(counts)
     with pytest.raises(ValueError, match="`figures` must be one of '45nm_float32'.*figures='3nm'"):
@@ -320,6 +320,20 @@ def test_a_network_written_by_hand_is_counted_like_any(rng):
     spikes = [neuron.spikes * 6 for neuron in counts.neurons]
     np.testing.assert_allclose(spikes, [v.sum() for v in values])
     contracts.assert_same(model.get_weights(), weights)
+
+
+def test_a_network_written_by_hand_may_end_in_a_second_call_of_a_layer(rng):
+    spiking = keras_snn.layers
+    inputs = [keras.Input((4, 5)), keras.Input((4, 5))]
+    hidden = spiking.SpikingDense(6, name="hidden")
+    fired = [hidden(x) for x in inputs]
+    label = spiking.PerTimestep(layers.Dense(3), name="label")
+    model = networks.randomize(keras.Model(inputs, [label(x) for x in fired]), rng)
+    x = [rng.integers(0, 2, (7, 4, 5)).astype("float32") for _ in inputs]
+    spikes = [np.asarray(train).sum() for train in keras.Model(inputs, fired).predict(x, verbose=0)]
+    counted = [layer for layer in count_operations(model, x).layers if layer.name.startswith("label")]
+    np.testing.assert_allclose([7 * layer.additions.sum() for layer in counted], 3 * np.array(spikes))
+    assert len(set(spikes)) == 2
 
 
 def test_a_network_written_by_hand_may_not_mix_time_steps(rng):
