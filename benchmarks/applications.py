@@ -135,7 +135,7 @@ def converted(model, x, x_test, nonspiking):
 
 def activations(graph, x, calls):
     """Return the activations of the source network, by name of the spiking call they became."""
-    values = build_analog(graph, keras.layers.Identity).predict(x, verbose=0) if calls else {}
+    values = build_analog(graph, lambda name: keras.layers.Identity()).predict(x, verbose=0) if calls else {}
     found = {}
     for node in relus(graph):
         # A linear layer and the relu behind it are one call, under the name of the former.

@@ -8,6 +8,7 @@ from keras_snn.conversion.reference import quantized_reference
 from keras_snn.graph.registry import register_rule, supported_layers
 from keras_snn.simulation import plots
 from keras_snn.simulation.diagnosis import Diagnosis, diagnose
+from keras_snn.simulation.exit_level import ExitCalibration, calibrate_exit
 from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.op_counts import OperationCounts, count_operations
 from keras_snn.simulation.reporting import Report, report
@@ -15,11 +16,13 @@ from keras_snn.simulation.result import SimulationResult
 
 __all__ = [
     "Diagnosis",
+    "ExitCalibration",
     "OperationCounts",
     "Report",
     "SimulationResult",
     "SpikingModel",
     "__version__",
+    "calibrate_exit",
     "callbacks",
     "check",
     "convert",

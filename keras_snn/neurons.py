@@ -11,6 +11,7 @@ through the reset as well: charge is conserved by gradients too, θ·Σ ds/dz = 
 import dataclasses
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_snn._gradients import triangle, with_gradient, within
@@ -25,6 +26,9 @@ __all__ = [
     "MultiThreshold",
     "SignedIntegrateAndFire",
     "get",
+    "ideal_rate",
+    "largest_rate",
+    "unwrapped",
 ]
 
 
@@ -483,9 +487,83 @@ class Binary(_Configured):
         return spikes, [v]
 
 
+class _Around:
+    """A neuron that is another one but for one thing.
+
+    Attributes:
+        neuron: The other neuron.
+    """
+
+    @property
+    def v_threshold(self):
+        """Firing threshold of the neuron."""
+        return self.neuron.v_threshold
+
+    @property
+    def unit(self):
+        """Value of the smallest spike of the neuron."""
+        return getattr(self.neuron, "unit", 1.0)
+
+    @property
+    def largest_spike(self):
+        """Value of the largest spike of the neuron."""
+        return getattr(self.neuron, "largest_spike", 1.0)
+
+    def get_config(self):
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**fields, "neuron": keras.saving.serialize_keras_object(self.neuron)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "neuron": get(config["neuron"])})
+
+
+@keras.saving.register_keras_serializable(package="keras_snn")
+@dataclasses.dataclass(frozen=True, repr=False)
+class Corrected(_Around):
+    """Another neuron that gets more current than its input, channel by channel.
+
+    Args:
+        neuron: The neuron.
+        current: Tuple of what is added to the current of every step, for every place of the last axis; or
+            empty. As a bias, but apart from the weights, which stay those of the source network.
+        potential: Tuple of what is added to the potential before the first step; or empty.
+
+    Source:
+        Li et al. (2021), "A free lunch from ANN: Towards efficient, accurate spiking neural networks
+        calibration", ICML: bias correction and potential correction.
+    """
+
+    neuron: object
+    current: tuple[float, ...] = ()
+    potential: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        # Files have lists.
+        for name in ("current", "potential"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    def __repr__(self):
+        which = " and ".join(name for name in ("current", "potential") if getattr(self, name))
+        return f"Corrected({self.neuron!r}, {which or 'nothing'})"
+
+    def initial_state(self, shape, dtype):
+        """Return the state of the neuron with the correction of its potential."""
+        v, *others = self.neuron.initial_state(shape, dtype)
+        return [_plus(v, self.potential), *others]
+
+    def step(self, current, state):
+        """Integrate one time step; arguments and result as of `IntegrateAndFire.step`."""
+        return self.neuron.step(_plus(current, self.current), state)
+
+
+def _plus(x, channels):
+    return x + ops.convert_to_tensor(channels, dtype=x.dtype) if channels else x
+
+
 @keras.saving.register_keras_serializable(package="keras_snn")
 @dataclasses.dataclass(frozen=True)
-class Delayed:
+class Delayed(_Around):
     """Another neuron that starts late: its state stays what it was for the first steps.
 
     A layer that waits until those before it have settled is not disturbed by what they
@@ -505,21 +583,6 @@ class Delayed:
     def __post_init__(self):
         check_integer("timesteps", self.timesteps, minimum=0)
 
-    @property
-    def v_threshold(self):
-        """Firing threshold of the neuron."""
-        return self.neuron.v_threshold
-
-    @property
-    def unit(self):
-        """Value of the smallest spike of the neuron."""
-        return getattr(self.neuron, "unit", 1.0)
-
-    @property
-    def largest_spike(self):
-        """Value of the largest spike of the neuron."""
-        return getattr(self.neuron, "largest_spike", 1.0)
-
     def initial_state(self, shape, dtype):
         """Return the state of the neuron, and the number of steps so far `(batch,)`."""
         return [*self.neuron.initial_state(shape, dtype), ops.zeros(shape[:1], dtype=dtype)]
@@ -531,13 +594,6 @@ class Delayed:
         is_on = ops.reshape(steps >= self.timesteps, (-1, *(1,) * (len(spikes.shape) - 1)))
         after = [ops.where(is_on, new, old) for new, old in zip(after, before, strict=True)]
         return ops.where(is_on, spikes, ops.zeros_like(spikes)), [*after, steps + 1]
-
-    def get_config(self):
-        return {"neuron": keras.saving.serialize_keras_object(self.neuron), "timesteps": self.timesteps}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(get(config["neuron"]), config["timesteps"])
 
 
 _BY_NAME = {
@@ -567,3 +623,41 @@ def get(identifier):
             f"Received: neuron={identifier!r}. See `keras_snn.neurons`."
         )
     return identifier
+
+
+def ideal_rate(neuron, current, timesteps):
+    """Return the firing rate after some steps if the current comes evenly: rounded and clipped.
+
+    With z the current in units of the threshold, ε the smallest spike and r the largest rate:
+
+        ε/T·floor(clip(z, 0, r)·T/ε + V(0)), at most r
+
+    Args:
+        neuron: An object of this module whose rate stands for an activation. If it is delayed, the rate
+            is that of the steps behind the delay.
+        current: Average current, NumPy array or number.
+        timesteps: Number of steps T.
+
+    >>> ideal_rate(IntegrateAndFire(), [0.3, 0.7, 1.2], timesteps=2)
+    array([0.5, 0.5, 1. ])
+    """
+    neuron, timesteps = unwrapped(neuron, timesteps)
+    largest, per_rate = largest_rate(neuron, timesteps), timesteps / getattr(neuron, "unit", 1.0)
+    start = getattr(neuron, "initial_potential", 0.0)
+    return np.clip(np.floor(np.clip(current, 0.0, largest) * per_rate + start) / per_rate, 0.0, largest)
+
+
+def largest_rate(neuron, timesteps):
+    """Return the rate at which a neuron saturates, in spikes per step."""
+    neuron, timesteps = unwrapped(neuron, timesteps)
+    if isinstance(neuron, SignedIntegrateAndFire) and neuron.levels:
+        return neuron.levels / timesteps
+    return getattr(neuron, "largest_spike", 1.0)
+
+
+def unwrapped(neuron, timesteps):
+    """Return a neuron without delay and correction, and the number of steps that it runs."""
+    while isinstance(neuron, _Around):
+        timesteps = max(timesteps - getattr(neuron, "timesteps", 0), 1)
+        neuron = neuron.neuron
+    return neuron, timesteps

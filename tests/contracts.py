@@ -65,8 +65,8 @@ def law_4_calibration_depends_on_neither_batches_nor_order(model, x, rng):
     assert first.keys() == second.keys() == {node.name for node in relus(graph)}
     for name, histogram in first.items():
         np.testing.assert_array_equal(histogram.counts, second[name].counts)
-        assert histogram.zeros == second[name].zeros
-        assert histogram.maximum == second[name].maximum
+        np.testing.assert_array_equal(histogram.zeros, second[name].zeros)
+        np.testing.assert_array_equal(histogram.maximum, second[name].maximum)
 
 
 def law_5_charge_is_conserved(layer, current, state, spikes, timesteps):
@@ -153,12 +153,11 @@ def law_12_it_converges_to_the_source(snn, model, x):
     """The error falls as 1/T: error · T stays, within a factor for how it happens to be rounded."""
     expected = keras.tree.map_structure(keras.ops.convert_to_numpy, model(x, training=False))
     expected = keras.tree.flatten(expected)
+    outputs = keras.tree.flatten(snn.simulate(x, timesteps=512).outputs_over_time)
     constants = []
-    for steps in (16, 64, 1024):
-        snn.timesteps = steps
-        outputs = keras.tree.flatten(snn.predict(x, verbose=0))
-        pairs = zip(outputs, expected, strict=True)
+    for steps in (16, 64, 512):
+        pairs = [(a[:, steps - 1], b) for a, b in zip(outputs, expected, strict=True)]
         error = max(float(np.abs(a - b).mean() / max(np.abs(b).mean(), 1e-3)) for a, b in pairs)
         constants.append(error * steps)
-    # Sums of 1,024 float32 numbers near 1 are off by up to 2e-5.
-    assert constants[-1] <= 4 * max(constants[:-1]) + 1024 * 2e-5, constants
+    # Sums of 512 float32 numbers near 1 are off by up to 1e-5.
+    assert constants[-1] <= 4 * max(constants[:-1]) + 512 * 1e-5, constants

@@ -1,4 +1,4 @@
-"""The networks of Rueckauer et al. (2016), arXiv:1612.04052, and their data.
+"""The networks of Rueckauer et al. (2016), arXiv:1612.04052, one with residual blocks, and their data.
 
 Weights are kept beside this file in half precision: a network is what these say, for its
 ANN and for its SNN.
@@ -88,6 +88,32 @@ def binarynet(function):
     return model
 
 
+def _normalized(x, layer, suffix, activation="relu6"):
+    """Return a layer of `x` without bias, a batch norm behind it, and an activation if there is one."""
+    x = layers.BatchNormalization(name=f"norm_{suffix}")(layer(x))
+    return layers.Activation(activation, name=f"relu_{suffix}")(x) if activation else x
+
+
+def resnet():
+    """16C3, residual blocks of 16, 32 and 64 channels, global average pooling (He et al. 2016, CVPR)."""
+
+    def convolution(x, filters, window, strides, suffix, activation):
+        options = {"strides": strides, "padding": "same", "use_bias": False, "name": suffix}
+        return _normalized(x, layers.Conv2D(filters, window, **options), suffix, activation)
+
+    image = keras.Input((32, 32, 3), name="image")
+    x = convolution(image, 16, 3, 1, "conv", "relu")
+    for block, (filters, strides) in enumerate(((16, 1), (32, 2), (64, 2)), start=1):
+        y = convolution(x, filters, 3, strides, f"block{block}_conv1", "relu")
+        y = convolution(y, filters, 3, 1, f"block{block}_conv2", None)
+        if strides > 1:
+            x = convolution(x, filters, 1, strides, f"block{block}_shortcut", None)
+        x = layers.Add(name=f"block{block}_add")([x, y])
+        x = layers.ReLU(name=f"block{block}_relu")(x)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(image, layers.Dense(10, activation="softmax", name="output")(x), name="resnet")
+
+
 # Name: how to build it, its data, and the stages of its training as `train.train` takes them.
 MNIST = [("adamw", 0.003, 8, ())]
 NETWORKS = {
@@ -108,6 +134,7 @@ NETWORKS = {
         "cifar10",
         [("sgd", 0.1, 12, ("move",))],
     ),
+    "resnet": (resnet, "cifar10", [("sgd", 0.1, 8, ("move",))]),
     "binarynet_sign": (lambda: binarynet("sign"), "cifar10", [("adamw", 0.003, 10, ("move",))]),
     "binarynet_heaviside": (lambda: binarynet("heaviside"), "cifar10", [("adamw", 0.003, 10, ("move",))]),
 }

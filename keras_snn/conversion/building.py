@@ -30,14 +30,15 @@ def build_model(graph, *, dtype=None, name=None):
     return keras.Model(inputs, outputs, name=name)
 
 
-def build_analog(graph, observe, *, dtype=None, inputs_too=False):
+def build_analog(graph, observe, *, dtype=None, inputs_too=False, of_inputs=False):
     """Return a Keras model of `graph` that returns an observation of every relu.
 
     Args:
         graph: A `Graph` before neurons are put in.
-        observe: Function without arguments that returns a layer; it sees the values.
+        observe: Function of the name of a node that returns a layer; it sees the values.
         dtype: Dtype or policy of the layers.
         inputs_too: Whether to observe the absolute values of the inputs as well.
+        of_inputs: Whether to observe what goes into the relus instead of what comes out.
 
     Returns:
         A Functional model that takes the inputs of the graph and returns a dict by node name.
@@ -46,9 +47,10 @@ def build_analog(graph, observe, *, dtype=None, inputs_too=False):
     observations = {}
     for node in graph.nodes.values():
         if isinstance(node, kinds.Input) and inputs_too:
-            observations[node.name] = observe()(keras.ops.abs(values[node.name]))
+            observations[node.name] = observe(node.name)(keras.ops.abs(values[node.name]))
         elif isinstance(node, kinds.Activation) and node.function == "relu":
-            observations[node.name] = observe()(values[node.name])
+            seen = node.inputs[0] if of_inputs else node.name
+            observations[node.name] = observe(node.name)(values[seen])
     return keras.Model(keras.tree.map_structure(values.__getitem__, graph.inputs), observations)
 
 
@@ -217,7 +219,8 @@ def _alike(first, second):
             if field.name in ("name", "inputs", "origins", "moments"):
                 continue
             a, b = getattr(one, field.name), getattr(other, field.name)
-            if not (np.array_equal(a, b) if isinstance(a, np.ndarray) else a is b or a == b):
+            arrays = isinstance(a, np.ndarray) or isinstance(b, np.ndarray)
+            if not (np.array_equal(a, b) if arrays else a is b or a == b):
                 return False
     return True
 

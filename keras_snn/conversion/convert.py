@@ -1,5 +1,6 @@
 """The conversion, step by step."""
 
+import dataclasses
 import secrets
 import warnings
 
@@ -11,14 +12,17 @@ from keras_snn._data import Batches
 from keras_snn._validation import check_choice, check_integer, check_number
 from keras_snn._version import __version__
 from keras_snn.conversion.building import Choices, build_spiking
-from keras_snn.conversion.calibration import calibrate
+from keras_snn.conversion.calibration import Histogram, calibrate, moments_on
+from keras_snn.conversion.choosing import choose_readout_delay, closest
+from keras_snn.conversion.correction import correct
+from keras_snn.conversion.moments import assumed_maxima, moments_without_data
 from keras_snn.conversion.normalization import (
-    assumed_maxima,
+    Rule,
+    channels_apart,
     check_normalization,
+    choose_scales,
     normalize,
     relus,
-    scales_from_data,
-    scales_from_moments,
     trained_scales,
 )
 from keras_snn.conversion.report import report_on
@@ -32,6 +36,9 @@ from keras_snn.simulation.model import SpikingModel
 
 __all__ = ["convert"]
 
+# The rules that are one, and the rank it has where it is not an option.
+_PERCENTILES = {"percentile": None, "max": 100.0}
+
 
 def convert(
     model,
@@ -41,12 +48,14 @@ def convert(
     neuron="if",
     normalization="percentile",
     percentile=99.9,
+    per_channel=False,
     input_encoding="current",
     input_rate=1.0,
     max_pool="exact",
     softmax="potential",
     delay=0,
     readout_delay=0,
+    bias_correction=False,
     nonspiking="error",
     unroll="auto",
     dtype=None,
@@ -67,9 +76,14 @@ def convert(
         timesteps: Number of time steps of a simulation; `snn.timesteps` may be set later.
         neuron: `"if"`, `"signed"`, `"multi_threshold"`, `"burst"`, or an object of `keras_snn.neurons`.
             Binary activations become `keras_snn.neurons.Binary`, reset to zero if this neuron is.
-        normalization: What the scale of a layer is: `"percentile"` of its non-zero activations
-            on the calibration data, or their `"max"`; or `"none"`, where it is 1.
+        normalization: What the scale of a layer is: `"percentile"` of its non-zero activations on the
+            calibration data, or their `"max"`; `"mse"`, which loses least in `timesteps` steps; `"gaussian"`,
+            the same from mean and variance alone; `"ltb"`, local threshold balancing; `"auto"`, whichever of
+            percentile, mse and ltb comes closest to the source network on the data; or `"none"`, where it
+            is 1. See `docs/choosing_options.md`.
         percentile: In percent, in (0, 100].
+        per_channel: Whether every channel has a scale of its own, instead of every layer. Depthwise
+            convolutions always have.
         input_encoding: `"current"`: inputs are constant currents. `"poisson"`: inputs are random
             spikes, see `keras_snn.layers.PoissonEncoder`. `"events"`: the user gives spikes, or other
             values, for every step, `(batch, time, …)`; the source network sees their average over time.
@@ -78,7 +92,10 @@ def convert(
         softmax: `"potential"`, `"poisson"` or `"clock"`; see `keras_snn.layers.SpikingSoftmax`.
             With the last two the outputs are spike rates.
         delay: Steps that a layer of neurons waits for each one before it, with its potential held.
-        readout_delay: Number of first steps that the read-out leaves out.
+        readout_delay: Number of first steps that the read-out leaves out; `"auto"` chooses it on the data.
+        bias_correction: `True` or `"bias"` adds to the current of every step, layer by layer, what the
+            rates of a channel lack on the average of the calibration data; `"potential"` adds the same to
+            the potential before the first step.
         nonspiking: `"error"` lists all operations that are neither linear nor relu; `"allow"` runs
             them on the average of their inputs, see `keras_snn.layers.NonSpiking`.
         unroll: Time steps per pass through the loop over time, or `"auto"`. Changes speed only.
@@ -98,22 +115,19 @@ def convert(
         CalibrationError: If the calibration data is empty, misshapen or not finite.
 
     Source:
-        Rueckauer et al. (2016), arXiv:1612.04052.
+        Rueckauer et al. (2016), arXiv:1612.04052. Scales: `keras_snn.conversion.normalization.Rule`. Bias
+        correction: Li et al. (2021), ICML, "A free lunch from ANN".
     """
     timesteps = check_integer("timesteps", timesteps, minimum=1)
     batch_size = check_integer("batch_size", batch_size, minimum=1)
     neuron = _rate_coding(neurons.get(neuron))
-    rank = check_normalization(normalization, percentile)
+    check_normalization(normalization, percentile)
     check_choice("input_encoding", input_encoding, ("current", "poisson", "events"))
     check_number("input_rate", input_rate, above=0, at_most=1)
     check_choice("max_pool", max_pool, ("exact", "fir", "avg", "exp"))
     check_choice("softmax", softmax, ("potential", "poisson", "clock"))
     check_integer("delay", delay, minimum=0)
-    if check_integer("readout_delay", readout_delay, minimum=0) >= timesteps:
-        raise ValueError(
-            f"`readout_delay` must be less than timesteps={timesteps}. "
-            f"Received: readout_delay={readout_delay}."
-        )
+    _check_uses_of_data(calibration_data, readout_delay, bias_correction, timesteps)
     check_choice("nonspiking", nonspiking, ("error", "allow"))
     policy = None if dtype is None else _float_policy(dtype)
     seed = secrets.randbits(31) if seed is None else check_integer("seed", seed, minimum=0)
@@ -124,11 +138,15 @@ def convert(
     graph = fold(source)
     own_dtype = _policy_of(model)
     encodes = input_encoding == "poisson"
-    scales, maxima, histograms = _measure(
+    if normalization == "auto" and calibration_data is None:
+        normalization = "gaussian"
+    rule = Rule(normalization, float(percentile), neuron, timesteps)
+    seen = _measure(
         source,
         graph,
         calibration_data,
-        rank,
+        rule,
+        channels_apart(graph, per_channel),
         needs_maxima=encodes,
         batch_size=batch_size,
         verbose=verbose,
@@ -136,51 +154,125 @@ def convert(
     )
     # Only one graph holds weights beside those of the two models.
     del source
-    graph = normalize(graph, scales)
-    graph = to_spiking(graph, neuron, scales, timesteps=timesteps, delay=delay)
-    if encodes:
-        graph = encode(graph, maxima, input_rate, seed)
-    choices = Choices(max_pool, softmax, readout_delay, seed, events=input_encoding == "events")
-    snn, stands_for = build_spiking(
-        graph, choices, timesteps=timesteps, unroll=unroll, name=model.name, dtype=policy or own_dtype
-    )
-    # A Sequential has no names of outputs.
-    if hasattr(model, "output_names"):
-        snn.output_names = list(model.output_names)
+
     options = {
         "timesteps": timesteps,
         "neuron": repr(neuron),
         "normalization": normalization,
-        "percentile": rank,
+        "per_channel": per_channel,
         "calibrated": calibration_data is not None,
         "input_encoding": input_encoding,
         "max_pool": max_pool,
         "softmax": softmax,
         "delay": delay,
         "readout_delay": readout_delay,
+        "bias_correction": bias_correction,
     }
     options |= {"input_rate": input_rate} if encodes else {}
-    options |= {"seed": seed} if any(layer.draws for layer in snn.network.stateful.values()) else {}
-    snn.conversion_report = report_on(snn, stands_for, histograms, options, _versions())
+    choices = Choices(
+        max_pool,
+        softmax,
+        0 if readout_delay == "auto" else readout_delay,
+        seed,
+        events=input_encoding == "events",
+    )
+
+    def build(graph, rule):
+        scales = _scales(graph, seen, rule)
+        graph = to_spiking(normalize(graph, scales), neuron, scales, timesteps=timesteps, delay=delay)
+        if encodes:
+            graph = encode(graph, seen.maxima, input_rate, seed)
+        snn, stands_for = build_spiking(
+            graph, choices, timesteps=timesteps, unroll=unroll, name=model.name, dtype=policy or own_dtype
+        )
+        # A Sequential has no names of outputs.
+        if hasattr(model, "output_names"):
+            snn.output_names = list(model.output_names)
+        draws = any(layer.draws for layer in snn.network.stateful.values())
+        chosen = {"normalization": rule.method} | ({"seed": seed} if draws else {})
+        if rule.method in _PERCENTILES:
+            chosen["percentile"] = _PERCENTILES[rule.method] or rule.percentile
+        snn.conversion_report = report_on(snn, stands_for, seen.histograms, options | chosen, _versions())
+        return snn
+
+    on_data = {"batch_size": batch_size, "verbose": verbose}
+    if rule.method == "auto":
+        rules = (dataclasses.replace(rule, method=method) for method in ("percentile", "mse", "ltb"))
+        snn = closest((build(graph, rule) for rule in rules), calibration_data, **on_data)
+    else:
+        # The graph is gone when the layers of the one after it are made.
+        held = [graph]
+        del graph
+        snn = build(held.pop(), rule)
+    if readout_delay == "auto":
+        choose_readout_delay(snn, calibration_data, **on_data)
+    if bias_correction:
+        correct(snn, calibration_data, variant=bias_correction, **on_data)
     _warn_of_silence(snn.conversion_report)
     _compile_like(snn, model)
     return snn
 
 
-def _measure(source, graph, data, rank, *, needs_maxima, **options):
-    """Return the scale of every relu, the maximum of every input, and the histograms behind them."""
-    histograms, scales, maxima = {}, {}, assumed_maxima(source)
-    needs_scales = len(relus(graph)) > len(trained_scales(graph)) and rank is not None
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """What is known of a network.
+
+    Attributes:
+        histograms: `Histogram` of every relu on data, by name; empty without data.
+        distributions: `Histogram` of every relu to choose its scale by; those, or normal ones.
+        maxima: The largest value of every input, by name.
+    """
+
+    histograms: dict
+    distributions: dict
+    maxima: dict
+
+
+def _measure(source, graph, data, rule, channels, *, needs_maxima, **options):
+    """Return what is `_Seen` of the relus of `graph`, on data or without it."""
+    histograms, moments, maxima = {}, {}, assumed_maxima(source)
+    needs_scales = len(relus(graph)) > len(trained_scales(graph)) and rule.method != "none"
     if data is not None and (relus(graph) or needs_maxima):
-        histograms = calibrate(graph, data, inputs_too=needs_maxima, **options)
-        scales = scales_from_data(graph, histograms, rank) if needs_scales else {}
+        histograms = calibrate(graph, data, channels=channels, inputs_too=needs_maxima, **options)
         if needs_maxima:
-            maxima = {name: histograms[name].maximum or 1.0 for name in maxima}
+            maxima = {name: float(histograms[name].maximum[0]) or 1.0 for name in maxima}
+        if needs_scales and rule.method == "gaussian":
+            moments = moments_on(graph, data, **options)
     elif needs_scales:
-        scales = scales_from_moments(source, rank)
+        moments = moments_without_data(source)
         _warn_without_data()
-    scales = scales or {node.name: 1.0 for node in relus(graph)}
-    return scales | trained_scales(graph), maxima, histograms
+    normal = {
+        name: Histogram.of_normal(*moments_of_one, per_channel=name in channels)
+        for name, moments_of_one in moments.items()
+    }
+    return _Seen(histograms, normal or histograms, maxima)
+
+
+def _scales(graph, seen, rule):
+    """Return λ of every relu by name."""
+    scales = {node.name: 1.0 for node in relus(graph)}
+    if rule.method != "none" and seen.distributions:
+        scales = choose_scales(graph, seen.distributions, rule)
+    return scales | trained_scales(graph)
+
+
+def _check_uses_of_data(data, readout_delay, bias_correction, timesteps):
+    """Raise a `ValueError` if options are not what they may be, or need data that is not there."""
+    check_choice("bias_correction", bias_correction, (False, True, "bias", "potential"))
+    for name, value, needs in (
+        ("readout_delay", readout_delay, readout_delay == "auto"),
+        ("bias_correction", bias_correction, bool(bias_correction)),
+    ):
+        if needs and data is None:
+            raise ValueError(
+                f"`{name}` is chosen on `calibration_data`. Received: {name}={value!r} and no data. "
+                "Give some hundred training samples."
+            )
+    if readout_delay != "auto" and check_integer("readout_delay", readout_delay, minimum=0) >= timesteps:
+        raise ValueError(
+            f"`readout_delay` must be less than timesteps={timesteps}. "
+            f"Received: readout_delay={readout_delay}."
+        )
 
 
 def _check_is_analog(model):

@@ -1,46 +1,112 @@
 """Choosing the scale λ of every activation, and rescaling the network by it.
 
-λ is the activation that becomes one spike per time step. It comes from measured
-activations, or without data from what batch normalization and the weights say about
-their mean and variance.
+λ is the activation that becomes one spike per time step: one number for a layer, or one for
+each of its channels. A rule chooses it from how often the activation has which value.
 """
 
 import dataclasses
 import functools
-import math
 import operator
 
 import numpy as np
 
+from keras_snn import neurons
 from keras_snn._validation import check_choice, check_number
 from keras_snn.graph import nodes as kinds
-from keras_snn.graph.evaluation import value_of
 from keras_snn.graph.passes import fold, insert_scale
 
 __all__ = [
-    "assumed_maxima",
+    "Rule",
+    "channels_apart",
     "check_normalization",
+    "choose_scales",
     "normalize",
+    "rate_of_scale",
     "relus",
-    "scales_from_data",
-    "scales_from_moments",
     "trained_scales",
 ]
 
-_METHODS = ("percentile", "max", "none")
-_ROWS = 512
+_METHODS = ("percentile", "max", "mse", "gaussian", "ltb", "auto", "none")
+# Fewer non-zero values do not tell what a channel needs: it takes the scale of its layer.
+_FEWEST = 100
 
 
 def check_normalization(normalization, percentile):
-    """Return the percentile that `normalization` stands for; max is the 100th, and none is `None`.
-
-    Raises:
-        ValueError, TypeError: If one of the two is not what it may be.
-    """
+    """Raise a `ValueError` or `TypeError` if one of the two is not what it may be."""
     check_choice("normalization", normalization, _METHODS)
     hint = "Use 99.9 to ignore the largest 0.1 % of activations."
-    percentile = check_number("percentile", percentile, above=0, at_most=100, hint=hint)
-    return {"max": 100.0, "none": None}.get(normalization, percentile)
+    check_number("percentile", percentile, above=0, at_most=100, hint=hint)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """How λ follows from the distribution of an activation a.
+
+    `"percentile"` and `"max"`: of the non-zero activations. `"mse"`: the λ of a grid up to the maximum
+    that minimises Σ (a − λ·r(a/λ))², with r the rate of an ideal neuron after T steps. `"gaussian"`: the
+    same for normally distributed currents of the measured or known mean and variance. `"ltb"`:
+    λ ← λ + 2·mean(max(a − λ, 0)), from λ = 0 on until that adds less than 1 %.
+
+    Args:
+        method: One of these names.
+        percentile: In percent.
+        neuron: Object of `keras_snn.neurons`.
+        timesteps: Number of steps T.
+
+    Source:
+        Maximum: Diehl et al. (2015), IJCNN. Percentile: Rueckauer et al. (2017),
+        doi:10.3389/fnins.2017.00682, "Parameter Normalization". Least squares: Li et al. (2021), ICML, "A
+        free lunch from ANN". Local threshold balancing: Bu et al. (2024), arXiv:2409.03368, here with the
+        activations of the network without clipping.
+    """
+
+    method: str
+    percentile: float
+    neuron: object
+    timesteps: int
+
+    def scales(self, histogram):
+        """Return λ of each channel of a `Histogram`, `(channels,)`; 1 if nothing was active."""
+        if not histogram.counts.any():
+            return np.ones(len(histogram.counts))
+        chosen = {
+            "percentile": lambda histogram: histogram.percentile(self.percentile),
+            "max": lambda histogram: histogram.maximum,
+            "mse": self._least_squares,
+            "gaussian": self._least_squares,
+            "ltb": _balanced,
+        }[self.method]
+        enough = histogram.counts.sum(axis=1) >= _FEWEST
+        if len(enough) == 1 or enough.all():
+            return chosen(histogram)
+        return np.where(enough, chosen(histogram), chosen(histogram.pooled()))
+
+    def _least_squares(self, histogram):
+        values, counts = histogram.used()
+        rate = rate_of_scale(self.neuron, self.timesteps)
+        best, least = histogram.maximum, np.full(len(counts), np.inf)
+        for percent in range(100, 0, -1):
+            scale = np.maximum(histogram.maximum * (percent / 100), np.finfo("float32").tiny)[:, None]
+            rates = neurons.ideal_rate(self.neuron, values * (rate / scale), self.timesteps)
+            error = np.sum(counts * (values - rates * (scale / rate)) ** 2, axis=1)
+            best, least = np.where(error < least, scale[:, 0], best), np.minimum(error, least)
+        return best
+
+
+def _balanced(histogram):
+    values, counts = histogram.used()
+    number = np.maximum(counts.sum(axis=1) + histogram.zeros, 1)
+    scale, added = np.zeros(len(counts)), np.inf
+    while np.any(added > 0.01 * scale):
+        added = 2 * np.sum(counts * np.maximum(values - scale[:, None], 0.0), axis=1) / number
+        scale = scale + added
+    return scale
+
+
+def rate_of_scale(neuron, timesteps):
+    """Return the spikes per step that λ becomes: one, but L of a signed neuron in all steps together."""
+    levels = neuron.levels if isinstance(neuron, neurons.SignedIntegrateAndFire) else None
+    return 1.0 if levels is None else levels / timesteps
 
 
 def relus(graph):
@@ -76,58 +142,47 @@ def _share_weights(node, other):
     return np.array_equal(node.kernel, other.kernel) and np.array_equal(node.bias, other.bias)
 
 
-def scales_from_data(graph, histograms, percentile):
-    """Return λ of every relu by name: a percentile of its non-zero activations.
+def channels_apart(graph, per_channel):
+    """Return the number of channels of the relus that have a λ for each of them, by name.
 
-    A relu that was silent on all data gets 1, or its `max_value` if that is smaller. Relus
-    behind the calls of a shared layer get one λ, of the activations of all.
+    With `per_channel` all; else those behind a depthwise convolution, whose channels have
+    nothing to do with each other.
+    """
+    return {
+        node.name: node.shape[-1]
+        for node in relus(graph)
+        if node.shape and (per_channel or _is_depthwise(graph.nodes[node.inputs[0]]))
+    }
 
-    Source:
-        Diehl et al. (2015), IJCNN, for the maximum; Rueckauer et al. (2017),
-        doi:10.3389/fnins.2017.00682, "Parameter Normalization", for the percentile.
+
+def _is_depthwise(node):
+    return isinstance(node, kinds.Affine) and node.groups > 1 and node.kernel.shape[-2] == 1
+
+
+def choose_scales(graph, histograms, rule):
+    """Return λ of every relu by name: a number, or an array over its channels.
+
+    A relu that was silent on all data gets 1, or its `max_value` if that is smaller; a channel with few
+    values gets what the layer would. Relus behind the calls of a shared layer get one λ, of the
+    activations of all.
+
+    Args:
+        graph: A `Graph`.
+        histograms: `Histogram` of every relu by name.
+        rule: A `Rule`.
     """
     scales = {}
     for group in _sharing(graph):
-        histogram = functools.reduce(operator.add, (histograms[node.name] for node in group))
-        scale = histogram.percentile(percentile) if histogram.maximum > 0 else 1.0
-        scales |= {node.name: min(scale, node.max_value) for node in group}
+        of_group = rule.scales(functools.reduce(operator.add, (histograms[node.name] for node in group)))
+        for node in group:
+            scale = np.minimum(of_group, node.max_value)
+            scales[node.name] = float(scale[0]) if len(scale) == 1 else scale
     return scales
 
 
 def trained_scales(graph):
     """Return λ by name of the relus that saturate and round at levels up to it: training chose it."""
     return {node.name: node.max_value for node in relus(graph) if node.levels}
-
-
-def scales_from_moments(graph, percentile):
-    """Return λ of every relu by name, without data.
-
-    Takes every input of a relu as normally distributed, channel by channel. A batch norm
-    knows its mean and variance; through other layers they are propagated as if inputs
-    were independent, from an input of uniform values in [0, 1], or in
-    [0, 255] in front of a rescaling of images. λ is the percentile of
-    the positive part of the mixture of the channels.
-
-    Args:
-        graph: A `Graph` before folding, which would lose what the batch norms know.
-        percentile: In percent.
-    """
-    moments, scales, maxima = {}, {}, assumed_maxima(graph)
-    for node in graph.nodes.values():
-        if isinstance(node, kinds.Input):
-            channels, largest = node.shape[-1] if node.shape else 1, maxima[node.name]
-            moments[node.name] = np.full(channels, largest / 2), np.full(channels, largest**2 / 12)
-            continue
-        inputs = [moments[name] for name in node.inputs]
-        if isinstance(node, kinds.Activation) and node.function == "relu":
-            scale = _positive_percentile(*inputs[0], percentile)
-            scales[node.name] = min(scale, node.max_value)
-        shapes = [graph.nodes[name].shape for name in node.inputs]
-        moments[node.name] = _propagate(node, *inputs, shapes=shapes)
-    for group in _sharing(graph):
-        largest = max(scales[node.name] for node in group)
-        scales |= {node.name: largest for node in group}
-    return scales
 
 
 def normalize(graph, scales):
@@ -138,7 +193,7 @@ def normalize(graph, scales):
 
     Args:
         graph: A `Graph`.
-        scales: λ by name of the relu; positive, in activation units.
+        scales: λ by name of the relu; positive, in activation units; a number, or an array over channels.
 
     Raises:
         ValueError: If a scale is not positive and finite.
@@ -147,131 +202,11 @@ def normalize(graph, scales):
         Rueckauer et al. (2017), doi:10.3389/fnins.2017.00682, "Parameter Normalization".
     """
     for node in relus(graph):
-        scale = check_number(f"scale of '{node.name}'", scales[node.name], above=0)
+        scale = scales[node.name]
+        for one in np.ravel(scale):
+            check_number(f"scale of '{node.name}'", one, above=0)
         limited = dataclasses.replace(graph.nodes[node.name], max_value=node.max_value / scale)
         graph = graph.with_nodes({**graph.nodes, node.name: limited})
         graph = insert_scale(graph, 1 / scale, before=node.name)
         graph = insert_scale(graph, scale, after=node.name)
     return fold(graph)
-
-
-def assumed_maxima(graph):
-    """Return the largest value that each input is assumed to take, by name: 1, or 255 if images are rescaled.
-
-    Args:
-        graph: A `Graph` before folding.
-    """
-    maxima = {node.name: 1.0 for node in graph.nodes.values() if isinstance(node, kinds.Input)}
-    for node in graph.nodes.values():
-        if node.inputs and node.inputs[0] in maxima and _rescales_images(node):
-            maxima[node.inputs[0]] = 255.0
-    return maxima
-
-
-def _rescales_images(node):
-    return isinstance(node, kinds.ChannelAffine) and node.moments is None and np.abs(node.scale).max() < 0.05
-
-
-def _positive_percentile(mean, variance, percentile):
-    """Return the percentile of the positive values of a mixture of normal distributions."""
-    deviation = np.sqrt(np.maximum(variance, 1e-12))
-
-    def above(value):
-        return np.mean(_normal_tail((value - mean) / deviation))
-
-    highest = float(np.max(mean + 8 * deviation))
-    if percentile == 100 or highest <= 0:
-        # A normal distribution has no maximum; four deviations leave out one value in 30,000.
-        return max(float(np.max(mean + 4 * deviation)), 1e-3)
-    wanted = above(0.0) * (1 - percentile / 100)
-    low, high = 0.0, highest
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if above(middle) > wanted else (low, middle)
-    return high
-
-
-def _normal_tail(z):
-    return 0.5 * np.vectorize(math.erfc, otypes=[float])(np.asarray(z) / math.sqrt(2))
-
-
-@functools.singledispatch
-def _propagate(node, *inputs, shapes):
-    """Return `(mean, variance)` per channel of the value of a node, for those of its inputs.
-
-    By drawing normal inputs of `shapes`, where no formula below is shorter.
-    """
-    rng = np.random.default_rng(0)
-    # Fewer samples of large values, for the sake of memory.
-    samples = min(max(2**22 // math.prod(shapes[0]), 2), 64)
-    drawn = [
-        rng.normal(mean, np.sqrt(variance), (samples, *shape))
-        for (mean, variance), shape in zip(inputs, shapes, strict=True)
-    ]
-    values = value_of(node, *(x.astype("float32") for x in drawn))
-    values = values.reshape(-1, values.shape[-1] if node.shape else 1)
-    return values.mean(axis=0), values.var(axis=0)
-
-
-@_propagate.register
-def _(node: kinds.Affine, moments, *, shapes):
-    *window, inputs, units = node.kernel.shape
-    kernel = node.kernel.reshape(math.prod(window), inputs, units)
-    mean, variance = (v.reshape(node.groups, inputs) for v in moments)
-    first, second = node.bias.astype("float64"), np.zeros(units)
-    # Some rows at a time: all of them in float64 would be a multiple of the weights.
-    for start in range(0, inputs, _ROWS):
-        rows = slice(start, start + _ROWS)
-        weights = kernel[:, rows].astype("float64")
-        # Inputs of a group, repeated for every unit of it.
-        means, variances = (np.repeat(v[:, rows], units // node.groups, axis=0).T for v in (mean, variance))
-        first = first + (weights * means).sum((0, 1))
-        second = second + (weights**2 * variances).sum((0, 1))
-    return first, second
-
-
-@_propagate.register
-def _(node: kinds.ChannelAffine, moments, *, shapes):
-    mean, variance = moments if node.moments is None else node.moments
-    scale, shift = (v if v.ndim < 2 else v.reshape(-1, v.shape[-1]).mean(0) for v in (node.scale, node.shift))
-    return mean * scale + shift, variance * scale**2
-
-
-@_propagate.register
-def _(node: kinds.Pool, moments, *, shapes):
-    return moments
-
-
-@_propagate.register
-def _(node: kinds.Activation, moments, *, shapes):
-    if node.function != "relu":
-        return _propagate.dispatch(object)(node, moments, shapes=shapes)
-    mean, variance = moments
-    # Moments of the positive part of a normal variable.
-    deviation = np.sqrt(np.maximum(variance, 1e-12))
-    z = mean / deviation
-    density = np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
-    positive = 1 - _normal_tail(z)
-    first = mean * positive + deviation * density
-    second = (mean**2 + variance) * positive + mean * deviation * density
-    return first, np.maximum(second - first**2, 0.0)
-
-
-@_propagate.register
-def _(node: kinds.Rearrange, moments, *, shapes):
-    mode = "edge" if node.function == "pad" else "constant"
-    moved = [node.move(np.broadcast_to(v if shapes[0] else v[0], shapes[0]), mode=mode) for v in moments]
-    return tuple(v.reshape(-1, v.shape[-1] if node.shape else 1).mean(axis=0) for v in moved)
-
-
-@_propagate.register
-def _(node: kinds.Add, *inputs, shapes):
-    means, variances = zip(*inputs, strict=True)
-    return sum(means), sum(variances)
-
-
-@_propagate.register
-def _(node: kinds.Concatenate, *inputs, shapes):
-    if node.axis != -1:
-        return tuple(np.mean(values, axis=0) for values in zip(*inputs, strict=True))
-    return tuple(np.concatenate(values) for values in zip(*inputs, strict=True))

@@ -45,7 +45,8 @@ def quantized_reference(model):
         if in_the_way:
             raise ValueError(
                 f"`model` must compute the same in whatever order its spikes come. Received: layer "
-                f"'{layer.name}' with {in_the_way}. Convert with neuron='signed', without delays."
+                f"'{layer.name}' with {in_the_way}. Convert with neuron='signed', without delays and "
+                "corrections."
             )
     for node in graph.nodes.values():
         if isinstance(node, kinds.Spike):

@@ -5,10 +5,12 @@ import math
 import textwrap
 
 import keras
+import numpy as np
 
 from keras_snn._text import show_table
 from keras_snn.graph import nodes as kinds
 from keras_snn.layers import Readout, SpikingSoftmax
+from keras_snn.neurons import ideal_rate, largest_rate
 from keras_snn.simulation.diagnosis import diagnose
 
 __all__ = ["ConversionReport", "LayerReport", "report_on"]
@@ -22,9 +24,11 @@ class LayerReport:
         name: Name of the layer in the spiking model, or of a further call of it.
         became: Class of that layer, and of the Keras layer inside where it does not spike.
         origins: Paths of the layers of the source model that are in it.
-        scale: λ, the activation that becomes one spike per step; `None` without neurons.
+        scale: λ, the activation that becomes one spike per step, an array if channels have their own;
+            `None` without neurons.
         max_value: Where the activation of the source network saturates; `None` if it does not.
-        clipped: Fraction of the non-zero activations of the calibration data above λ.
+        clipped: Fraction of the non-zero activations of the calibration data above what the neurons
+            can fire at most.
         error: Relative RMS error of those activations as spike counts after `timesteps`,
             for an ideal input; from clipping and rounding alone.
         silent: Whether no value of the calibration data activated the layer.
@@ -100,8 +104,8 @@ class ConversionReport:
         steps = self.options["timesteps"]
         legend = (
             "scale: the activation that becomes one spike per step. clipped: share of the non-zero "
-            "activations above it. error: relative RMS error of the layer's spike counts after "
-            f"{steps} steps, from clipping and rounding alone."
+            "activations above what neurons can fire. error: relative RMS error of the layer's spike counts "
+            f"after {steps} steps, from clipping and rounding alone."
         )
         others = ", ".join(self.nonspiking_layers)
         nonspiking = f"Not spiking, run on the average of their inputs: {others}." if others else ""
@@ -140,14 +144,23 @@ def report_on(model, stands_for, histograms, options, versions):
             max_value = None if math.isinf(spike.max_value) else spike.max_value
             row = dataclasses.replace(row, scale=scale, max_value=max_value)
             if histogram is not None:
-                row = dataclasses.replace(
-                    row,
-                    clipped=histogram.fraction_above(scale),
-                    error=histogram.rate_error(scale, options["timesteps"]),
-                    silent=histogram.maximum <= 0,
-                )
+                row = dataclasses.replace(row, **_of_ideal_neurons(spike, histogram, options["timesteps"]))
         rows.append(row)
     return ConversionReport(tuple(rows), options, versions)
+
+
+def _of_ideal_neurons(spike, histogram, timesteps):
+    """Return what rounding and clipping do to the activations of a histogram."""
+    scale = np.reshape(spike.scale, (-1, 1))
+
+    def rounded(values):
+        return scale * ideal_rate(spike.neuron, values / scale, timesteps)
+
+    return {
+        "clipped": histogram.fraction_above(scale[:, 0] * largest_rate(spike.neuron, timesteps)),
+        "error": histogram.relative_error(rounded),
+        "silent": not histogram.counts.any(),
+    }
 
 
 def _is_nonspiking(layer, nodes):
@@ -168,9 +181,19 @@ def _became(layer, nodes):
     return f"{type(layer).__name__}({word})"
 
 
+def _show_scale(scale):
+    """Return λ as text: of channels the range.
+
+    >>> _show_scale(np.array([0.25, 2.0, 1.0]))
+    '0.25–2'
+    """
+    ends = f"{np.min(scale):.4g}", f"{np.max(scale):.4g}"
+    return ends[0] if np.ndim(scale) == 0 else "–".join(ends)
+
+
 def _row(layer):
     numbers = (
-        "" if layer.scale is None else f"{layer.scale:.4g}",
+        "" if layer.scale is None else _show_scale(layer.scale),
         "silent" if layer.silent else "" if layer.clipped is None else f"{layer.clipped:.2%}",
         "" if layer.error is None else f"{layer.error:.2%}",
     )

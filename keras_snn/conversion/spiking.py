@@ -3,6 +3,7 @@
 import numpy as np
 
 from keras_snn import neurons
+from keras_snn.conversion.normalization import rate_of_scale
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.passes import fold, insert_scale
 
@@ -27,7 +28,7 @@ def to_spiking(graph, neuron, scales, *, timesteps, delay=0):
         of_node = _binary(node, neuron) if node.is_binary else _limited(node, neuron)
         scale = scales.get(node.name, 1.0)
         wait = delay * (depths[node.name] - 1)
-        rate = _rate_of_scale(of_node, timesteps)
+        rate = rate_of_scale(of_node, timesteps)
         spike = kinds.Spike(
             name=node.name,
             inputs=node.inputs,
@@ -36,7 +37,7 @@ def to_spiking(graph, neuron, scales, *, timesteps, delay=0):
             source=node.source,
             neuron=neurons.Delayed(of_node, wait) if wait else of_node,
             scale=scale / rate,
-            max_value=node.max_value * scale,
+            max_value=float(np.max(node.max_value * scale)),
         )
         graph = graph.with_nodes({**graph.nodes, node.name: spike})
         graph = insert_scale(graph, of_node.v_threshold * rate, before=node.name)
@@ -52,14 +53,9 @@ def _binary(node, neuron):
 
 def _limited(node, neuron):
     """Return the neuron for a relu: if it can give more than λ, it must saturate as the relu does."""
-    can_exceed = np.isfinite(node.max_value) and hasattr(neuron, "limited")
-    return neuron.limited(node.max_value) if can_exceed else neuron
-
-
-def _rate_of_scale(neuron, timesteps):
-    """Return the spikes per step that λ becomes: one, but L of a signed neuron in all steps together."""
-    levels = neuron.levels if isinstance(neuron, neurons.SignedIntegrateAndFire) else None
-    return 1.0 if levels is None else levels / timesteps
+    # Channels have one neuron: none may exceed its own limit, which in units of λ is at least 1.
+    lowest = float(np.min(node.max_value))
+    return neuron.limited(lowest) if np.isfinite(lowest) and hasattr(neuron, "limited") else neuron
 
 
 def _depths(graph):

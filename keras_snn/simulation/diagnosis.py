@@ -8,7 +8,8 @@ import numpy as np
 from keras import ops
 
 from keras_snn import neurons
-from keras_snn.simulation.source import bare_neuron, source_graph
+from keras_snn.neurons import ideal_rate, largest_rate
+from keras_snn.simulation.source import source_graph
 from keras_snn.simulation.watching import Watcher, watch
 
 __all__ = ["Comparison", "Diagnosis", "Error", "LayerDiagnosis", "diagnose"]
@@ -149,7 +150,8 @@ class Comparison(Watcher):
     def __init__(self, model, activations):
         self.model, self.activations = model, activations
         scales = {row.name: row.scale for row in getattr(model.conversion_report, "layers", ())}
-        self.scales = {name: np.asarray(scales.get(name) or 1.0) for name in activations}
+        known = {name: scale for name, scale in scales.items() if scale is not None}
+        self.scales = {name: np.asarray(known.get(name, 1.0)) for name in activations}
         self.sources = {call["name"]: call["inputs"][0] for call in model.calls}
         self.sums = {name: _Sums() for name in activations}
 
@@ -175,7 +177,7 @@ class Comparison(Watcher):
             if not self._is_driven(name):
                 current = self._current(layer, seen.sums[self.sources[name]] / timesteps)
             rates, parts = _split(layer.neuron, activation, current, seen.sums[name], timesteps)
-            largest = _largest_rate(bare_neuron(layer.neuron), timesteps)
+            largest = largest_rate(layer.neuron, timesteps)
             self.sums[name].add(activation, rates, parts, self.scales[name], largest)
 
     @staticmethod
@@ -195,9 +197,7 @@ def _split(neuron, activation, current, counts, timesteps):
 
     `current` is the average current, or `None` if it is that of the source network.
     """
-    if isinstance(neuron, neurons.Delayed):
-        timesteps = max(timesteps - neuron.timesteps, 1)
-    neuron = bare_neuron(neuron)
+    neuron, timesteps = neurons.unwrapped(neuron, timesteps)
     rates = counts.astype("float64") / timesteps
     if isinstance(neuron, neurons.Binary):
         within = given = activation
@@ -206,20 +206,12 @@ def _split(neuron, activation, current, counts, timesteps):
             given = np.maximum(given, 0.0) if neuron.function == "heaviside" else given
         rounded = given
     else:
-        largest, units = _largest_rate(neuron, timesteps), timesteps / getattr(neuron, "unit", 1.0)
+        largest = largest_rate(neuron, timesteps)
         within = np.clip(activation, 0.0, largest)
         given = within if current is None else np.clip(current, 0.0, largest)
-        start = getattr(neuron, "initial_potential", 0.0)
-        rounded = np.clip(np.floor(given * units + start) / units, 0.0, largest)
+        rounded = ideal_rate(neuron, given, timesteps)
     parts = (within - activation, given - within, rounded - given, rates - rounded)
     return rates, dict(zip(PARTS, parts, strict=True))
-
-
-def _largest_rate(neuron, timesteps):
-    """Return the rate at which a neuron saturates."""
-    if getattr(neuron, "levels", None) and isinstance(neuron, neurons.SignedIntegrateAndFire):
-        return neuron.levels / timesteps
-    return getattr(neuron, "largest_spike", 1.0)
 
 
 class _Sums:

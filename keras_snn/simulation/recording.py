@@ -11,6 +11,7 @@ from keras import ops
 from keras_snn._data import Batches
 from keras_snn._execution import predict_batch
 from keras_snn._validation import check_choice, check_integer
+from keras_snn.simulation.exiting import check_exit, run_until_confident
 from keras_snn.simulation.memory import check_memory, show_bytes
 from keras_snn.simulation.result import SimulationResult
 from keras_snn.simulation.settling import copy_weights, without_input
@@ -25,7 +26,19 @@ _LONGEST_SETTLING = 10_000
 _RECORDS = ("spike_counts", "spike_trains", "membrane_potentials")
 
 
-def simulate(model, x, y=None, *, timesteps=None, record=(), settle=False, batch_size=32, verbose=0):
+def simulate(
+    model,
+    x,
+    y=None,
+    *,
+    timesteps=None,
+    record=(),
+    settle=False,
+    exit=None,  # noqa: A002 - what the field calls it
+    level=None,
+    batch_size=32,
+    verbose=0,
+):
     """Run a spiking model step by step and keep what happens.
 
     Args:
@@ -39,6 +52,10 @@ def simulate(model, x, y=None, *, timesteps=None, record=(), settle=False, batch
         settle: Whether to run on, with input and biases off, until no neuron fires. These steps are
             recorded behind the others, but the read-out still divides by `timesteps`. With signed
             neurons it is then that of `keras_snn.quantized_reference(model)`.
+        exit: `"confidence"` ends the simulation of a sample at the first step at which the largest of its
+            class probabilities reaches `level`; its outputs stay what they are then. Time is saved as
+            samples end. Nothing can be recorded.
+        level: In (0, 1]; see `keras_snn.calibrate_exit`.
         batch_size: Samples that run together.
         verbose: 1 shows a progress bar, and the memory that trains and potentials take.
 
@@ -53,12 +70,21 @@ def simulate(model, x, y=None, *, timesteps=None, record=(), settle=False, batch
     record = (record,) if isinstance(record, str) else tuple(record)
     for name in record:
         check_choice("record", name, _RECORDS)
+    check_exit(model, exit, level, record, settle)
     timesteps, batches = open_data(model, x, y, timesteps=timesteps, batch_size=batch_size)
     per_call, chunk = lengths(model, record, timesteps, batch_size)
     runner = _runner(model, record)
     progress = keras.utils.Progbar(batches.count, unit_name="batch") if verbose else None
-    outputs, records, counted, labels = [], [], [], []
+    outputs, records, counted, labels, steps_used = [], [], [], [], []
     for inputs, targets in batches:
+        if exit is not None:
+            values, steps = run_until_confident(runner, inputs, timesteps, chunk=chunk, level=level)
+            outputs.append(values)
+            steps_used.append(steps)
+            labels.append(targets)
+            if progress:
+                progress.add(1)
+            continue
         if not outputs:
             samples = len(keras.tree.flatten(inputs)[0]) * (batches.count or 1)
             memory = check_memory(model, record, batches.samples or samples, timesteps)
@@ -78,7 +104,7 @@ def simulate(model, x, y=None, *, timesteps=None, record=(), settle=False, batch
         labels.append(targets)
         if progress:
             progress.add(1)
-    outputs, records = _as_long(outputs), _as_long(records)
+    outputs, records = _as_long(outputs), _as_long(records) if records else records
     over_time = _join(outputs)
     return SimulationResult(
         outputs=keras.tree.map_structure(lambda a: a[:, -1], over_time),
@@ -86,12 +112,13 @@ def simulate(model, x, y=None, *, timesteps=None, record=(), settle=False, batch
         accuracy_over_time=_accuracy_over_time(over_time, labels),
         timesteps=timesteps,
         settling=keras.tree.flatten(over_time)[0].shape[1] - timesteps,
-        records={**_join(records), **_join(counted)},
+        records={**_join(records), **_join(counted)} if records else {},
+        steps_used=np.concatenate(steps_used) if steps_used else None,
     )
 
 
 def open_data(model, x, y, *, timesteps, batch_size):
-    """Return the number of steps and the `Batches` of data for a spiking model; arguments as of `simulate`."""
+    """Return the number of steps, and `Batches` of data for a spiking model; arguments as of `simulate`."""
     timesteps = model.timesteps if timesteps is None else check_integer("timesteps", timesteps, minimum=1)
     batches = Batches(
         x if y is None else (x, np.asarray(y) if isinstance(y, list) else y),
@@ -184,15 +211,22 @@ class Runner:
             chunk: How many one pass through the loop over time handles.
             settle: Whether to go on without input, one step per call, until no neuron fires.
         """
-        carry = predict_batch(self.begin, self.model.shaped(inputs, timesteps))
+        carry = self.started(inputs, timesteps)
         for start in range(0, timesteps, per_call):
-            length = min(per_call, timesteps - start)
-            now = {**carry, "drive": self.network.at(carry["drive"], start, length)}
-            result = predict_batch(self._function(length, min(chunk, length)), now)
-            carry = {**carry, "states": result["states"]}
+            carry, result = self.advance(carry, start, min(per_call, timesteps - start), chunk)
             yield result["outputs"], result["seen"], result["sums"]
         if settle:
             yield from self._settle(carry, timesteps)
+
+    def started(self, inputs, timesteps):
+        """Return what goes from call to call: the drive and the states of one batch, arrays `(batch, …)`."""
+        return predict_batch(self.begin, self.model.shaped(inputs, timesteps))
+
+    def advance(self, carry, start, timesteps, chunk):
+        """Run steps behind the first `start`; return the carry behind them, and a dict of what was seen."""
+        now = {**carry, "drive": self.network.at(carry["drive"], start, timesteps)}
+        result = predict_batch(self._function(timesteps, min(chunk, timesteps)), now)
+        return {**carry, "states": result["states"]}, result
 
     def _settle(self, carry, timesteps):
         """Yield what `run` yields, step by step, up to one in which nothing fires."""

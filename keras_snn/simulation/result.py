@@ -19,6 +19,8 @@ class SimulationResult:
         timesteps: Number of steps with input.
         settling: Number of steps behind them, without input, until no neuron fired.
         records: Dict of what was recorded: by record name, by layer name.
+        steps_used: Steps after which each sample was done, `(batch,)`, where that is not all of them:
+            with `exit`. Its outputs stay as they were then.
     """
 
     outputs: object
@@ -27,6 +29,7 @@ class SimulationResult:
     timesteps: int
     records: dict
     settling: int = 0
+    steps_used: np.ndarray | None = None
 
     @property
     def spike_counts(self):

@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_snn import layers
 from keras_snn.layers.linear import SpikingLinear
-from keras_snn.neurons import SignedIntegrateAndFire
+from keras_snn.neurons import Corrected, SignedIntegrateAndFire
 
 __all__ = ["copy_weights", "without_input"]
 
@@ -14,7 +14,8 @@ __all__ = ["copy_weights", "without_input"]
 def without_input(model, timesteps):
     """Return a copy of a spiking model, to take the weights of `copy_weights`, for after `timesteps` steps.
 
-    Signed neurons without levels may not fire more often than in every one of those steps.
+    A correction of the current is input like biases. Signed neurons without levels may not fire more
+    often than in every one of those steps.
 
     Raises:
         ValueError: If the output draws random spikes, which no input ends.
@@ -52,6 +53,8 @@ def _biases(layer):
 
 
 def _bounded(neuron, timesteps):
+    if isinstance(neuron, Corrected):
+        return dataclasses.replace(neuron, neuron=_bounded(neuron.neuron, timesteps), current=())
     if isinstance(neuron, SignedIntegrateAndFire) and neuron.levels is None:
         return dataclasses.replace(neuron, levels=timesteps)
     return neuron

@@ -10,7 +10,7 @@ from keras_snn.graph.lowering import lower_calls
 from keras_snn.graph.passes import insert_scale
 from keras_snn.simulation.model import SpikingModel
 
-__all__ = ["bare_neuron", "read_back", "source_graph"]
+__all__ = ["read_back", "source_graph"]
 
 
 def read_back(model):
@@ -55,17 +55,8 @@ def source_graph(model):
             graph = graph.with_nodes({**graph.nodes, node.name: node})
         elif isinstance(node, kinds.Spike):
             activations[call] = node.name
-            neuron = bare_neuron(node.neuron)
-            activation = _like(node, kinds.Activation, **_function(neuron, rows.get(call)))
-            graph = graph.with_nodes({**graph.nodes, node.name: activation})
-            if neuron.v_threshold != 1:
-                graph = insert_scale(graph, 1 / neuron.v_threshold, before=node.name)
+            graph = _with_activation(graph, node, rows.get(call))
     return graph, activations
-
-
-def bare_neuron(neuron):
-    """Return a neuron without its delay."""
-    return neuron.neuron if isinstance(neuron, neurons.Delayed) else neuron
 
 
 def _like(node, kind, **fields):
@@ -73,10 +64,22 @@ def _like(node, kind, **fields):
     return kind(**{**shared, **fields})
 
 
-def _function(neuron, row):
-    """Return the fields of the activation that a neuron stands for."""
+def _with_activation(graph, spike, row):
+    """Return the graph with the activation that neurons stand for in their place."""
+    neuron, _ = neurons.unwrapped(spike.neuron, 1)
     if isinstance(neuron, neurons.Binary):
-        return {"function": neuron.function, "at_zero": neuron.at_zero}
-    if row is None or row.max_value is None:
-        return {"function": "relu"}
-    return {"function": "relu", "max_value": float(np.max(row.max_value / np.asarray(row.scale)))}
+        fields, scale = {"function": neuron.function, "at_zero": neuron.at_zero}, np.ones(())
+    elif row is None or row.max_value is None:
+        fields, scale = {"function": "relu"}, np.ones(())
+    else:
+        # It saturates at one activation, which in units of λ is another one in every channel.
+        fields, scale = {"function": "relu", "max_value": row.max_value}, np.asarray(row.scale)
+    activation = _like(spike, kinds.Activation, **fields)
+    nodes = {**graph.nodes, spike.name: activation}
+    if np.any(scale != 1):
+        activation = dataclasses.replace(activation, name=kinds.free_name(f"{spike.name}/relu", graph.nodes))
+        rescaled = _like(spike, kinds.ChannelAffine, scale=1 / scale, shift=np.zeros(()))
+        nodes[spike.name] = dataclasses.replace(rescaled, inputs=(activation.name,))
+        nodes[activation.name] = activation
+    graph = graph.with_nodes(nodes)
+    return insert_scale(graph, scale / neuron.v_threshold, before=activation.name)

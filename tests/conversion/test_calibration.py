@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_snn.conversion.calibration import Histogram, calibrate
+from keras_snn.conversion.calibration import Histogram, calibrate, moments_on
 from keras_snn.errors import CalibrationError
 from keras_snn.graph.evaluation import evaluate
 from keras_snn.graph.lowering import lower
@@ -37,14 +37,18 @@ def test_percentile_is_that_of_the_positive_values_to_the_resolution(rng):
     assert histogram.percentile(100) == positive[-1]
 
 
-def test_fraction_above_and_rate_error_are_those_of_the_values(rng):
+def test_fraction_above_and_relative_error_are_those_of_the_values(rng):
     values = np.abs(rng.normal(0, 1, (400, 50))).astype("float32")
     histogram = histogram_of(values)
     scale = 1.7
     assert histogram.fraction_above(scale) == pytest.approx(np.mean(values > scale), abs=2e-3)
     rounded = np.clip(np.floor(values / scale * 8 + 0.5), 0, 8) * scale / 8
     error = np.sqrt(np.sum((values - rounded) ** 2) / np.sum(values**2))
-    assert histogram.rate_error(scale, 8) == pytest.approx(error, rel=0.02)
+
+    def to_counts(values):
+        return np.clip(np.floor(values / scale * 8 + 0.5), 0, 8) * scale / 8
+
+    assert histogram.relative_error(to_counts) == pytest.approx(error, rel=0.02)
 
 
 def test_histogram_sees_the_activations_of_the_network(rng):
@@ -156,6 +160,54 @@ def test_calibrate_raises_when_a_sequence_has_no_length():
 
 
 def test_empty_histogram_has_no_error():
-    silent = Histogram(np.zeros(80 * 128, "int64"), 10, 0.0)
-    assert silent.rate_error(1.0, 8) == 0.0
+    silent = Histogram.empty(3)
+    assert silent.relative_error(np.zeros_like) == 0.0
     assert silent.fraction_above(1.0) == 0.0
+
+
+def test_channels_are_counted_apart(rng):
+    """Each channel has the histogram that its values alone have, with coarser bins; together, that of all."""
+    values = rng.normal(0, 1, (60, 5, 3)) * [1e-3, 1.0, 30.0]
+    values = values.astype("float32")
+    graph = identity_graph((5, 3))
+    apart = calibrate(graph, values, batch_size=7, verbose=0, channels={"relu": 3})["relu"]
+    whole = calibrate(graph, values, batch_size=60, verbose=0)["relu"]
+    positive = [np.sort(values[..., c][values[..., c] > 0].astype("float64")) for c in range(3)]
+    np.testing.assert_array_equal(apart.maximum, [v[-1] for v in positive])
+    np.testing.assert_array_equal(apart.counts.sum(axis=1), [len(v) for v in positive])
+    np.testing.assert_array_equal(apart.zeros, [values[..., 0].size - len(v) for v in positive])
+    for percentile in (50, 90, 100):
+        exact = np.array([v[int(np.ceil(percentile / 100 * len(v))) - 1] for v in positive])
+        found = apart.percentile(percentile)
+        assert np.all(exact <= found)
+        assert np.all(found <= exact * 2 ** (1 / 32))
+    pooled = apart.pooled()
+    np.testing.assert_array_equal(pooled.maximum, whole.maximum)
+    np.testing.assert_array_equal(pooled.zeros, whole.zeros)
+    assert pooled.percentile(90) == pytest.approx(whole.percentile(90), rel=0.03)
+
+
+def test_moments_are_those_of_what_goes_into_the_relus(rng):
+    model = networks.build(networks.residual, rng)
+    x = networks.data_for(model, rng, samples=20)
+    graph = fold(lower(model))
+    values = evaluate(graph, x, everything=True)
+    for name, (mean, variance) in moments_on(graph, x, batch_size=7, verbose=0).items():
+        given = values[graph.nodes[name].inputs[0]]
+        given = given.reshape(-1, given.shape[-1])
+        np.testing.assert_allclose(mean, given.mean(axis=0), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(variance, given.var(axis=0), rtol=1e-3, atol=1e-6)
+
+
+def test_histogram_of_normal_is_that_of_drawn_values(rng):
+    mean, deviation = rng.uniform(-1, 1, 4), rng.uniform(1, 3, 4)
+    drawn = rng.normal(mean, deviation, (200_000, 4))
+    histogram = Histogram.of_normal(mean, deviation**2, per_channel=True)
+    total = histogram.counts.sum(axis=1) + histogram.zeros
+    np.testing.assert_allclose(histogram.zeros / total, (drawn <= 0).mean(axis=0), atol=0.005)
+    np.testing.assert_allclose(histogram.maximum, mean + 4 * deviation)
+    for percentile in (50, 99):
+        exact = [np.percentile(v[v > 0], percentile) for v in drawn.T]
+        np.testing.assert_allclose(histogram.percentile(percentile), exact, rtol=0.04)
+    together = Histogram.of_normal(mean, deviation**2, per_channel=False)
+    assert together.percentile(99) == pytest.approx(np.percentile(drawn[drawn > 0], 99), rel=0.04)

@@ -1,3 +1,4 @@
+import dataclasses
 import warnings
 
 import contracts
@@ -8,18 +9,22 @@ import pytest
 from keras import layers
 
 import keras_snn
+from keras_snn.conversion.calibration import Histogram, calibrate
+from keras_snn.conversion.moments import moments_without_data
 from keras_snn.conversion.normalization import (
+    Rule,
+    channels_apart,
     check_normalization,
+    choose_scales,
     normalize,
     relus,
-    scales_from_moments,
 )
 from keras_snn.conversion.spiking import to_spiking
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.evaluation import evaluate
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.passes import fold
-from keras_snn.neurons import IntegrateAndFire
+from keras_snn.neurons import Burst, IntegrateAndFire, MultiThreshold, SignedIntegrateAndFire
 
 
 def test_normalize_rescales_weights_and_biases_as_published(rng):
@@ -78,6 +83,16 @@ def test_threshold_scales_the_current_of_its_neurons(rng):
     assert {spike.scale for spike in spikes} == {100.0}
 
 
+def rule(method, percentile=99.9, timesteps=8, neuron=None):
+    return Rule(method, percentile, neuron or IntegrateAndFire(), timesteps)
+
+
+def scales_without_data(graph, percentile):
+    moments = moments_without_data(graph)
+    normal = {name: Histogram.of_normal(*values, per_channel=False) for name, values in moments.items()}
+    return choose_scales(graph, normal, rule("percentile", percentile))
+
+
 def test_scales_without_data_are_percentiles_of_what_batch_norm_knows(rng):
     """Inputs that have the mean and variance of the moving statistics give those percentiles."""
     inputs = keras.Input((6,))
@@ -87,7 +102,7 @@ def test_scales_without_data_are_percentiles_of_what_batch_norm_knows(rng):
     data = rng.normal(mean, np.sqrt(variance), (100_000, 6)).astype("float32")
     values = evaluate(lower(model), data)
     for percentile in (90, 99, 99.9):
-        scale = scales_from_moments(lower(model), percentile)["r"]
+        scale = scales_without_data(lower(model), percentile)["r"]
         assert scale == pytest.approx(np.percentile(values[values > 0], percentile), rel=0.04)
 
 
@@ -99,7 +114,7 @@ def test_scales_without_data_follow_the_weights_where_there_is_no_batch_norm(rng
     model = networks.randomize(keras.Model(inputs, x), rng)
     graph = lower(model)
     values = evaluate(graph, rng.uniform(0, 1, (300, 400)), everything=True)
-    scales = scales_from_moments(graph, 99.9)
+    scales = scales_without_data(graph, 99.9)
     for name in ("a/relu", "b/relu"):
         positive = values[name][values[name] > 0]
         assert scales[name] == pytest.approx(np.percentile(positive, 99.9), rel=0.15)
@@ -109,9 +124,118 @@ def test_scales_without_data_follow_the_weights_where_there_is_no_batch_norm(rng
 def test_scales_without_data_are_positive_for_every_network(network, rng):
     graph = lower(networks.build(network, rng))
     for percentile in (50.0, 99.9, 100.0):
-        scales = scales_from_moments(graph, percentile)
+        scales = scales_without_data(graph, percentile)
         assert scales.keys() == {node.name for node in relus(graph)}
         assert all(np.isfinite(scale) and scale > 0 for scale in scales.values())
+
+
+def histogram_of(values):
+    """Count values `(samples, channels)` channel by channel."""
+    inputs = keras.Input(values.shape[1:])
+    graph = lower(keras.Model(inputs, layers.ReLU(name="r")(inputs)))
+    channels = {"r": values.shape[1]}
+    return calibrate(graph, values, batch_size=1000, verbose=0, channels=channels)["r"]
+
+
+@pytest.mark.parametrize(
+    ("neuron", "units", "largest"),
+    [
+        (IntegrateAndFire(), 5, 1.0),
+        (IntegrateAndFire(v_threshold=0.3, initial_potential=0.0), 5, 1.0),
+        (MultiThreshold(levels=3), 20, 1.75),
+        (Burst(gamma=3), 5, 3.0),
+        (SignedIntegrateAndFire(levels=7), 7, 1.0),
+    ],
+    ids=repr,
+)
+def test_mse_loses_no_more_than_any_other_scale(neuron, units, largest, rng):
+    """λ·clip(floor(a/λ·units + V(0)), 0, …)/units: `units` of the smallest spike in λ, in 5 steps."""
+    values = np.abs(rng.normal(0, [1.0, 4.0], (4000, 2))).astype("float32")
+
+    def error(scale):
+        rounded = np.floor(values / scale * units + neuron.initial_potential)
+        rounded = np.clip(rounded, 0, round(largest * units)) * (scale / units)
+        return ((values - rounded) ** 2).mean(axis=0)
+
+    scales = rule("mse", timesteps=5, neuron=neuron).scales(histogram_of(values))
+    least = error(scales)
+    for factor in np.linspace(0.1, 1.5, 60):
+        assert np.all(least <= error(scales * factor) * 1.02), factor
+    assert scales[1] / scales[0] == pytest.approx(4.0, rel=0.15)
+
+
+def test_gaussian_is_mse_of_normal_currents(rng):
+    """With data and without: on currents that are normal, nearly what the values themselves give."""
+    mean, deviation = rng.normal(0, 1, 3), rng.uniform(0.5, 2, 3)
+    values = rng.normal(mean, deviation, (50_000, 3)).astype("float32")
+    normal = Histogram.of_normal(mean, deviation**2, per_channel=True)
+    gaussian = rule("gaussian", timesteps=4).scales(normal)
+    np.testing.assert_allclose(gaussian, rule("mse", timesteps=4).scales(histogram_of(values)), rtol=0.06)
+
+
+def test_ltb_adds_what_is_clipped_until_that_is_little(rng):
+    values = np.abs(rng.normal(0, 1, (5000, 2))).astype("float32")
+    scale = np.zeros(2)
+    while True:
+        added = 2 * np.maximum(values - scale, 0).mean(axis=0)
+        scale = scale + added
+        if np.all(added <= 0.01 * scale):
+            break
+    np.testing.assert_allclose(rule("ltb").scales(histogram_of(values)), scale, rtol=0.02)
+
+
+def test_a_channel_with_few_values_takes_the_scale_of_the_layer(rng):
+    values = np.abs(rng.normal(0, 1, (500, 3))).astype("float32")
+    values[20:, 1] = 0
+    values[:, 2] *= 3
+    scales = rule("percentile", 99).scales(histogram_of(values))
+    assert scales[1] == pytest.approx(np.percentile(values[values > 0], 99), rel=0.03)
+    assert scales[2] == pytest.approx(np.percentile(values[:, 2], 99), rel=0.03)
+    silent = rule("mse").scales(histogram_of(np.zeros((5, 3), "float32")))
+    np.testing.assert_array_equal(silent, np.ones(3))
+
+
+def test_depthwise_convolutions_always_have_scales_per_channel(rng):
+    inputs = keras.Input((6, 6, 3))
+    x = layers.DepthwiseConv2D(3, depth_multiplier=2, activation="relu", name="depthwise")(inputs)
+    x = layers.Conv2D(4, 1, activation="relu", name="pointwise")(x)
+    model = networks.randomize(keras.Model(inputs, x), rng)
+    data = rng.uniform(0, 1, (40, 6, 6, 3)).astype("float32")
+    graph = lower(model)
+    assert channels_apart(graph, False) == {"depthwise/relu": 6}
+    assert channels_apart(graph, True) == {"depthwise/relu": 6, "pointwise/relu": 4}
+    for normalization, with_data in (("percentile", data), ("mse", data), ("gaussian", data)):
+        snn = keras_snn.convert(model, with_data, normalization=normalization, verbose=0)
+        scales = {
+            row.name: np.shape(row.scale) for row in snn.conversion_report.layers if row.scale is not None
+        }
+        assert scales == {"depthwise": (6,), "pointwise": ()}
+
+
+@pytest.mark.parametrize("network", networks.NETWORKS, ids=lambda n: n.__name__)
+def test_normalize_keeps_the_function_with_scales_per_channel(network, rng):
+    model = networks.build(network, rng)
+    graph = fold(lower(model))
+    scales = {name: rng.uniform(0.5, 3, size) for name, size in channels_apart(graph, True).items()}
+    # The calls of a shared layer have one.
+    scales = choose_scales(
+        graph, {name: _ConstantScale(scale) for name, scale in scales.items()}, _Constant()
+    )
+    x = networks.data_for(model, rng, samples=4)
+    contracts.assert_same(evaluate(normalize(graph, scales), x), evaluate(graph, x), tolerance=1e-4)
+
+
+@dataclasses.dataclass
+class _ConstantScale:
+    scale: np.ndarray
+
+    def __add__(self, other):
+        return self
+
+
+class _Constant:
+    def scales(self, histogram):
+        return histogram.scale
 
 
 @pytest.mark.parametrize(
@@ -121,7 +245,7 @@ def test_scales_without_data_are_positive_for_every_network(network, rng):
         (("percentile", 100.5), ValueError, "Received: percentile=100.5. Use 99.9 to ignore"),
         (("percentile", float("nan")), ValueError, "Received: percentile=nan."),
         (("percentile", "99"), TypeError, "`percentile` must be a number. Received: percentile='99'."),
-        (("mean", 99), ValueError, "`normalization` must be one of 'percentile', 'max', 'none'. Received"),
+        (("mean", 99), ValueError, "`normalization` must be one of 'percentile', 'max', 'mse'"),
     ],
 )
 def test_check_normalization_raises_when_an_argument_is_wrong(arguments, error, message):
@@ -130,9 +254,9 @@ def test_check_normalization_raises_when_an_argument_is_wrong(arguments, error, 
     assert message in str(raised.value)
 
 
-def test_max_is_the_hundredth_percentile():
-    assert check_normalization("max", 99.9) == 100.0
-    assert check_normalization("percentile", 99) == 99.0
+def test_max_is_the_largest_value(rng):
+    values = rng.normal(0, 1, (300, 4)).astype("float32")
+    np.testing.assert_array_equal(rule("max").scales(histogram_of(values)), values.max(axis=0))
 
 
 def test_without_normalization_weights_stay(rng):

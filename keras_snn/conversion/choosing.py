@@ -1,0 +1,120 @@
+"""Choosing options by what they do on calibration data: the converted network beside its source."""
+
+import dataclasses
+import itertools
+
+import keras
+import numpy as np
+
+from keras_snn.graph import nodes as kinds
+from keras_snn.layers import Readout, SpikingSoftmax
+from keras_snn.simulation.recording import open_data
+from keras_snn.simulation.source import source_graph
+from keras_snn.simulation.watching import Watcher, watch
+
+__all__ = ["choose_readout_delay", "closest"]
+
+# Samples that options are chosen on.
+_SAMPLES = 256
+
+
+def closest(candidates, data, *, batch_size, verbose):
+    """Return the spiking model whose read-outs are closest to its source network's on data.
+
+    The first wins a tie.
+
+    Args:
+        candidates: Iterable of `SpikingModel`s of one network.
+        data: Calibration data, of which the first some hundred samples are used.
+        batch_size: Samples that run together.
+        verbose: 1 shows a progress bar.
+    """
+    best, least = None, np.inf
+    for model in candidates:
+        distance = _Distance(model)
+        _watch(model, data, distance, batch_size=batch_size, verbose=verbose)
+        if best is None or distance.total < least:
+            best, least = model, distance.total
+    return best
+
+
+def choose_readout_delay(model, data, *, batch_size, verbose):
+    """Set the delay of the read-outs of a spiking model to what comes closest to its source network.
+
+    At most half of the time steps are left out. Arguments as of `closest`.
+
+    Returns:
+        The number of first steps that the read-outs leave out.
+    """
+    currents = _Currents(model)
+    _watch(model, data, currents, batch_size=batch_size, verbose=verbose)
+    best = int(np.argmin(currents.errors))
+    for layer in model.layers:
+        if isinstance(layer, (Readout, SpikingSoftmax)):
+            layer.delay = best
+    report = model.conversion_report
+    model.conversion_report = dataclasses.replace(report, options={**report.options, "readout_delay": best})
+    return best
+
+
+def _watch(model, data, watcher, *, batch_size, verbose):
+    x = _first_samples(model, data, batch_size)
+    options = {"timesteps": None, "batch_size": batch_size, "verbose": verbose}
+    watch(model, x, None, [watcher], graph=watcher.graph, **options)
+
+
+def _first_samples(model, data, batch_size):
+    """Return arrays of the first some hundred samples, nested as the model takes them."""
+    _, batches = open_data(model, data, None, timesteps=None, batch_size=batch_size)
+    taken = itertools.islice(batches, max(1, _SAMPLES // batch_size))
+    return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *(x for x, _ in taken))
+
+
+class _Distance(Watcher):
+    """Adds up the squares of the differences of the read-outs, each relative to the size of its output."""
+
+    def __init__(self, model):
+        self.graph, _ = source_graph(model)
+        self.total = 0.0
+
+    def of_source(self, values):
+        return {str(i): values[name] for i, name in enumerate(self.graph.output_names)}
+
+    def take(self, seen):
+        for i, of_snn in enumerate(keras.tree.flatten(seen.outputs)):
+            wanted = seen.source[str(i)].astype("float64")
+            self.total += np.mean((of_snn[:, -1] - wanted) ** 2) / max(np.mean(wanted**2), 1e-30)
+
+
+class _Currents(Watcher):
+    """Adds up the errors of the average current into the read-outs, for every delay.
+
+    Attributes:
+        errors: Array over delays; each output counts relative to its size.
+    """
+
+    def __init__(self, model):
+        self.graph, _ = source_graph(model)
+        sources = {call["name"]: call["inputs"][0] for call in model.calls}
+        self.currents = [sources[name] for name in model.output_calls]
+        self.errors = np.zeros(max(model.timesteps // 2, 1))
+
+    def of_source(self, values):
+        return {str(i): values[self._current(name)] for i, name in enumerate(self.graph.output_names)}
+
+    def _current(self, name):
+        node = self.graph.nodes[name]
+        return node.inputs[0] if isinstance(node, kinds.Activation) else name
+
+    def of_steps(self, values):
+        return [values[name] for name in self.currents]
+
+    def take(self, seen):
+        for i, current in enumerate(seen.steps):
+            wanted = seen.source[str(i)].astype("float64")
+            # Sums of the last steps, the longest first.
+            sums = np.cumsum(current[:, ::-1].astype("float64"), axis=1)[:, ::-1]
+            timesteps = sums.shape[1]
+            for delay in range(len(self.errors)):
+                error = sums[:, delay] / (timesteps - delay) - wanted
+                self.errors[delay] += np.mean(error**2) / max(np.mean(wanted**2), 1e-30)

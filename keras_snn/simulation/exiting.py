@@ -1,0 +1,98 @@
+"""Ending the simulation of a sample once the network is sure of it."""
+
+import keras
+import numpy as np
+
+from keras_snn._validation import check_choice, check_number
+from keras_snn.layers import Readout, SpikingSoftmax
+
+__all__ = ["check_exit", "confidence", "run_until_confident"]
+
+# Steps between two looks at who is done: each look costs a call, each step behind the end its time.
+_BETWEEN_LOOKS = 4
+
+
+def check_exit(model, rule, level, record, settle):
+    """Raise a `ValueError` if a simulation cannot end early as asked."""
+    if rule is None:
+        if level is not None:
+            raise ValueError(f"`level` is for exit='confidence'. Received: level={level!r} and no exit.")
+        return
+    check_choice("exit", rule, ("confidence",))
+    hint = "See keras_snn.calibrate_exit."
+    check_number("level", level, above=0, at_most=1, hint=hint)
+    if record or settle:
+        raise ValueError(
+            "`record` and `settle` must be off if samples end early. "
+            f"Received: record={list(record)}, settle={settle}. Simulate without exit."
+        )
+    outputs = model.output_calls
+    shape = model.network.stateful[outputs[0]].value_shape
+    if len(outputs) > 1 or len(shape) != 1 or shape[0] < 2 or model.network.stateful[outputs[0]].draws:
+        raise ValueError(
+            "`exit` needs one output of at least two classes, without random spikes. Received: "
+            f"{len(outputs)} output(s), the first of shape {shape}. Simulate without exit."
+        )
+
+
+def run_until_confident(runner, inputs, timesteps, *, chunk, level):
+    """Run one batch until every sample is done.
+
+    Args:
+        runner: A `Runner` that observes nothing.
+        inputs: Nested arrays `(batch, …)`.
+        timesteps: The most steps.
+        chunk: How many one pass through the loop over time handles.
+        level: Confidence at which a sample is done.
+
+    Returns:
+        `(outputs, steps)`: `(batch, timesteps, classes)`, which stay as they are once a sample is done, and
+        how many steps each took, `(batch,)`.
+    """
+    model, outputs = runner.model, None
+    rows, start = np.arange(len(keras.tree.flatten(inputs)[0])), 0
+    steps = np.full(len(rows), timesteps)
+    carry = runner.started(inputs, timesteps)
+    while start < timesteps and len(rows):
+        length = min(max(chunk, _BETWEEN_LOOKS), timesteps - start)
+        carry, result = runner.advance(carry, start, length, chunk)
+        seen = keras.tree.flatten(result["outputs"])[0]
+        if outputs is None:
+            outputs = np.zeros((len(rows), timesteps, seen.shape[-1]), seen.dtype)
+        # Rows behind those that run only fill the batch.
+        outputs[rows, start : start + length] = seen[: len(rows)]
+        confident = confidence(model, seen[: len(rows)]) >= level
+        done = confident.any(axis=1)
+        steps[rows[done]] = start + confident[done].argmax(axis=1) + 1
+        start += length
+        carry, rows = _without(carry, rows, done)
+    for row, step in enumerate(steps):
+        outputs[row, step:] = outputs[row, step - 1]
+    return outputs, steps
+
+
+def _without(carry, rows, done):
+    """Return the carry of the samples that go on, and their rows.
+
+    Batches shrink by halves, since a backend may compile for every size.
+    """
+    places = np.flatnonzero(~done)
+    size = held = len(keras.tree.flatten(carry["states"])[0])
+    while size > 1 and len(places) <= size // 2:
+        size //= 2
+    if not done.any():
+        return carry, rows
+    filled = np.concatenate([places, np.setdiff1d(np.arange(held), places)])[:size]
+    return keras.tree.map_structure(lambda x: x[filled], carry), rows[places]
+
+
+def confidence(model, outputs):
+    """Return the largest class probability of outputs `(…, classes)`."""
+    layer = model.network.stateful[model.output_calls[0]]
+    is_softmax = isinstance(layer, SpikingSoftmax) or (
+        isinstance(layer, Readout) and layer.activation is keras.activations.softmax
+    )
+    if not is_softmax:
+        powers = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+        outputs = powers / powers.sum(axis=-1, keepdims=True)
+    return outputs.max(axis=-1)

@@ -1,0 +1,94 @@
+import keras
+import networks
+import numpy as np
+import pytest
+from keras import layers
+
+import keras_snn
+from keras_snn.neurons import Corrected
+
+TIMESTEPS = 6
+
+
+def dense_model(rng):
+    inputs = keras.Input((5,))
+    x = layers.Dense(7, activation="relu", name="a")(inputs)
+    x = layers.Dense(6, activation="relu", name="b")(x)
+    return networks.randomize(keras.Model(inputs, layers.Dense(3, name="c")(x)), rng)
+
+
+def spikes_of(currents, added, charge):
+    """IF neurons under currents `(steps, samples, units)`, half charged; their spikes."""
+    v, train = 0.5 + charge, []
+    for current in currents:
+        v = v + current + added
+        fires = (v >= 1).astype("float64")
+        v = v - fires
+        train.append(fires)
+    return np.array(train)
+
+
+@pytest.mark.parametrize("variant", [True, "bias", "potential"])
+def test_correction_is_what_rates_lack_layer_by_layer(variant, rng):
+    """In NumPy: the second layer lacks what it lacks behind the corrected first one."""
+    model = dense_model(rng)
+    x = rng.uniform(0, 1, (40, 5)).astype("float32")
+    snn = keras_snn.convert(model, x, timesteps=TIMESTEPS, bias_correction=variant, verbose=0)
+    plain = keras_snn.convert(model, x, timesteps=TIMESTEPS, verbose=0)
+    # Weights are those of the plain conversion; the correction is apart from them.
+    for one, other in zip(snn.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    rates = activation = x.astype("float64")
+    train = np.repeat(rates[None], TIMESTEPS, axis=0)
+    for name in "ab":
+        kernel, bias = (w.astype("float64") for w in plain.get_layer(name).get_weights())
+        activation = np.maximum(activation @ kernel + bias, 0)
+        currents = train @ kernel + bias
+        lack = (activation - spikes_of(currents, 0.0, 0.0).mean(axis=0)).mean(axis=0)
+        added, charge = (0.0, lack * TIMESTEPS) if variant == "potential" else (lack, 0.0)
+        train = spikes_of(currents, added, charge)
+        neuron = snn.get_layer(name).neuron
+        assert isinstance(neuron, Corrected)
+        found = neuron.potential if variant == "potential" else neuron.current
+        np.testing.assert_allclose(found, lack * (TIMESTEPS if variant == "potential" else 1), atol=1e-5)
+        assert not (neuron.current if variant == "potential" else neuron.potential)
+
+
+@pytest.mark.parametrize("neuron", ["if", "signed", "multi_threshold"])
+def test_corrected_networks_come_closer_and_are_saved(neuron, rng, tmp_path):
+    model = networks.build(networks.residual, rng)
+    x = networks.data_for(model, rng, samples=60)
+    options = {"timesteps": 4, "neuron": neuron, "verbose": 0}
+    errors = {}
+    for variant in (False, "potential"):
+        snn = keras_snn.convert(model, x, bias_correction=variant, **options)
+        added = [layer.added.mean for layer in keras_snn.diagnose(snn, x).layers]
+        errors[variant] = np.mean((snn.predict(x, verbose=0) - model.predict(x, verbose=0)) ** 2)
+        assert np.isfinite(added).all()
+    # Neurons of several thresholds lack next to nothing.
+    assert neuron == "multi_threshold" or errors["potential"] < errors[False]
+    snn.save(tmp_path / "snn.keras")
+    loaded = keras.models.load_model(tmp_path / "snn.keras")
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), snn.predict(x, verbose=0))
+
+
+def test_settling_ends_with_corrected_neurons(rng):
+    """Without input nothing is added any more, so that neurons become silent."""
+    model = dense_model(rng)
+    x = rng.uniform(0, 1, (10, 5)).astype("float32")
+    snn = keras_snn.convert(model, x, neuron="signed", timesteps=4, bias_correction=True, verbose=0)
+    assert snn.simulate(x, settle=True).settling < 100
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bias_correction": True}, "`bias_correction` is chosen on `calibration_data`. Received: bias_c"),
+        ({"bias_correction": "both"}, "`bias_correction` must be one of False, True, 'bias', 'potential'."),
+        ({"readout_delay": "auto"}, "`readout_delay` is chosen on `calibration_data`. Received: readout_d"),
+    ],
+)
+def test_convert_raises_when_there_is_nothing_to_choose_by(options, message, rng):
+    with pytest.raises(ValueError) as raised:
+        keras_snn.convert(dense_model(rng), **options)
+    assert message in str(raised.value)
