@@ -2,7 +2,8 @@
 
     python benchmarks/backends.py [networks] [--backends tensorflow jax torch] [--timesteps 32] [--repeats 5]
 
-CPU time of all threads beside wall time, medians; F is a forward pass of the source network on the same backend.
+CPU time of all threads beside wall time, medians. F is a forward pass of the source network on the same
+backend.
 """
 
 import argparse

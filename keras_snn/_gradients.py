@@ -30,7 +30,7 @@ def with_gradient(function, slope, *inputs):
 
 
 def floor(x):
-    """Return floor(x), in the dtype of x.
+    """Return the largest integers up to x, in the dtype of x.
 
     >>> ops.convert_to_numpy(floor(ops.array([1.5, -0.5])))
     array([ 1., -1.], dtype=float32)

@@ -91,7 +91,7 @@ def simulate(model, x, y=None, *, timesteps=None, record=(), settle=False, batch
 
 
 def open_data(model, x, y, *, timesteps, batch_size):
-    """Return the number of steps and the `Batches` of data for a spiking model; arguments as of `simulate`."""
+    """Return the number of steps and the `Batches` of data for a spiking model; arguments as `simulate`."""
     timesteps = model.timesteps if timesteps is None else check_integer("timesteps", timesteps, minimum=1)
     batches = Batches(
         x if y is None else (x, np.asarray(y) if isinstance(y, list) else y),
