@@ -100,13 +100,13 @@ def test_weights_saved_alone_load_into_a_model_of_the_same_config(pair, tmp_path
 def test_auto_takes_the_longest_power_of_two_that_keeps_chunks_small(pair):
     """Beside the rule of docs/performance.md, in whole numbers."""
     _, snn, _ = pair
+    longest, values = {"jax": (8, 2**19), "torch": (32, 2**22)}.get(keras.backend.backend(), (32, 2**19))
     largest = max(int(np.prod(layer.value_shape)) for layer in snn.network.stateful.values())
     for timesteps in (1, 5, 12, 1000):
         snn.timesteps = timesteps
-        for batch_size in (1, 100, 2**19 // largest // 8, 2**19 // largest // 8 + 1, 2**19, 2**22):
-            allowed = [
-                n for n in (1, 2, 4, 8, 16, 32) if n <= timesteps and n * batch_size * largest <= 2**19
-            ]
+        for batch_size in (1, 100, values // largest // 8, values // largest // 8 + 1, values, 8 * values):
+            lengths = [n for n in (1, 2, 4, 8, 16, 32) if n <= min(timesteps, longest)]
+            allowed = [n for n in lengths if n * batch_size * largest <= values]
             assert snn.chunk_for(batch_size) == max(allowed, default=1)
         assert snn.chunk_for(None) == 1
     snn.unroll = 7
