@@ -13,8 +13,15 @@ from keras_snn.neurons import Burst, IntegrateAndFire, MultiThreshold, SignedInt
 
 to_numpy = keras.ops.convert_to_numpy
 
+
+def _marks(name):
+    # Keras 3.15 cannot pool by an operation without strides on JAX.
+    fails = keras.backend.backend() == "jax" and name == "ops.max_pool-0"
+    return [pytest.mark.xfail(raises=TypeError, strict=False)] if fails else []
+
+
 EXAMPLES = [
-    pytest.param(example, id=f"{rule.name}-{i}")
+    pytest.param(example, id=f"{rule.name}-{i}", marks=_marks(f"{rule.name}-{i}"))
     for rule in rules()
     for i, example in enumerate(rule.examples)
 ]
