@@ -1,6 +1,8 @@
 # Each target sets up all it needs: a virtual environment and the package in it.
 PYTHON ?= python3
 VENV ?= .venv
+# Laws that can be seen in minutes: JAX compiles every operation of every rule and network.
+LAWS = tests/test_contracts.py tests/test_neurons.py tests/layers -k "not TestRules and not TestNetworks or branches"
 RUN = TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin
 
 demo: $(VENV)/installed
@@ -10,6 +12,13 @@ test: $(VENV)/tested
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python -m pytest -n 2 --dist loadfile
+
+# One thread for PyTorch in each process: more would wait for each other, busily.
+test-backends: $(VENV)/backends
+	for backend in jax torch; do \
+	    KERAS_BACKEND=$$backend OMP_NUM_THREADS=1 TF_CPP_MIN_LOG_LEVEL=3 \
+	        $(VENV)/bin/python -m pytest -n 2 --dist worksteal $(LAWS) || exit 1; \
+	done
 
 docs: $(VENV)/tested
 	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python -m pdoc --docformat google --no-show-source --output-directory docs/api keras_snn
@@ -26,4 +35,9 @@ $(VENV)/tested: $(VENV)/installed
 	@$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 
-.PHONY: demo docs test
+$(VENV)/backends: $(VENV)/tested
+	@echo "Installing JAX and PyTorch"
+	@$(VENV)/bin/python -m pip install --quiet --editable '.[test,backends]'
+	@touch $@
+
+.PHONY: demo docs test test-backends

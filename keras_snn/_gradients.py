@@ -5,7 +5,7 @@ The gradient costs nothing unless one is asked for: no operation of it runs in `
 
 from keras import ops
 
-__all__ = ["round_half_up", "triangle", "with_gradient", "within"]
+__all__ = ["floor", "round_half_up", "triangle", "with_gradient", "within"]
 
 
 def with_gradient(function, slope, *inputs):
@@ -29,13 +29,23 @@ def with_gradient(function, slope, *inputs):
     return chosen(*inputs)
 
 
+def floor(x):
+    """Return the largest integers up to x, in the dtype of x.
+
+    >>> ops.convert_to_numpy(floor(ops.array([1.5, -0.5])))
+    array([ 1., -1.], dtype=float32)
+    """
+    # On PyTorch it would be float32 (Keras 3.15), and what it is multiplied by with it.
+    return ops.cast(ops.floor(x), x.dtype)
+
+
 def round_half_up(x):
     """Return floor(x + ½), with the gradient of x.
 
     >>> ops.convert_to_numpy(round_half_up(ops.array([0.5, 1.49, -0.75])))
     array([ 1.,  1., -1.], dtype=float32)
     """
-    return with_gradient(lambda x: ops.floor(x + 0.5), ops.ones_like, x)
+    return with_gradient(lambda x: floor(x + 0.5), ops.ones_like, x)
 
 
 def triangle(v, at, width):

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_snn._gradients import triangle, with_gradient, within
+from keras_snn._gradients import floor, triangle, with_gradient, within
 from keras_snn._validation import check_choice, check_integer, check_number
 
 __all__ = [
@@ -353,7 +353,7 @@ class MultiThreshold(_Counting):
         return [v, ops.zeros(shape, dtype=dtype)]
 
     def _spikes(self, v, count):
-        units = ops.floor(v / (self.v_threshold * self.unit))
+        units = floor(v / (self.v_threshold * self.unit))
         return ops.clip(units * self.unit, -count, self.largest_spike)
 
     def _slope(self, v, count):
@@ -419,7 +419,7 @@ class Burst(_Configured):
         v = state[0] + current
         theta = self.v_threshold
         spikes = with_gradient(
-            lambda v: ops.clip(ops.floor(v / theta), 0.0, self.gamma),
+            lambda v: ops.clip(floor(v / theta), 0.0, self.gamma),
             lambda v: within(v / theta, 0.5, self.gamma + 0.5) / theta,
             v,
         )

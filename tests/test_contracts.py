@@ -13,8 +13,15 @@ from keras_snn.neurons import Burst, IntegrateAndFire, MultiThreshold, SignedInt
 
 to_numpy = keras.ops.convert_to_numpy
 
+
+def _marks(name):
+    # Keras 3.15 cannot pool by an operation without strides on JAX.
+    fails = keras.backend.backend() == "jax" and name == "ops.max_pool-0"
+    return [pytest.mark.xfail(raises=TypeError, strict=False)] if fails else []
+
+
 EXAMPLES = [
-    pytest.param(example, id=f"{rule.name}-{i}")
+    pytest.param(example, id=f"{rule.name}-{i}", marks=_marks(f"{rule.name}-{i}"))
     for rule in rules()
     for i, example in enumerate(rule.examples)
 ]
@@ -48,10 +55,19 @@ def _between(example, rng):
     return networks.randomize(keras.Model(inputs, x), rng)
 
 
+def _averages_edges(model):
+    """Whether a model has average pooling that pads one side more than the other."""
+    pools = (layers.AveragePooling2D, layers.AveragePooling3D)
+    return any(isinstance(layer, pools) and layer.padding == "same" for layer in model.layers)
+
+
 @pytest.mark.parametrize("example", EXAMPLES)
 class TestRules:
-    def test_lowering_keeps_the_function(self, example, rng):
+    def test_lowering_keeps_the_function(self, example, rng, request):
         model = _alone(example, rng)
+        if keras.backend.backend() == "torch" and _averages_edges(model):
+            # Keras 3.15 averages repeated edges there: keras-team/keras#23233.
+            request.applymarker(pytest.mark.xfail(raises=AssertionError, strict=False))
         contracts.law_1_lowering_keeps_the_function(model, networks.data_for(model, rng))
 
     def test_folding_keeps_the_function_when_it_is_between_batch_norms(self, example, rng):

@@ -16,6 +16,8 @@ from keras_snn.layers import SpikingDense
 from keras_snn.neurons import IntegrateAndFire
 
 EXACT = {"rtol": 0, "atol": 1e-12}
+# On PyTorch dense layers return float32, whatever their dtype is (Keras 3.15): off by 1.5e-7 here.
+WITH_DENSE = {"rtol": 0, "atol": 1e-6 if keras.backend.backend() == "torch" else 1e-12}
 
 
 def run(neuron, current, timesteps):
@@ -85,7 +87,7 @@ def test_higher_layers(reset, rng):
         rate = spikes[0].mean(axis=0)
         of_inputs = before[0].mean(axis=0) @ kernel + bias
         remainder = (potential[0] - 0.5 * theta + lost) / (t * theta)
-        np.testing.assert_allclose(rate, of_inputs - remainder, **EXACT)
+        np.testing.assert_allclose(rate, of_inputs - remainder, **WITH_DENSE)
 
 
 def test_errors_of_earlier_layers_travel_through_the_weights(rng):
@@ -120,5 +122,5 @@ def test_the_equation_holds_in_a_converted_network(rng):
         run.membrane_potentials["hidden"][:, -1],
     )
     active = a > 0
-    np.testing.assert_allclose(rate[active], (a - potential / 30)[active], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(rate[active], (a - potential / 30)[active], **WITH_DENSE)
     assert not rate[~active].any()

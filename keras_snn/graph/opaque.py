@@ -66,7 +66,9 @@ def _flaw(layer, copy, arguments, inputs):
         return "a copy made from its get_config shares its variables"
 
     def run(callee, values):
-        args, kwargs = arguments(values)
+        # stateless_call hands on what it gets, and PyTorch does not add tensors to arrays.
+        tensors = {name: keras.ops.convert_to_tensor(x) for name, x in values.items()}
+        args, kwargs = arguments(tensors)
         return _call_without_trace(callee, args, kwargs)
 
     def differ(first, second, tolerance):

@@ -253,7 +253,11 @@ def _windows(function):
 _operation("AveragePool", (lambda v: ops.average_pool(v, 2, 1, padding="same"), (4, 5, 3)))(
     _windows("average")
 )
-_operation("MaxPool", (lambda v: ops.max_pool(v, (2, 1)), (4, 5, 3)))(_windows("max"))
+_operation(
+    "MaxPool",
+    (lambda v: ops.max_pool(v, (2, 1)), (4, 5, 3)),
+    (lambda v: ops.max_pool(v, (2, 1), (1, 2)), (4, 5, 3)),
+)(_windows("max"))
 
 _KERNEL = np.random.default_rng(1).normal(size=(2, 3, 3, 4)).astype("float32")
 

@@ -12,6 +12,10 @@ from keras import ops
 __all__ = ["SpikingLayer", "SpikingTwin", "fold_time", "unfold_time"]
 
 
+# JAX compiles 100 unrolled steps for a minute, and their loop for a second. TensorFlow's `ops.scan` copies,
+# and PyTorch's is a loop in Python anyway.
+_LONGEST_UNROLLED = 8
+
 _LAYER_ARGUMENTS = ("name", "dtype", "trainable")
 
 
@@ -34,6 +38,25 @@ def _split_time(x, timesteps):
 def _join_time(values):
     """Return values at each step as one tensor `(batch, time, …)`."""
     return ops.expand_dims(values[0], 1) if len(values) == 1 else ops.stack(values, axis=1)
+
+
+def _unroll(step, current, state, timesteps):
+    """Return what `advance` does, from one operation for every step."""
+    outputs = []
+    for one_step in _split_time(current, timesteps):
+        state, output = step(state, one_step)
+        outputs.append(output)
+    return _join_time(outputs), state
+
+
+def _scan(step, current, state, timesteps):
+    """Return what `advance` does, from one loop of the backend."""
+    if current.shape[1] == 1:
+        constant = ops.squeeze(current, 1)
+        state, outputs = ops.scan(lambda state, _: step(state, constant), state, length=timesteps)
+    else:
+        state, outputs = ops.scan(step, state, ops.moveaxis(current, 1, 0))
+    return ops.moveaxis(outputs, 0, 1), state
 
 
 class SpikingLayer(keras.layers.Layer):
@@ -109,11 +132,14 @@ class SpikingLayer(keras.layers.Layer):
         Returns:
             `(outputs, state)` with outputs of shape `(batch, timesteps, …)`.
         """
-        outputs = []
-        for one_step in _split_time(ops.cast(current, self.state_dtype), timesteps):
+        current = ops.cast(current, self.state_dtype)
+
+        def step(state, one_step):
             output, state = self.step(one_step, state)
-            outputs.append(ops.cast(output, self.compute_dtype))
-        return _join_time(outputs), state
+            return list(state), ops.cast(output, self.compute_dtype)
+
+        loop = _scan if keras.backend.backend() == "jax" and timesteps > _LONGEST_UNROLLED else _unroll
+        return loop(step, current, list(state), timesteps)
 
     def rewind(self, state):
         """Return `state` with its count of steps, if there is one, less by 1: the next is no step in time."""

@@ -15,10 +15,12 @@ from keras_snn.simulation.network import StepNetwork
 
 __all__ = ["SpikingModel"]
 
-# Measured: small layers spend their time on calls of operations, of which a long chunk needs fewer; large
-# ones on memory, and one step needs no copies along time and leaves its states in the cache.
-_LONGEST_CHUNK = 32
-_VALUES_IN_CHUNK = 2**19
+# Measured, for every backend: the longest chunk, and the most values of the largest layer in one. Small
+# layers spend their time on calls of operations, of which a long chunk needs fewer; large ones on memory,
+# and one step needs no copies along time and leaves its states in the cache. JAX fuses operations, so that
+# it gains little; PyTorch compiles nothing and copies anyway, so that calls cost it most.
+_CHUNKS = {"tensorflow": (32, 2**19), "jax": (8, 2**19), "torch": (32, 2**22)}
+_LONGEST_CHUNK, _VALUES_IN_CHUNK = _CHUNKS.get(keras.backend.backend(), _CHUNKS["tensorflow"])
 
 _COMPILED = ("predict_function", "test_function", "train_function")
 
@@ -160,6 +162,7 @@ class SpikingModel(keras.Model):
 
         It is `unroll`. If that is `"auto"`, it is the largest power of two, up to 32, at which the largest
         layer has at most half a million values in a chunk; and 1 if `batch_size` is `None`, not known.
+        On JAX it is at most 8; on PyTorch chunks may have 4 million values.
         """
         if self._unroll != "auto":
             return min(self._unroll, self._timesteps)

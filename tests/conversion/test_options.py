@@ -86,7 +86,9 @@ def test_graph_of_a_spiking_model_computes_the_source(network, rng):
     x = networks.data_for(model, rng)
     snn = contracts.convert(model, x, timesteps=4)
     graph = lower_calls(snn.layers, snn.calls, snn.input_shapes, snn.network.outputs)
-    expected = keras.tree.flatten(keras.tree.map_structure(np.asarray, model(x, training=False)))
+    expected = keras.tree.flatten(
+        keras.tree.map_structure(keras.ops.convert_to_numpy, model(x, training=False))
+    )
     found = keras.tree.flatten(evaluate(graph, keras.tree.flatten(x)))
     for a, b in zip(found, expected, strict=True):
         contracts.assert_same(a, b.astype("float64"), tolerance=1e-4)

@@ -211,6 +211,7 @@ def test_lower_says_word_for_word_what_is_in_the_way(layer, shape, kind, by_defa
         )
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="ragged tensors are TensorFlow's")
 def test_lower_refuses_ragged_input():
     inputs = keras.Input((4,), ragged=True, name="text")
     with pytest.raises(UnsupportedLayerError) as error:
@@ -278,7 +279,7 @@ def test_lower_goes_into_a_model_called_with_a_dict(rng):
     p, q = keras.Input((3,), name="p"), keras.Input((3,), name="q")
     model = networks.randomize(keras.Model([p, q], inner({"a": p, "z": q})), rng)
     x = networks.data_for(model, rng)
-    np.testing.assert_allclose(evaluate(lower(model), x), model(x), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(evaluate(lower(model), x), model.predict(x, verbose=0), rtol=1e-5, atol=1e-5)
 
 
 def test_lower_raises_when_a_spatial_size_is_unknown():
@@ -366,7 +367,7 @@ def test_a_model_inside_gets_its_dict_by_name(by_name, rng):
     given = {"a": q, "b": p}
     model = networks.randomize(keras.Model([p, q], inner(inputs=given) if by_name else inner(given)), rng)
     x = networks.data_for(model, rng)
-    np.testing.assert_allclose(evaluate(lower(model), x), model(x), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(evaluate(lower(model), x), model.predict(x, verbose=0), rtol=1e-5, atol=1e-5)
 
 
 def test_a_model_inside_may_get_one_value_twice(rng):
@@ -374,7 +375,9 @@ def test_a_model_inside_may_get_one_value_twice(rng):
     x = keras.Input((6, 6, 1))
     twice = keras.Model(x, model([x, x]))
     images = networks.data_for(twice, rng)
-    np.testing.assert_allclose(evaluate(lower(twice), images), twice(images), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        evaluate(lower(twice), images), twice.predict(images, verbose=0), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_inputs_without_names_do_not_take_those_of_others(rng):
@@ -382,7 +385,7 @@ def test_inputs_without_names_do_not_take_those_of_others(rng):
     model = networks.randomize(keras.Model([a, b], layers.Dense(3)(a) - layers.Dense(3)(b)), rng)
     x = networks.data_for(model, rng)
     assert lower(model).inputs == ["input_1_2", "input_1"]
-    np.testing.assert_allclose(evaluate(lower(model), x), model(x), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(evaluate(lower(model), x), model.predict(x, verbose=0), rtol=1e-5, atol=1e-5)
 
 
 class Doubles(keras.Model):

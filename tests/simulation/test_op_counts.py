@@ -33,7 +33,8 @@ def test_fan_out_is_what_an_input_reaches(make, shape, rng):
     model.set_weights([rng.integers(0, 2, w.shape) * (w.ndim > 1) for w in model.get_weights()])
     node = next(n for n in lower(model).nodes.values() if isinstance(n, Affine))
     size = int(np.prod(shape))
-    reached = np.asarray(model(np.eye(size).reshape(size, *shape))).reshape(size, -1).sum(axis=1)
+    outputs = keras.ops.convert_to_numpy(model(np.eye(size).reshape(size, *shape)))
+    reached = outputs.reshape(size, -1).sum(axis=1)
     np.testing.assert_array_equal(fan_out(node, shape), reached.reshape(shape))
 
 

@@ -1,0 +1,57 @@
+"""Time of a simulated step on every backend, per image; one process per row.
+
+    python benchmarks/backends.py [networks] [--backends tensorflow jax torch] [--timesteps 32] [--repeats 5]
+
+CPU time of all threads beside wall time, medians. F is a forward pass of the source network on the same
+backend.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+from machine import describe
+from speed import ROWS
+
+SPEED = pathlib.Path(__file__).parent / "speed.py"
+
+
+def measure(name, backend, timesteps, repeats):
+    """Return CPU and wall seconds of a forward pass and of a step, `(2, 2)`, measured by `speed.py`."""
+    command = [sys.executable, str(SPEED), name, "--dtype", "float32"]
+    command += ["--timesteps", str(timesteps), "--repeats", str(repeats)]
+    environment = {**os.environ, "KERAS_BACKEND": backend}
+    found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    times = json.loads(found.stdout.splitlines()[-1])
+    return np.array([times["F"], times["step"]])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("names", nargs="*", default=["lenet", "lenet, one by one", "cifar10_cnn"])
+    parser.add_argument("--backends", nargs="+", default=["tensorflow", "jax", "torch"])
+    parser.add_argument("--timesteps", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    print(f"{describe()}; T = {options.timesteps}, medians of {options.repeats}\n")
+    print("| network | batch | backend | F, µs CPU (wall) | step, µs CPU (wall) | step / F |")
+    print("| --- | --- | --- | --- | --- | --- |", flush=True)
+    for name in options.names:
+        for backend in options.backends:
+            times = 1e6 * measure(name, backend, options.timesteps, options.repeats)
+            (pass_cpu, pass_wall), (step_cpu, step_wall) = times
+            print(
+                f"| {name} | {ROWS[name][1]} | {backend} {importlib.metadata.version(backend)} "
+                f"| {pass_cpu:.0f} ({pass_wall:.0f}) | {step_cpu:.1f} ({step_wall:.1f}) "
+                f"| {step_cpu / pass_cpu:.2f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
