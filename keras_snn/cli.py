@@ -171,8 +171,9 @@ def _add_conversion_options(parser):
         parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=text, **how)
 
     add("timesteps", "default: 64", type=_positive)
-    add("normalization", choices=["percentile", "max", "none"])
+    add("normalization", choices=["percentile", "max", "mse", "gaussian", "ltb", "auto", "none"])
     add("percentile", "in percent, in (0, 100]", type=float)
+    add("per-channel", "a scale for every channel", action="store_true")
     add("neuron", "default: if", choices=["if", "signed", "multi_threshold", "burst"])
     add("reset", "of neurons if: of the potential after a spike", choices=["subtract", "zero"])
     add("initial-potential", "of neurons if: as a fraction of the threshold; default: 0.5", type=float)
@@ -181,10 +182,15 @@ def _add_conversion_options(parser):
     add("max-pool", choices=["exact", "fir", "avg", "exp"])
     add("softmax", choices=["potential", "poisson", "clock"])
     add("delay", "steps that a layer waits for each one before it", type=int)
-    add("readout-delay", "first steps that the read-out leaves out", type=int)
+    add("readout-delay", "first steps that the read-out leaves out, or auto", type=_steps_or_auto)
+    add("bias-correction", "add what rates lack on average", choices=["bias", "potential"])
     add("nonspiking", choices=["error", "allow"])
     add("dtype", "dtype or policy of the spiking model, such as mixed_bfloat16")
     add("seed", "for what is random", type=int)
+
+
+def _steps_or_auto(text):
+    return text if text == "auto" else int(text)
 
 
 def _conversion_options(options):

@@ -67,7 +67,11 @@ def test_getting_started_does_what_it_says(tmp_path, monkeypatch, capsys):
 
 def test_the_advice_on_options_runs(rng, capsys):
     model = networks.build(networks.plain, rng)
-    x = networks.data_for(model, rng, samples=30)
-    names = {"keras_snn": keras_snn, "model": model, "x_train": x, "x_test": x, "y_test": np.zeros(30, int)}
-    assert run_blocks("docs/choosing_options.md", names) == 2
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    x = networks.data_for(model, rng, samples=530)
+    y = model.predict(x, verbose=0).argmax(axis=-1)
+    names = {"keras_snn": keras_snn, "model": model, "x_train": x, "y_train": y}
+    names |= {"x_test": x[:30], "y_test": y[:30]}
+    assert run_blocks("docs/choosing_options.md", names) == 4
     assert "inherited" in capsys.readouterr().out
+    assert names["run"].steps_used.max() <= names["snn"].timesteps
