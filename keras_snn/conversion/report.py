@@ -112,12 +112,18 @@ class ConversionReport:
         return legend, nonspiking, f"Converted with {options} ({versions})."
 
     def get_config(self):
-        return dataclasses.asdict(self)
+        config = dataclasses.asdict(self)
+        for row in config["layers"]:
+            row["scale"] = row["scale"].tolist() if isinstance(row["scale"], np.ndarray) else row["scale"]
+        return config
 
     @classmethod
     def from_config(cls, config):
-        layers = tuple(LayerReport(**{**row, "origins": tuple(row["origins"])}) for row in config["layers"])
-        return cls(layers, config["options"], config["versions"])
+        layers = []
+        for row in config["layers"]:
+            scale = np.array(row["scale"]) if isinstance(row["scale"], list) else row["scale"]
+            layers.append(LayerReport(**{**row, "origins": tuple(row["origins"]), "scale": scale}))
+        return cls(tuple(layers), config["options"], config["versions"])
 
 
 def report_on(model, stands_for, histograms, options, versions):

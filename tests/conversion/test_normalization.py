@@ -195,7 +195,7 @@ def test_a_channel_with_few_values_takes_the_scale_of_the_layer(rng):
     np.testing.assert_array_equal(silent, np.ones(3))
 
 
-def test_depthwise_convolutions_always_have_scales_per_channel(rng):
+def test_depthwise_convolutions_always_have_scales_per_channel(rng, tmp_path):
     inputs = keras.Input((6, 6, 3))
     x = layers.DepthwiseConv2D(3, depth_multiplier=2, activation="relu", name="depthwise")(inputs)
     x = layers.Conv2D(4, 1, activation="relu", name="pointwise")(x)
@@ -210,6 +210,11 @@ def test_depthwise_convolutions_always_have_scales_per_channel(rng):
             row.name: np.shape(row.scale) for row in snn.conversion_report.layers if row.scale is not None
         }
         assert scales == {"depthwise": (6,), "pointwise": ()}
+    snn.save(tmp_path / "snn.keras")
+    loaded = keras.models.load_model(tmp_path / "snn.keras").conversion_report
+    for row, other in zip(snn.conversion_report.layers, loaded.layers, strict=True):
+        np.testing.assert_array_equal(row.scale, other.scale)
+    assert str(loaded) == str(snn.conversion_report)
 
 
 @pytest.mark.parametrize("network", networks.NETWORKS, ids=lambda n: n.__name__)
