@@ -80,7 +80,7 @@ def graph_of(source, settings):
     except graphlib.CycleError as error:
         cycle = " → ".join(error.args[1])
         raise UnsupportedLayerError(
-            f"The NIR graph must have no recurrent edges. Received: {cycle}. There are no words for them here."
+            f"The NIR graph must have no recurrent edges, which have no words here. Received: {cycle}."
         ) from error
     for name in order:
         reader.add(name, nodes[name], sources[name], is_top=name in source.nodes)
