@@ -75,7 +75,9 @@ def without_pools(graph, pooling):
         `(graph, sums)`, the latter the names of the pools of the graph that are to be sums.
     """
     graph, sums = fold(graph), set()
-    for node in graph.nodes.values():
+    for name in tuple(graph.nodes):
+        # As it is now: what it takes may have got a scale.
+        node = graph.nodes[name]
         if not isinstance(node, kinds.Pool) or node.function != "average" or len(node.window) > 2:
             continue
         shape = graph.nodes[node.inputs[0]].shape
@@ -86,7 +88,7 @@ def without_pools(graph, pooling):
                 graph = insert_scale(graph, 1 / counts.max(), after=node.name)
             continue
         graph = graph.with_nodes({**graph.nodes, node.name: _as_convolution(node, shape[-1])})
-        graph = insert_scale(graph, np.squeeze(1 / counts), after=node.name)
+        graph = insert_scale(graph, 1 / counts, after=node.name)
     return fold(graph), sums
 
 
