@@ -71,3 +71,14 @@ def test_the_advice_on_options_runs(rng, capsys):
     names = {"keras_snn": keras_snn, "model": model, "x_train": x, "x_test": x, "y_test": np.zeros(30, int)}
     assert run_blocks("docs/choosing_options.md", names) == 2
     assert "inherited" in capsys.readouterr().out
+
+
+def test_deploying_runs(monkeypatch, tmp_path):
+    pytest.importorskip("nir")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    assert run_blocks("docs/deploying.md", names) == 1
+    np.testing.assert_allclose(
+        names["back"].predict(names["x"], verbose=0), names["snn"].predict(names["x"], verbose=0), atol=1e-6
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"net.nir", "zero.nir"}
