@@ -5,6 +5,7 @@ from keras_snn._version import __version__
 from keras_snn.conversion.check import check
 from keras_snn.conversion.convert import convert
 from keras_snn.conversion.reference import quantized_reference
+from keras_snn.export.nir import export_nir, import_nir
 from keras_snn.graph.registry import register_rule, supported_layers
 from keras_snn.simulation import plots
 from keras_snn.simulation.diagnosis import Diagnosis, diagnose
@@ -29,6 +30,8 @@ __all__ = [
     "count_operations",
     "diagnose",
     "errors",
+    "export_nir",
+    "import_nir",
     "layers",
     "neurons",
     "plots",

@@ -146,11 +146,23 @@ def _parser():
     export = add(
         "export",
         _export,
-        "write a spiking .keras file for TensorFlow Serving and the like",
+        "write a spiking .keras file for TensorFlow Serving and the like, or as a NIR file",
         "snn.keras -o folder",
+        "snn.keras -o net.nir --accept reset threshold initial_potential",
     )
     export.add_argument("model", type=pathlib.Path, help="spiking model, .keras")
-    export.add_argument("--output", "-o", type=pathlib.Path, required=True, help="folder, a SavedModel")
+    export.add_argument(
+        "--output", "-o", type=pathlib.Path, required=True, help="folder, a SavedModel; or .nir"
+    )
+    export.add_argument(
+        "--accept",
+        nargs="+",
+        default=(),
+        choices=["reset", "threshold", "initial_potential"],
+        help="of .nir: what readers have to be told",
+    )
+    export.add_argument("--pooling", default="sum", choices=["sum", "average", "convolution"], help="of .nir")
+    export.add_argument("--dt", type=float, default=1.0, help="of .nir: length of a time step")
 
     layers = add("layers", _layers, "list the Keras layers that convert", "", "--markdown")
     layers.add_argument("--markdown", action="store_true", help="as the table in the README")
@@ -327,8 +339,13 @@ def _report(options):
 def _export(options):
     model = _load_spiking(options.model)
     _check_output(options.output, overwrite=False)
-    with replacing(options.output) as (path,):
-        model.export(path, verbose=False)
+    if options.output.suffix == ".nir":
+        keras_snn.export_nir(
+            model, options.output, dt=options.dt, accept=options.accept, pooling=options.pooling
+        )
+    else:
+        with replacing(options.output) as (path,):
+            model.export(path, verbose=False)
     return _Result(f"wrote {options.output}", {"output": str(options.output)})
 
 

@@ -159,7 +159,8 @@ class LeakyIntegrateAndFire(_Configured):
     With z(t) the input current, θ = `v_threshold` and β = `leak`:
 
         Θ(t) = 1 if β·V(t−1) + z(t) ≥ θ, else 0
-        V(t) = β·V(t−1) + z(t) − θ·Θ(t)
+        reset="subtract":  V(t) = β·V(t−1) + z(t) − θ·Θ(t)
+        reset="zero":      V(t) = (β·V(t−1) + z(t))·(1 − Θ(t))
 
     For layers by hand, to be trained: its rate is no multiple of the current, so nothing converts to it.
     Surrogate as of `IntegrateAndFire`.
@@ -168,6 +169,7 @@ class LeakyIntegrateAndFire(_Configured):
         leak: β, in (0, 1]: what is left of a potential after one step, exp(−dt/tau_mem).
         v_threshold: Firing threshold θ; positive, in the unit of the current.
         initial_potential: V(0) as a fraction of `v_threshold`.
+        reset: `"subtract"` or `"zero"`.
 
     Raises:
         TypeError, ValueError: If an argument is outside what it may be.
@@ -184,11 +186,13 @@ class LeakyIntegrateAndFire(_Configured):
     leak: float = 0.9
     v_threshold: float = 1.0
     initial_potential: float = 0.0
+    reset: str = "subtract"
 
     def __post_init__(self):
         check_number("leak", self.leak, above=0, at_most=1)
         check_number("v_threshold", self.v_threshold, above=0)
         check_number("initial_potential", self.initial_potential)
+        check_choice("reset", self.reset, ("subtract", "zero"))
 
     def initial_state(self, shape, dtype):
         """Return the state before the first step: `[membrane_potential]` of `shape`."""
@@ -198,7 +202,9 @@ class LeakyIntegrateAndFire(_Configured):
         """Integrate one time step; arguments and result as of `IntegrateAndFire.step`."""
         v = self.leak * state[0] + current
         spikes = _fire(v, self.v_threshold)
-        return spikes, [v - self.v_threshold * spikes]
+        if self.reset == "subtract":
+            return spikes, [v - self.v_threshold * spikes]
+        return spikes, [ops.where(spikes > 0, ops.zeros_like(v), v)]
 
 
 class _Counting(_Configured):

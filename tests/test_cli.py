@@ -315,6 +315,21 @@ def test_an_export_runs_without_this_package(files, capsys):
     np.testing.assert_allclose(served.serve(x), expected, rtol=0, atol=1e-6)
 
 
+def test_an_export_to_nir_is_that_of_the_function(files, capsys):
+    pytest.importorskip("nir")
+    source = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(3, activation="relu"), keras.layers.Dense(2)]
+    )
+    keras_snn.convert(source, np.ones((2, 4)), timesteps=3, verbose=0).save(files / "dense.keras")
+    status, _, err = run(capsys, "export", files / "dense.keras", "-o", files / "net.nir")
+    assert status == 1
+    assert "does 3 things that a NIR file has no field for" in err
+    accept = ["--accept", "reset", "threshold", "initial_potential", "--dt", "0.5"]
+    assert run(capsys, "export", files / "dense.keras", "-o", files / "net.nir", *accept)[0] == 0
+    assert keras_snn.import_nir(files / "net.nir").timesteps == 3
+    assert run(capsys, "export", files / "dense.keras", "-o", files / "net.nir", *accept)[0] == 1
+
+
 def test_an_interrupted_command_leaves_nothing(files, capsys, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt

@@ -2,6 +2,7 @@ import pathlib
 import runpy
 import sys
 
+import keras
 import numpy as np
 import pytest
 
@@ -99,3 +100,19 @@ def test_report_names_the_cause_and_writes_files(run_example, tmp_path):
 def test_examples_are_short():
     for path in EXAMPLES.glob("*.py"):
         assert len(path.read_text(encoding="utf-8").splitlines()) < 60, path
+
+
+def test_nir_writes_a_file_that_reads_back(run_example, tmp_path):
+    pytest.importorskip("nir")
+    path = tmp_path / "digits.nir"
+    out = run_example("06_nir.py", "--output", str(path))
+    assert "does 3 things that a NIR file has no field for" in out
+    assert out.splitlines()[-1] == f"wrote {path}; read back, 100.0% of the predictions agree"
+    assert path.stat().st_size > 0
+
+
+def test_saved_model_is_served_without_this_package(run_example, tmp_path):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("Keras exports a SavedModel of a loop over time on TensorFlow only")
+    out = run_example("07_saved_model.py", "--output", str(tmp_path / "saved"))
+    assert out.splitlines()[-1] == "as here: True"

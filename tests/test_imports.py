@@ -26,9 +26,20 @@ ALLOWED = {
     "graph": BASE | {"neurons", "layers"},
     "simulation": BASE | {"_text", "_data", "_execution", "_files", "neurons", "layers", "graph"},
     "conversion": BASE | {"_text", "_data", "_execution", "neurons", "layers", "graph", "simulation"},
+    "export": BASE | {"_files", "neurons", "layers", "graph", "simulation", "conversion"},
     "cli": {"", "_files", "_text", "graph"},
     "callbacks": {"simulation"},
-    "": {"callbacks", "errors", "layers", "neurons", "_version", "conversion", "graph", "simulation"},
+    "": {
+        "callbacks",
+        "errors",
+        "layers",
+        "neurons",
+        "_version",
+        "conversion",
+        "export",
+        "graph",
+        "simulation",
+    },
     "demo": set(),
 }
 

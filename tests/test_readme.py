@@ -4,6 +4,7 @@ import contracts
 import keras
 import networks
 import numpy as np
+import pytest
 from documents import ROOT, run_blocks
 from keras import layers
 
@@ -75,3 +76,14 @@ def test_the_advice_on_options_runs(rng, capsys):
     assert run_blocks("docs/choosing_options.md", names) == 4
     assert "inherited" in capsys.readouterr().out
     assert names["run"].steps_used.max() <= names["snn"].timesteps
+
+
+def test_deploying_runs(monkeypatch, tmp_path):
+    pytest.importorskip("nir")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    assert run_blocks("docs/deploying.md", names) == 1
+    np.testing.assert_allclose(
+        names["back"].predict(names["x"], verbose=0), names["snn"].predict(names["x"], verbose=0), atol=1e-6
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"net.nir", "zero.nir"}

@@ -1,0 +1,1 @@
+"""How a network leaves Keras, and how one comes in."""

@@ -1,0 +1,311 @@
+"""NIR files, which simulators and the tool chains of chips read.
+
+A file says layers, weights and neurons. It has no field for how a neuron is reset, where
+it starts, and how long a step is: the metadata of ours does, and readers have to be told.
+"""
+
+import dataclasses
+import pathlib
+import warnings
+
+import numpy as np
+
+from keras_snn import neurons
+from keras_snn._files import replacing
+from keras_snn._validation import check_choice, check_number
+from keras_snn._version import __version__
+from keras_snn.conversion.building import Choices, build_spiking
+from keras_snn.errors import ExportError
+from keras_snn.export.from_nir import graph_of, settings_of
+from keras_snn.export.to_nir import nir_graph, say_neuron, without_pools
+from keras_snn.graph import nodes as kinds
+from keras_snn.layers import Readout, SpikingSoftmax
+from keras_snn.simulation.by_hand import as_spiking_model, is_by_hand
+from keras_snn.simulation.source import read_back
+
+__all__ = ["export_nir", "import_nir"]
+
+_ACCEPTED = ("reset", "threshold", "initial_potential")
+# What the text of NIR says, what ours do, and how to have what the text says.
+_DIFFERENCES = {
+    "reset": (
+        "NIR resets to v_reset; these subtract the threshold",
+        "convert with IntegrateAndFire(reset='zero')",
+    ),
+    "threshold": (
+        "NIR fires at v > v_threshold; these at v ≥ v_threshold, and what they subtract is v_threshold",
+        "reset to zero, with which the file says it exactly",
+    ),
+    "initial_potential": (
+        "NIR says no potential before the first step, and readers start at 0",
+        "convert with IntegrateAndFire(initial_potential=0.0)",
+    ),
+}
+
+
+def export_nir(
+    snn, path, *, dt=1.0, accept=(), pooling="sum", output="current", output_threshold=1.0, compact=False
+):
+    """Write a spiking network as a NIR file.
+
+    Weights are written as they are, channels first; every layer of neurons is one `IF`, or `LIF` if it
+    leaks, whose arrays have the shape of its values. What the format has no field for is in the metadata:
+    of the graph, of each layer of neurons, and of the output. The package `nir` from 1.0.4 on reads it.
+
+    Args:
+        snn: A `SpikingModel`; or a Sequential or Functional model of spiking layers.
+        path: Name of the file.
+        dt: Length of a time step, in the unit that the reader uses. r of the neurons is 1 / dt, so that a
+            step adds the current as it is; not all readers take another r than 1.
+        accept: Names of what readers may do differently, as they follow the text of NIR and not the
+            metadata: any of `"reset"`, `"threshold"` and `"initial_potential"`. With reset to zero the
+            written threshold is the next smaller number, so that v > threshold is v ≥ v_threshold,
+            unless `"threshold"` is accepted: then it is `v_threshold`.
+        pooling: Average pooling as `"sum"`: `SumPool2d`, and what it is divided by goes into the next
+            weights; `"average"`: `AvgPool2d`; `"convolution"`: `Conv2d`, which all readers know.
+        output: `"current"`: the last layer gives currents, to be averaged over time. `"spikes"`:
+            neurons behind it, to be counted.
+        output_threshold: Activation of the last layer that one spike per step stands for, with
+            `output="spikes"`; negative ones give no spikes.
+        compact: Whether grouped convolutions and kernels that are not square are written as such. They
+            are smaller, but `nir.read` rejects them unless `type_check=False`; otherwise zeros fill them.
+
+    Raises:
+        ExportError: If the network has parts that NIR has no words for, or that it says differently and
+            that are not accepted; lists all of them.
+        TypeError, ValueError: If an argument is not what it may be.
+        ImportError: If the package `nir` is not installed.
+
+    Source:
+        Pedersen et al. (2024), "Neuromorphic intermediate representation", Nature Communications 15:8122,
+        doi:10.1038/s41467-024-52259-9; where that and the package `nir` differ, the package.
+    """
+    nir = _nir()
+    check_number("dt", dt, above=0)
+    check_choice("pooling", pooling, ("sum", "average", "convolution"))
+    check_choice("output", output, ("current", "spikes"))
+    check_number("output_threshold", output_threshold, above=0)
+    accept = (accept,) if isinstance(accept, str) else tuple(accept)
+    for name in accept:
+        check_choice("accept", name, _ACCEPTED)
+    path = pathlib.Path(path)
+    if not path.parent.is_dir():
+        raise ValueError(f"`path` must be in a folder that exists. Received: path='{path}'.")
+
+    model = as_spiking_model(snn) if is_by_hand(snn) else snn
+    graph = read_back(model)
+    readouts, obstacles = _readouts(model, graph)
+    if output == "spikes":
+        graph, readouts = _with_output_neurons(graph, output_threshold), {}
+    _check_differences(model.name, graph, accept)
+    graph, sums = without_pools(graph, pooling)
+    nodes, edges, more = nir_graph(
+        graph,
+        sums,
+        lambda neuron, dtype: say_neuron(neuron, dtype, dt=dt, as_it_is="threshold" in accept),
+        compact=compact,
+    )
+    _raise_obstacles(model.name, [*obstacles, *more])
+    for name, node in nodes.items():
+        if isinstance(node, nir.Output):
+            node.metadata.update(readouts.get(name, {}))
+    metadata = _metadata(model, graph, dt=dt, as_it_is="threshold" in accept)
+    written = nir.NIRGraph(nodes, edges, metadata=metadata, type_check=not compact)
+    with replacing(path) as (temporary,):
+        nir.write(temporary, written)
+        _drop_v_reset(temporary)
+
+
+def import_nir(
+    path, *, timesteps=None, input_encoding=None, reset=None, initial_potential=None, dt=None, name=None
+):
+    """Read a NIR file as a spiking network.
+
+    Args:
+        path: Name of the file.
+        timesteps: Number of steps of a call.
+        input_encoding: `"current"`, the same input at every step; or `"events"`, input with a time axis.
+        reset: `"zero"` or `"subtract"`.
+        initial_potential: Potential of the neurons before the first step, as a fraction of the threshold.
+        dt: Length of a time step, in the unit of the time constants.
+        name: Name of the model.
+            What is `None` is taken from the metadata of a file of `export_nir`; else `timesteps` is 64, the
+            input a current, and neurons are as the text of NIR says, which a warning tells: reset to zero,
+            fire above the threshold, start at 0, with steps so long that a current adds as it is.
+
+    Returns:
+        A `SpikingModel`. Its inputs have channels last. It returns the average over time of what the
+        file gives, with the activation that its metadata names.
+
+    Raises:
+        UnsupportedLayerError: If the file has nodes or parameters that this package has no words for; lists
+            all of them.
+        ValueError: If it is no NIR file, or an argument is not what it may be.
+        ImportError: If the package `nir` is not installed.
+    """
+    nir = _nir()
+    path = pathlib.Path(path)
+    if input_encoding is not None:
+        check_choice("input_encoding", input_encoding, ("current", "events"))
+    if reset is not None:
+        check_choice("reset", reset, ("zero", "subtract"))
+    if initial_potential is not None:
+        check_number("initial_potential", initial_potential)
+    if dt is not None:
+        check_number("dt", dt, above=0)
+    if not path.is_file():
+        raise ValueError(f"`path` must name a NIR file. Received: path='{path}', no such file.")
+    try:
+        source = nir.read(path, type_check=False)
+    except Exception as error:
+        raise ValueError(f"`path` must name a NIR file. Received: path='{path}' ({error}).") from error
+    if not isinstance(source, nir.NIRGraph):
+        raise ValueError(f"`path` must hold a NIRGraph. Received: a {type(source).__name__}.")
+    given = {"reset": reset, "initial_potential": initial_potential, "dt": dt}
+    settings = settings_of(source.metadata, given)
+    graph, assumed = graph_of(source, settings)
+    if assumed:
+        warnings.warn(
+            f"'{path.name}' does not say {', '.join(assumed)}. Assumed: "
+            f"{'; '.join(assumed.values())}. Give import_nir what the network was trained with.",
+            stacklevel=2,
+        )
+    metadata = source.metadata
+    encoding = input_encoding or metadata.get("input", "current")
+    return build_spiking(
+        graph,
+        Choices(events=encoding == "events"),
+        timesteps=int(timesteps or metadata.get("timesteps", 64)),
+        unroll="auto",
+        name=name or path.stem,
+    )[0]
+
+
+def _nir():
+    try:
+        import nir
+    except ImportError as error:
+        raise ImportError(
+            f"NIR files need the package nir. Received: {error}. Install it: pip install 'keras-snn[nir]'."
+        ) from error
+    return nir
+
+
+def _neurons(graph):
+    return [node for node in graph.nodes.values() if isinstance(node, kinds.Spike)]
+
+
+def _check_differences(name, graph, accept):
+    """Raise for what a reader that follows the text would compute otherwise, and that is not accepted."""
+    found = {}
+    for node in _neurons(graph):
+        neuron = node.neuron
+        subtracts = getattr(neuron, "reset", None) == "subtract"
+        differs = {
+            "reset": subtracts,
+            "threshold": subtracts,
+            "initial_potential": getattr(neuron, "initial_potential", 0) != 0,
+        }
+        for what in _ACCEPTED:
+            if differs[what] and what not in accept:
+                found.setdefault(what, []).append(node.origins[0] if node.origins else node.name)
+    if not found:
+        return
+    lines = [f"Model '{name}' does {len(found)} things that a NIR file has no field for:"]
+    for what, layers in found.items():
+        text, way_out = _DIFFERENCES[what]
+        lines.append(f"  - {what}: {text} ({', '.join(map(repr, layers))}). Instead: {way_out}.")
+    everything = (*accept, *found)
+    lines.append(
+        f"To write it anyway, with this in the metadata, call export_nir(…, accept={everything!r}), and tell "
+        "the reader, as docs/deploying.md shows."
+    )
+    raise ExportError("\n".join(lines))
+
+
+def _raise_obstacles(name, obstacles):
+    if obstacles:
+        count = "1 part" if len(obstacles) == 1 else f"{len(obstacles)} parts"
+        lines = [f"Model '{name}' has {count} that a NIR file cannot say:"]
+        lines += [
+            f"  - '{node}' ({kind}): {reason}. Instead: {way_out}."
+            for node, kind, reason, way_out in obstacles
+        ]
+        raise ExportError("\n".join(lines))
+
+
+def _readouts(model, graph):
+    """Return what is behind the outputs, as metadata by name of the output, and obstacles."""
+    layers = {layer.name: layer for layer in model.layers}
+    layer_of = {call["name"]: layers[call["layer"]] for call in model.calls}
+    readouts, obstacles = {}, []
+    names = graph.output_names
+    for i, (call, name) in enumerate(zip(model.output_calls, names, strict=True)):
+        layer, node = layer_of[call], graph.nodes[name]
+        if getattr(layer, "draws", False):
+            way_out = "convert with softmax='potential'"
+            obstacles.append((call, type(layer).__name__, "no random spikes", way_out))
+        averages = isinstance(layer, (Readout, SpikingSoftmax))
+        metadata = {"readout": "mean over time" if averages else "last step"}
+        if averages and layer.delay:
+            metadata["readout_delay"] = layer.delay
+        if isinstance(node, kinds.Activation):
+            metadata["activation"] = node.function
+            if node.function == "softmax":
+                metadata["axis"] = node.axis
+        readouts["output" if len(names) == 1 else f"output_{i}"] = metadata
+    return readouts, obstacles
+
+
+def _with_output_neurons(graph, v_threshold):
+    """Return the graph with neurons instead of activations behind its outputs."""
+    for name in dict.fromkeys(graph.output_names):
+        node = graph.nodes[name]
+        if isinstance(node, kinds.Activation):
+            graph = graph.with_nodes(graph.nodes, {name: node.inputs[0]})
+    known = [node.neuron for node in _neurons(graph)]
+    neuron = known[-1] if known else neurons.IntegrateAndFire()
+    if hasattr(neuron, "reset") and hasattr(neuron, "v_threshold"):
+        neuron = dataclasses.replace(neuron, v_threshold=v_threshold)
+    for name in dict.fromkeys(graph.output_names):
+        node = graph.nodes[name]
+        if not isinstance(node, kinds.Spike):
+            spike = kinds.Spike(
+                name=kinds.free_name(f"{name}/spike", graph.nodes),
+                inputs=(name,),
+                shape=node.shape,
+                origins=node.origins,
+                neuron=neuron,
+            )
+            # With other users of the node, only the output is behind the neurons.
+            outputs = [spike.name if output == name else output for output in graph.output_names]
+            graph = kinds.Graph({**graph.nodes, spike.name: spike}, graph.inputs, tuple(outputs))
+    return graph
+
+
+def _metadata(model, graph, *, dt, as_it_is):
+    """Return the metadata of the graph, plain values."""
+    found = {
+        what: {getattr(node.neuron, what, None) for node in _neurons(graph)}
+        for what in ("reset", "initial_potential")
+    }
+    metadata = {what: values.pop() for what, values in found.items() if len(values) == 1}
+    above = metadata.get("reset") == "zero" and not as_it_is
+    return {
+        **metadata,
+        "threshold": ">" if above else ">=",
+        "dt": float(dt),
+        "timesteps": model.timesteps,
+        "input": "events" if model.network.events else "current",
+        "written_by": f"keras_snn {__version__}",
+    }
+
+
+def _drop_v_reset(path):
+    """Leave out v_reset where it is 0, which readers take it for; before nir 1.0.5 they do not know it."""
+    import h5py
+
+    with h5py.File(path, "r+") as file:
+        for node in file["node/nodes"].values():
+            if "v_reset" in node and not np.any(node["v_reset"][()]):
+                del node["v_reset"]
