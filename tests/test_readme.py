@@ -4,6 +4,7 @@ import contracts
 import keras
 import networks
 import numpy as np
+import pytest
 from documents import ROOT, run_blocks
 from keras import layers
 

@@ -1,4 +1,5 @@
 import itertools
+import pathlib
 import sys
 
 import h5py
@@ -558,3 +559,21 @@ def test_old_and_new_readers_read_the_same_file(rng, tmp_path):
         for node in file["node/nodes"].values():
             kind = node["type"][()].decode()
             assert set(node) - {"type"} == fields[kind], kind
+
+
+@pytest.mark.parametrize(
+    ("client", "reset"),
+    [("spikingjelly", "zero"), ("sinabs", "subtract"), ("norse", "zero"), ("snntorch", "subtract")],
+)
+def test_files_that_simulators_wrote_fire_what_they_fired(client, reset):
+    """`benchmarks/nir_files.py` wrote them, with the counts of the simulator itself."""
+    files = pathlib.Path(__file__).parent / "files"
+    with np.load(files / f"{client}.npz") as arrays:
+        x, counts, timesteps = arrays["x"], arrays["counts"], int(arrays["timesteps"])
+    given = {} if reset == "zero" else {"reset": reset}
+    # What is subtracted is the threshold, so there is no choice about ties.
+    said = "initial_potential, dt" if given else "reset, threshold, initial_potential, dt"
+    with pytest.warns(UserWarning, match=f"'{client}.nir' does not say {said}. Assumed:"):
+        model = import_nir(files / f"{client}.nir", timesteps=timesteps, **given)
+    np.testing.assert_array_equal(np.round(model.predict(x, verbose=0) * timesteps), counts)
+    assert counts.sum() > 10
