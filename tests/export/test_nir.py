@@ -1,4 +1,5 @@
 import itertools
+import pathlib
 import sys
 
 import h5py
@@ -132,12 +133,13 @@ def test_a_file_says_what_the_network_computes(network, reset, rng, tmp_path):
     )
     snn, x = dyadic_snn(network, rng, neuron)
     accept = EVERYTHING if reset == "subtract" else ()
-    expected = snn.simulate(x, record=["spike_counts"], verbose=0).spike_counts
+    ran = snn.simulate(x, record=["spike_counts"], verbose=0)
+    expected = ran.spike_counts
     assert sum(c.sum() for c in expected.values()) > 0
     for pooling in ("sum", "average", "convolution"):
         export_nir(snn, tmp_path / "net.nir", pooling=pooling, accept=accept)
         graph = nir.read(tmp_path / "net.nir")
-        counts, _ = nir_reference.run(
+        counts, sums = nir_reference.run(
             graph,
             channels_first(x),
             snn.timesteps,
@@ -146,6 +148,11 @@ def test_a_file_says_what_the_network_computes(network, reset, rng, tmp_path):
             # What the text says of a reset to zero; what we say of a subtraction.
             at_threshold=bool(accept),
         )
+        for name, ours in zip(sorted(sums), keras.tree.flatten(ran.outputs), strict=True):
+            theirs = sums[name] / snn.timesteps
+            if graph.nodes[name].metadata.get("activation") == "softmax":
+                theirs = np.exp(theirs) / np.exp(theirs).sum(axis=-1, keepdims=True)
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5, err_msg=pooling)
         assert len(counts) >= len(expected)
         for name, count in expected.items():
             np.testing.assert_array_equal(
@@ -558,3 +565,21 @@ def test_old_and_new_readers_read_the_same_file(rng, tmp_path):
         for node in file["node/nodes"].values():
             kind = node["type"][()].decode()
             assert set(node) - {"type"} == fields[kind], kind
+
+
+@pytest.mark.parametrize(
+    ("client", "reset"),
+    [("spikingjelly", "zero"), ("sinabs", "subtract"), ("norse", "zero"), ("snntorch", "subtract")],
+)
+def test_files_that_simulators_wrote_fire_what_they_fired(client, reset):
+    """`benchmarks/nir_files.py` wrote them, with the counts of the simulator itself."""
+    files = pathlib.Path(__file__).parent / "files"
+    with np.load(files / f"{client}.npz") as arrays:
+        x, counts, timesteps = arrays["x"], arrays["counts"], int(arrays["timesteps"])
+    given = {} if reset == "zero" else {"reset": reset}
+    # What is subtracted is the threshold, so there is no choice about ties.
+    said = "initial_potential, dt" if given else "reset, threshold, initial_potential, dt"
+    with pytest.warns(UserWarning, match=f"'{client}.nir' does not say {said}. Assumed:"):
+        model = import_nir(files / f"{client}.nir", timesteps=timesteps, **given)
+    np.testing.assert_array_equal(np.round(model.predict(x, verbose=0) * timesteps), counts)
+    assert counts.sum() > 10
