@@ -6,7 +6,9 @@ result depends neither on the batch size nor on the order of the data.
 """
 
 import dataclasses
+import functools
 import math
+import operator
 
 import keras
 import numpy as np
@@ -25,6 +27,7 @@ _OCTAVES = 80
 # Of a whole layer; of each channel coarser, for the sake of memory.
 _BINS = 128 * _OCTAVES
 _BINS_OF_CHANNEL = 32 * _OCTAVES
+_ROWS = 128
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,6 +63,11 @@ class Histogram:
             variance: Array of that shape.
             per_channel: Whether channels have histograms of their own.
         """
+        if not per_channel:
+            # Some channels at a time: all of them would be larger than the weights of a dense layer.
+            parts = np.array_split(np.stack([mean, variance]), range(_ROWS, len(mean), _ROWS), axis=1)
+            pooled = (cls.of_normal(*part, per_channel=True).pooled() for part in parts)
+            return functools.reduce(operator.add, pooled)
         deviation = np.sqrt(np.maximum(variance, 1e-12))
         edges = _edges(_BINS_OF_CHANNEL)
         # Below, values count as zeros: next to the largest ones they are.
@@ -69,8 +77,7 @@ class Histogram:
         counts = np.zeros((len(mean), _BINS_OF_CHANNEL), "int64")
         counts[:, first + 1 : last + 1] = np.round((above[:, :-1] - above[:, 1:]) * 2.0**30)
         zeros = np.round((1 - above[:, 0]) * 2.0**30).astype("int64")
-        histogram = cls(counts, zeros, np.maximum(mean + 4 * deviation, 0.0))
-        return histogram if per_channel else histogram.pooled()
+        return cls(counts, zeros, np.maximum(mean + 4 * deviation, 0.0))
 
     def __add__(self, other):
         """Return the histogram of the activations of both."""

@@ -232,7 +232,11 @@ def test_threshold_and_scale_are_one_thing(rng):
         ({"percentile": 0}, ValueError, "`percentile` must be in (0, 100]. Received: percentile=0."),
         ({"percentile": 101}, ValueError, "Received: percentile=101. Use 99.9 to ignore"),
         ({"neuron": "rf"}, ValueError, "`neuron` must be one of 'if', 'signed', "),
-        ({"normalization": "l2"}, ValueError, "`normalization` must be one of 'percentile', 'max', 'none'."),
+        (
+            {"normalization": "l2"},
+            ValueError,
+            "`normalization` must be one of 'percentile', 'max', 'mse', 'g",
+        ),
         (
             {"nonspiking": True},
             ValueError,
