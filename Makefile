@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 # Laws that can be seen in minutes: JAX compiles every operation of every rule and network.
-LAWS = tests/test_contracts.py tests/test_neurons.py tests/layers -k "not TestRules and not rule and not TestNetworks or branches"
+QUICK = not TestRules and not rule and not TestNetworks and not TestNeurons or branches and unroll
+LAWS = tests/test_contracts.py tests/test_neurons.py tests/layers -k "$(QUICK)"
 RUN = TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin
 
 demo: $(VENV)/installed
