@@ -174,5 +174,5 @@ def test_reference_raises_when_spikes_depend_on_their_order_or_chance(options, m
 
 
 def test_reference_raises_when_the_model_does_not_spike():
-    with pytest.raises(TypeError, match="`model` must be a SpikingModel. Received: model=3."):
+    with pytest.raises(TypeError, match="`model` must be a SpikingModel. Received: int."):
         quantized_reference(3)
