@@ -112,29 +112,32 @@ def spikingjelly(path, x, timesteps, told, start, subtracts):
     return step_by_step(net, {name: getattr(net, name) for name in nodes}, x, timesteps)
 
 
-def norse(path, x, timesteps, told, start, subtracts):
+def read(path, told):
+    """Return the NIR graph of a file; if told, for readers that count the batch as its first axis."""
     import nir
-    from norse.torch import from_nir
-    from norse.torch.module.iaf import IAFCell
 
     graph = nir.read(path)
     for node in graph.nodes.values() if told else ():
         if isinstance(node, nir.Flatten):
             node.start_dim = 1
+    return graph
+
+
+def norse(path, x, timesteps, told, start, subtracts):
+    from norse.torch import from_nir
+    from norse.torch.module.iaf import IAFCell
+
+    graph = read(path, told)
     net = from_nir(graph)
     return step_by_step(net, of_type(net, IAFCell), x, timesteps)
 
 
 def snntorch(path, x, timesteps, told, start, subtracts):
-    import nir
     import torch
     from snntorch import Leaky
     from snntorch.import_nir import import_from_nir
 
-    graph = nir.read(path)
-    for node in graph.nodes.values() if told else ():
-        if isinstance(node, nir.Flatten):
-            node.start_dim = 1
+    graph = read(path, told)
     net = import_from_nir(graph)
     nodes = of_type(net, Leaky)
     for name, node in nodes.items() if told else ():

@@ -13,3 +13,16 @@ class CalibrationError(ValueError):
 
 class ExportError(ValueError):
     """The model cannot be said in the requested file format."""
+
+
+def list_parts(name, what, parts):
+    """Return the message that lists the parts of a model that something cannot be done with.
+
+    Args:
+        name: Name of the model.
+        what: What cannot be done, behind the number of parts.
+        parts: Tuples `(path, kind, reason, way_out)`.
+    """
+    count = "1 part" if len(parts) == 1 else f"{len(parts)} parts"
+    lines = [f"  - '{path}' ({kind}): {reason}. Instead: {way_out}." for path, kind, reason, way_out in parts]
+    return "\n".join([f"Model '{name}' has {count} {what}:", *lines])

@@ -11,7 +11,6 @@ through the reset as well: charge is conserved by gradients too, θ·Σ ds/dz = 
 import dataclasses
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_snn._gradients import floor, triangle, with_gradient, within
@@ -26,9 +25,6 @@ __all__ = [
     "MultiThreshold",
     "SignedIntegrateAndFire",
     "get",
-    "ideal_rate",
-    "largest_rate",
-    "unwrapped",
 ]
 
 
@@ -113,9 +109,7 @@ class IntegrateAndFire(_Configured):
         (v,) = state
         v = v + current
         spikes = _fire(v, self.v_threshold)
-        if self.reset == "subtract":
-            return spikes, [v - self.v_threshold * spikes]
-        return spikes, [ops.where(spikes > 0, ops.zeros_like(v), v)]
+        return spikes, [_reset(v, spikes, self.v_threshold, self.reset)]
 
     @property
     def conserves_charge(self):
@@ -139,6 +133,13 @@ class IntegrateAndFire(_Configured):
         # Far from the threshold potentials grow, and rounding with them; but there nothing is in doubt.
         count = ops.where(current >= self.v_threshold, float(timesteps), count)
         return ops.where(current <= 0, 0.0, count)
+
+
+def _reset(v, spikes, v_threshold, reset):
+    """Return the potential behind a step."""
+    if reset == "subtract":
+        return v - v_threshold * spikes
+    return ops.where(spikes > 0, ops.zeros_like(v), v)
 
 
 def _fire(v, v_threshold):
@@ -202,9 +203,7 @@ class LeakyIntegrateAndFire(_Configured):
         """Integrate one time step; arguments and result as of `IntegrateAndFire.step`."""
         v = self.leak * state[0] + current
         spikes = _fire(v, self.v_threshold)
-        if self.reset == "subtract":
-            return spikes, [v - self.v_threshold * spikes]
-        return spikes, [ops.where(spikes > 0, ops.zeros_like(v), v)]
+        return spikes, [_reset(v, spikes, self.v_threshold, self.reset)]
 
 
 class _Counting(_Configured):
@@ -493,7 +492,7 @@ class Binary(_Configured):
         return spikes, [v]
 
 
-class _Around:
+class Around:
     """A neuron that is another one but for one thing.
 
     Attributes:
@@ -526,7 +525,7 @@ class _Around:
 
 @keras.saving.register_keras_serializable(package="keras_snn")
 @dataclasses.dataclass(frozen=True, repr=False)
-class Corrected(_Around):
+class Corrected(Around):
     """Another neuron that gets more current than its input, channel by channel.
 
     Args:
@@ -569,7 +568,7 @@ def _plus(x, channels):
 
 @keras.saving.register_keras_serializable(package="keras_snn")
 @dataclasses.dataclass(frozen=True)
-class Delayed(_Around):
+class Delayed(Around):
     """Another neuron that starts late: its state stays what it was for the first steps.
 
     A layer that waits until those before it have settled is not disturbed by what they
@@ -629,41 +628,3 @@ def get(identifier):
             f"Received: neuron={identifier!r}. See `keras_snn.neurons`."
         )
     return identifier
-
-
-def ideal_rate(neuron, current, timesteps):
-    """Return the firing rate after some steps if the current comes evenly: rounded and clipped.
-
-    With z the current in units of the threshold, ε the smallest spike and r the largest rate:
-
-        ε/T·floor(clip(z, 0, r)·T/ε + V(0)), at most r
-
-    Args:
-        neuron: An object of this module whose rate stands for an activation. If it is delayed, the rate
-            is that of the steps behind the delay.
-        current: Average current, NumPy array or number.
-        timesteps: Number of steps T.
-
-    >>> ideal_rate(IntegrateAndFire(), [0.3, 0.7, 1.2], timesteps=2)
-    array([0.5, 0.5, 1. ])
-    """
-    neuron, timesteps = unwrapped(neuron, timesteps)
-    largest, per_rate = largest_rate(neuron, timesteps), timesteps / getattr(neuron, "unit", 1.0)
-    start = getattr(neuron, "initial_potential", 0.0)
-    return np.clip(np.floor(np.clip(current, 0.0, largest) * per_rate + start) / per_rate, 0.0, largest)
-
-
-def largest_rate(neuron, timesteps):
-    """Return the rate at which a neuron saturates, in spikes per step."""
-    neuron, timesteps = unwrapped(neuron, timesteps)
-    if isinstance(neuron, SignedIntegrateAndFire) and neuron.levels:
-        return neuron.levels / timesteps
-    return getattr(neuron, "largest_spike", 1.0)
-
-
-def unwrapped(neuron, timesteps):
-    """Return a neuron without delay and correction, and the number of steps that it runs."""
-    while isinstance(neuron, _Around):
-        timesteps = max(timesteps - getattr(neuron, "timesteps", 0), 1)
-        neuron = neuron.neuron
-    return neuron, timesteps

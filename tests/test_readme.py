@@ -75,7 +75,7 @@ def test_the_advice_on_options_runs(rng, capsys):
     names |= {"x_test": x[:30], "y_test": y[:30]}
     assert run_blocks("docs/choosing_options.md", names) == 4
     assert "inherited" in capsys.readouterr().out
-    assert names["run"].steps_used.max() <= names["snn"].timesteps
+    assert names["found"].accuracy >= names["found"].full_accuracy - 0.005
 
 
 def test_deploying_runs(monkeypatch, tmp_path):

@@ -7,7 +7,6 @@ result depends neither on the batch size nor on the order of the data.
 
 import dataclasses
 import functools
-import math
 import operator
 
 import keras
@@ -17,6 +16,7 @@ from keras import ops
 from keras_snn._data import Batches
 from keras_snn._execution import predict_batch
 from keras_snn.conversion.building import build_analog
+from keras_snn.conversion.moments import normal_tail
 from keras_snn.errors import CalibrationError
 from keras_snn.graph import nodes as kinds
 
@@ -73,7 +73,7 @@ class Histogram:
         # Below, values count as zeros: next to the largest ones they are.
         first = np.searchsorted(edges, 2.0**-20 * max(np.max(mean + 4 * deviation), 2.0**-19))
         last = min(np.searchsorted(edges, np.max(mean + 8 * deviation)), len(edges) - 2) + 1
-        above = _normal_tail((edges[first : last + 1] - mean[:, None]) / deviation[:, None])
+        above = normal_tail((edges[first : last + 1] - mean[:, None]) / deviation[:, None])
         counts = np.zeros((len(mean), _BINS_OF_CHANNEL), "int64")
         counts[:, first + 1 : last + 1] = np.round((above[:, :-1] - above[:, 1:]) * 2.0**30)
         zeros = np.round((1 - above[:, 0]) * 2.0**30).astype("int64")
@@ -134,10 +134,6 @@ class Histogram:
 def _edges(bins):
     """Return the upper edge of every bin, in activation units."""
     return 2.0 ** (_LOWEST_OCTAVE + (np.arange(bins) + 0.5) / (bins // _OCTAVES))
-
-
-def _normal_tail(z):
-    return 0.5 * np.vectorize(math.erfc, otypes=[float])(z / math.sqrt(2))
 
 
 class _Observer(keras.layers.Layer):

@@ -83,7 +83,8 @@ class _Distance(Watcher):
     def take(self, seen):
         for i, of_snn in enumerate(keras.tree.flatten(seen.outputs)):
             wanted = seen.source[str(i)].astype("float64")
-            self.total += np.mean((of_snn[:, -1] - wanted) ** 2) / max(np.mean(wanted**2), 1e-30)
+            error = np.mean((of_snn[:, -1] - wanted) ** 2) / max(np.mean(wanted**2), 1e-30)
+            self.total += seen.samples * error
 
 
 class _Currents(Watcher):
@@ -117,4 +118,4 @@ class _Currents(Watcher):
             timesteps = sums.shape[1]
             for delay in range(len(self.errors)):
                 error = sums[:, delay] / (timesteps - delay) - wanted
-                self.errors[delay] += np.mean(error**2) / max(np.mean(wanted**2), 1e-30)
+                self.errors[delay] += seen.samples * np.mean(error**2) / max(np.mean(wanted**2), 1e-30)

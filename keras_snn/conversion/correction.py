@@ -4,6 +4,7 @@ import numpy as np
 from keras import ops
 
 from keras_snn import neurons
+from keras_snn._rates import unwrapped
 from keras_snn.simulation.source import source_graph
 from keras_snn.simulation.watching import Watcher, watch
 
@@ -32,7 +33,7 @@ def correct(model, data, *, variant, batch_size, verbose):
     options = {"timesteps": None, "batch_size": batch_size, "verbose": verbose}
     for layer in model.layers:
         calls = {name: activations[name] for name in activations if model.network.stateful[name] is layer}
-        neuron, timesteps = neurons.unwrapped(getattr(layer, "neuron", None), model.timesteps)
+        neuron, timesteps = unwrapped(getattr(layer, "neuron", None), model.timesteps)
         if not calls or isinstance(neuron, neurons.Binary):
             continue
         means = _Means(calls, timesteps)

@@ -8,7 +8,7 @@ import numpy as np
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.evaluation import value_of
 
-__all__ = ["assumed_maxima", "moments_without_data"]
+__all__ = ["assumed_maxima", "moments_without_data", "normal_tail"]
 
 _ROWS = 512
 
@@ -35,6 +35,11 @@ def moments_without_data(graph):
         shapes = [graph.nodes[name].shape for name in node.inputs]
         moments[node.name] = _propagate(node, *inputs, shapes=shapes)
     return of_relus
+
+
+def normal_tail(z):
+    """Return the probability that a standard normal variable exceeds z."""
+    return 0.5 * np.vectorize(math.erfc, otypes=[float])(z / math.sqrt(2))
 
 
 def assumed_maxima(graph):
@@ -110,7 +115,7 @@ def _(node: kinds.Activation, moments, *, shapes):
     deviation = np.sqrt(np.maximum(variance, 1e-12))
     z = mean / deviation
     density = np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
-    positive = np.array([0.5 * math.erfc(-x / math.sqrt(2)) for x in z])
+    positive = normal_tail(-z)
     first = mean * positive + deviation * density
     second = (mean**2 + variance) * positive + mean * deviation * density
     return first, np.maximum(second - first**2, 0.0)

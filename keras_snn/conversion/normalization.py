@@ -10,7 +10,7 @@ import operator
 
 import numpy as np
 
-from keras_snn import neurons
+from keras_snn._rates import ideal_rate, rate_of_scale
 from keras_snn._validation import check_choice, check_number
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.passes import fold, insert_scale
@@ -21,7 +21,6 @@ __all__ = [
     "check_normalization",
     "choose_scales",
     "normalize",
-    "rate_of_scale",
     "relus",
     "trained_scales",
 ]
@@ -87,7 +86,7 @@ class Rule:
         best, least = histogram.maximum, np.full(len(counts), np.inf)
         for percent in range(100, 0, -1):
             scale = np.maximum(histogram.maximum * (percent / 100), np.finfo("float32").tiny)[:, None]
-            rates = neurons.ideal_rate(self.neuron, values * (rate / scale), self.timesteps)
+            rates = ideal_rate(self.neuron, values * (rate / scale), self.timesteps)
             error = np.sum(counts * (values - rates * (scale / rate)) ** 2, axis=1)
             best, least = np.where(error < least, scale[:, 0], best), np.minimum(error, least)
         return best
@@ -101,12 +100,6 @@ def _balanced(histogram):
         added = 2 * np.sum(counts * np.maximum(values - scale[:, None], 0.0), axis=1) / number
         scale = scale + added
     return scale
-
-
-def rate_of_scale(neuron, timesteps):
-    """Return the spikes per step that λ becomes: one, but L of a signed neuron in all steps together."""
-    levels = neuron.levels if isinstance(neuron, neurons.SignedIntegrateAndFire) else None
-    return 1.0 if levels is None else levels / timesteps
 
 
 def relus(graph):

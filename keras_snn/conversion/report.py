@@ -7,10 +7,10 @@ import textwrap
 import keras
 import numpy as np
 
+from keras_snn._rates import ideal_rate, largest_rate
 from keras_snn._text import show_table
 from keras_snn.graph import nodes as kinds
 from keras_snn.layers import Readout, SpikingSoftmax
-from keras_snn.neurons import ideal_rate, largest_rate
 from keras_snn.simulation.diagnosis import diagnose
 
 __all__ = ["ConversionReport", "LayerReport", "report_on"]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_snn import neurons
-from keras_snn.conversion.normalization import rate_of_scale
+from keras_snn._rates import rate_of_scale
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.passes import fold, insert_scale
 

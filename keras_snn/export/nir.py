@@ -15,7 +15,7 @@ from keras_snn._files import replacing
 from keras_snn._validation import check_choice, check_number
 from keras_snn._version import __version__
 from keras_snn.conversion.building import Choices, build_spiking
-from keras_snn.errors import ExportError
+from keras_snn.errors import ExportError, list_parts
 from keras_snn.export.from_nir import graph_of, settings_of
 from keras_snn.export.to_nir import nir_graph, say_neuron, without_pools
 from keras_snn.graph import nodes as kinds
@@ -105,7 +105,8 @@ def export_nir(
         lambda neuron, dtype: say_neuron(neuron, dtype, dt=dt, as_it_is="threshold" in accept),
         compact=compact,
     )
-    _raise_obstacles(model.name, [*obstacles, *more])
+    if obstacles or more:
+        raise ExportError(list_parts(model.name, "that a NIR file cannot say", [*obstacles, *more]))
     for name, node in nodes.items():
         if isinstance(node, nir.Output):
             node.metadata.update(readouts.get(name, {}))
@@ -221,17 +222,6 @@ def _check_differences(name, graph, accept):
         "the reader, as docs/deploying.md shows."
     )
     raise ExportError("\n".join(lines))
-
-
-def _raise_obstacles(name, obstacles):
-    if obstacles:
-        count = "1 part" if len(obstacles) == 1 else f"{len(obstacles)} parts"
-        lines = [f"Model '{name}' has {count} that a NIR file cannot say:"]
-        lines += [
-            f"  - '{node}' ({kind}): {reason}. Instead: {way_out}."
-            for node, kind, reason, way_out in obstacles
-        ]
-        raise ExportError("\n".join(lines))
 
 
 def _readouts(model, graph):

@@ -11,7 +11,7 @@ import inspect
 
 import keras
 
-from keras_snn.errors import UnsupportedLayerError
+from keras_snn.errors import UnsupportedLayerError, list_parts
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph import operations, rules, spiking_rules  # noqa: F401 - they register the rules
 from keras_snn.graph.opaque import nodes_in, on_its_own
@@ -43,13 +43,7 @@ def lower(model, *, input_shapes=None, nonspiking="error"):
     """
     graph, _, obstacles = inspect_model(model, input_shapes=input_shapes, nonspiking=nonspiking)
     if obstacles:
-        count = "1 part" if len(obstacles) == 1 else f"{len(obstacles)} parts"
-        lines = [f"Model '{model.name}' has {count} that cannot become spiking:"]
-        lines += [
-            f"  - '{path}' ({kind}): {reason}. Instead: {way_out}."
-            for path, kind, reason, way_out in obstacles
-        ]
-        raise UnsupportedLayerError("\n".join(lines))
+        raise UnsupportedLayerError(list_parts(model.name, "that cannot become spiking", obstacles))
     return graph.with_nodes(graph.nodes)
 
 

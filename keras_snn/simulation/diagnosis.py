@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_snn import neurons
-from keras_snn.neurons import ideal_rate, largest_rate
+from keras_snn._rates import ideal_rate, largest_rate, unwrapped
 from keras_snn.simulation.source import source_graph
 from keras_snn.simulation.watching import Watcher, watch
 
@@ -197,7 +197,7 @@ def _split(neuron, activation, current, counts, timesteps):
 
     `current` is the average current, or `None` if it is that of the source network.
     """
-    neuron, timesteps = neurons.unwrapped(neuron, timesteps)
+    neuron, timesteps = unwrapped(neuron, timesteps)
     rates = counts.astype("float64") / timesteps
     if isinstance(neuron, neurons.Binary):
         within = given = activation

@@ -6,8 +6,8 @@ import numpy as np
 
 from keras_snn._validation import check_number
 from keras_snn.simulation.exiting import check_exit, confidence
-from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.recording import class_numbers
+from keras_snn.simulation.source import check_spiking
 
 __all__ = ["ExitCalibration", "calibrate_exit"]
 
@@ -66,11 +66,7 @@ def calibrate_exit(model, x, y, *, max_loss=0.001, timesteps=None, batch_size=32
     Source:
         Li et al. (2023), "SEENN: Towards temporal spiking early-exit neural networks", NeurIPS.
     """
-    if not isinstance(model, SpikingModel):
-        raise TypeError(
-            f"`model` must be a SpikingModel. Received: {type(model).__name__}. Convert it with "
-            "keras_snn.convert."
-        )
+    check_spiking(model)
     check_exit(model, "confidence", 1.0, (), False)
     check_number("max_loss", max_loss)
     run = model.simulate(x, timesteps=timesteps, batch_size=batch_size, verbose=verbose)

@@ -16,7 +16,7 @@ from keras_snn.simulation.memory import check_memory, show_bytes
 from keras_snn.simulation.result import SimulationResult
 from keras_snn.simulation.settling import copy_weights, without_input
 
-__all__ = ["Runner", "class_numbers", "lengths", "open_data", "simulate"]
+__all__ = ["Runner", "class_numbers", "collect", "lengths", "open_data", "simulate"]
 
 # Steps of one call of a compiled function, and the most values that it returns per sample.
 _PER_CALL = 32
@@ -77,34 +77,25 @@ def simulate(
     progress = keras.utils.Progbar(batches.count, unit_name="batch") if verbose else None
     outputs, records, counted, labels, steps_used = [], [], [], [], []
     for inputs, targets in batches:
-        if exit is not None:
-            values, steps = run_until_confident(runner, inputs, timesteps, chunk=chunk, level=level)
-            outputs.append(values)
-            steps_used.append(steps)
-            labels.append(targets)
-            if progress:
-                progress.add(1)
-            continue
         if not outputs:
             samples = len(keras.tree.flatten(inputs)[0]) * (batches.count or 1)
             memory = check_memory(model, record, batches.samples or samples, timesteps)
             if verbose and memory:
                 print(f"Recording takes {show_bytes(memory)}")  # noqa: T201 - beside the progress bar
-        outputs_of_batch, records_of_batch, counts = [], [], {}
-        for values, seen, sums in runner.run(
-            inputs, timesteps, per_call=per_call, chunk=chunk, settle=settle
-        ):
-            outputs_of_batch.append(values)
-            records_of_batch.append(seen)
-            # Counts are summed right away: memory does not grow with time.
-            counts = keras.tree.map_structure(np.add, counts, sums) if counts else sums
-        outputs.append(_join(outputs_of_batch, axis=1))
-        records.append(_join(records_of_batch, axis=1))
+        if exit is None:
+            options = {"per_call": per_call, "chunk": chunk, "settle": settle}
+            values, seen, counts = collect(runner.run(inputs, timesteps, **options))
+        else:
+            values, steps = run_until_confident(runner, inputs, timesteps, chunk=chunk, level=level)
+            seen = counts = {}
+            steps_used.append(steps)
+        outputs.append(values)
+        records.append(seen)
         counted.append({"spike_counts": counts} if "spike_counts" in record else {})
         labels.append(targets)
         if progress:
             progress.add(1)
-    outputs, records = _as_long(outputs), _as_long(records) if records else records
+    outputs, records = _as_long(outputs), _as_long(records)
     over_time = _join(outputs)
     return SimulationResult(
         outputs=keras.tree.map_structure(lambda a: a[:, -1], over_time),
@@ -112,7 +103,7 @@ def simulate(
         accuracy_over_time=_accuracy_over_time(over_time, labels),
         timesteps=timesteps,
         settling=keras.tree.flatten(over_time)[0].shape[1] - timesteps,
-        records={**_join(records), **_join(counted)} if records else {},
+        records={**_join(records), **_join(counted)},
         steps_used=np.concatenate(steps_used) if steps_used else None,
     )
 
@@ -322,6 +313,17 @@ def lengths(model, record, timesteps, batch_size):
         return chunk, chunk
     width = sum(math.prod(model.network.stateful[name].value_shape) for name in model.output_calls)
     return max(chunk, min(_PER_CALL, _WIDEST // width) // chunk * chunk), chunk
+
+
+def collect(parts):
+    """Return `(outputs, observed, sums)` of all steps, from what a `Runner` yields call by call."""
+    outputs, observed, sums = [], [], None
+    for values, seen, more in parts:
+        outputs.append(values)
+        observed.append(seen)
+        # Summed right away: memory does not grow with time.
+        sums = more if sums is None else keras.tree.map_structure(np.add, sums, more)
+    return _join(outputs, axis=1), _join(observed, axis=1), sums
 
 
 def _join(parts, axis=0):

@@ -5,12 +5,22 @@ import dataclasses
 import numpy as np
 
 from keras_snn import neurons
+from keras_snn._rates import unwrapped
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import lower_calls
 from keras_snn.graph.passes import insert_scale
 from keras_snn.simulation.model import SpikingModel
 
-__all__ = ["read_back", "source_graph"]
+__all__ = ["check_spiking", "read_back", "source_graph"]
+
+
+def check_spiking(model):
+    """Raise a `TypeError` if `model` is no `SpikingModel`."""
+    if not isinstance(model, SpikingModel):
+        raise TypeError(
+            f"`model` must be a SpikingModel. Received: {type(model).__name__}. Convert it first with "
+            "keras_snn.convert."
+        )
 
 
 def read_back(model):
@@ -19,11 +29,7 @@ def read_back(model):
     Raises:
         TypeError: If `model` is no `SpikingModel`.
     """
-    if not isinstance(model, SpikingModel):
-        raise TypeError(
-            f"`model` must be a SpikingModel. Received: {type(model).__name__}. Convert it first with "
-            "keras_snn.convert."
-        )
+    check_spiking(model)
     graph = lower_calls(model.layers, model.calls, model.input_shapes, model.network.outputs)
     return dataclasses.replace(graph, inputs=model.network.inputs)
 
@@ -66,7 +72,7 @@ def _like(node, kind, **fields):
 
 def _with_activation(graph, spike, row):
     """Return the graph with the activation that neurons stand for in their place."""
-    neuron, _ = neurons.unwrapped(spike.neuron, 1)
+    neuron, _ = unwrapped(spike.neuron, 1)
     if isinstance(neuron, neurons.Binary):
         fields, scale = {"function": neuron.function, "at_zero": neuron.at_zero}, np.ones(())
     elif row is None or row.max_value is None:

@@ -3,11 +3,10 @@
 import dataclasses
 
 import keras
-import numpy as np
 
 from keras_snn._execution import predict_batch
 from keras_snn.graph.analog import analog_tensors
-from keras_snn.simulation.recording import Runner, lengths, open_data
+from keras_snn.simulation.recording import Runner, collect, lengths, open_data
 
 __all__ = ["Seen", "Watcher", "watch"]
 
@@ -99,7 +98,7 @@ def watch(model, x, y, watchers, *, graph, timesteps, batch_size, verbose):
     samples = 0
     for inputs, targets in batches:
         of_source = predict_batch(source, _averaged(model, inputs, timesteps)) if source else None
-        outputs, steps, sums = _whole(runner.run(inputs, timesteps, per_call=per_call, chunk=chunk))
+        outputs, steps, sums = collect(runner.run(inputs, timesteps, per_call=per_call, chunk=chunk))
         for i, watcher in enumerate(watchers):
             values = of_source[str(i)] if source else {}
             watcher.take(Seen(timesteps, inputs, targets, outputs, values, steps[i], sums[i]))
@@ -124,13 +123,3 @@ def _averaged(model, inputs, timesteps):
     if not model.network.events:
         return inputs
     return keras.tree.map_structure(lambda x: x.mean(axis=1), model.shaped(inputs, timesteps))
-
-
-def _whole(parts):
-    """Join what a runner yields call by call: `(outputs, steps, sums)` of all steps."""
-    outputs, steps, sums = zip(*parts, strict=True)
-    outputs, steps = (
-        keras.tree.map_structure(lambda *leaves: np.concatenate(leaves, axis=1), *parts)
-        for parts in (outputs, steps)
-    )
-    return outputs, steps, keras.tree.map_structure(lambda *leaves: np.sum(leaves, axis=0), *sums)
