@@ -7,11 +7,20 @@ import keras
 import numpy as np
 import pytest
 
+from keras_snn.simulation import model
+
 
 @pytest.fixture
 def rng(request):
     # Another stream for every test, the same one at every run.
     return np.random.default_rng(list(request.node.nodeid.encode()))
+
+
+@pytest.fixture(autouse=True)
+def _short_chunks(request, monkeypatch):
+    """What results do not depend on; long chunks take long to compile, and tests run each but once."""
+    if "long_chunks" not in request.keywords:
+        monkeypatch.setattr(model, "_LONGEST_CHUNK", 4)
 
 
 @pytest.fixture(autouse=True)

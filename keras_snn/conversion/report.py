@@ -24,7 +24,7 @@ class LayerReport:
         name: Name of the layer in the spiking model, or of a further call of it.
         became: Class of that layer, and of the Keras layer inside where it does not spike.
         origins: Paths of the layers of the source model that are in it.
-        scale: λ, the activation that becomes one spike per step, an array if channels have their own;
+        scale: λ, the activation that becomes one spike per step, a tuple if channels have their own;
             `None` without neurons.
         max_value: Where the activation of the source network saturates; `None` if it does not.
         clipped: Fraction of the non-zero activations of the calibration data above what the neurons
@@ -38,7 +38,7 @@ class LayerReport:
     name: str
     became: str
     origins: tuple[str, ...]
-    scale: float | None = None
+    scale: float | tuple[float, ...] | None = None
     max_value: float | None = None
     clipped: float | None = None
     error: float | None = None
@@ -112,18 +112,16 @@ class ConversionReport:
         return legend, nonspiking, f"Converted with {options} ({versions})."
 
     def get_config(self):
-        config = dataclasses.asdict(self)
-        for row in config["layers"]:
-            row["scale"] = row["scale"].tolist() if isinstance(row["scale"], np.ndarray) else row["scale"]
-        return config
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_config(cls, config):
-        layers = []
-        for row in config["layers"]:
-            scale = np.array(row["scale"]) if isinstance(row["scale"], list) else row["scale"]
-            layers.append(LayerReport(**{**row, "origins": tuple(row["origins"]), "scale": scale}))
-        return cls(tuple(layers), config["options"], config["versions"])
+        # Files have lists for tuples.
+        rows = [
+            {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+            for row in config["layers"]
+        ]
+        return cls(tuple(LayerReport(**row) for row in rows), config["options"], config["versions"])
 
 
 def report_on(model, stands_for, histograms, options, versions):
@@ -146,7 +144,7 @@ def report_on(model, stands_for, histograms, options, versions):
         )
         if nodes and isinstance(nodes[-1], kinds.Spike):
             spike, histogram = nodes[-1], histograms.get(nodes[-1].name)
-            scale = spike.scale
+            scale = spike.scale if np.ndim(spike.scale) == 0 else tuple(spike.scale.tolist())
             max_value = None if math.isinf(spike.max_value) else spike.max_value
             row = dataclasses.replace(row, scale=scale, max_value=max_value)
             if histogram is not None:
@@ -190,7 +188,7 @@ def _became(layer, nodes):
 def _show_scale(scale):
     """Return λ as text: of channels the range.
 
-    >>> _show_scale(np.array([0.25, 2.0, 1.0]))
+    >>> _show_scale((0.25, 2.0, 1.0))
     '0.25–2'
     """
     ends = f"{np.min(scale):.4g}", f"{np.max(scale):.4g}"

@@ -97,6 +97,7 @@ def test_weights_saved_alone_load_into_a_model_of_the_same_config(pair, tmp_path
     assert_same(other.predict(x, verbose=0), snn.predict(x, verbose=0))
 
 
+@pytest.mark.long_chunks
 def test_auto_takes_the_longest_power_of_two_that_keeps_chunks_small(pair):
     """Beside the rule of docs/performance.md, in whole numbers."""
     _, snn, _ = pair
