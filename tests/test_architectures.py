@@ -26,7 +26,7 @@ from keras_snn.graph.evaluation import evaluate
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.passes import fold
 
-EXAMPLES = int(os.environ.get("KERAS_SNN_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("KERAS_SNN_EXAMPLES", "40"))
 SEED = int(os.environ.get("KERAS_SNN_SEED", "0"))
 SHARDS = 4
 LARGEST = 256

@@ -114,7 +114,7 @@ class TestNetworks:
     def test_results_depend_on_neither_unroll_nor_batches(self, network, rng):
         model = networks.build_dyadic(network, rng)
         x = networks.data_for(model, rng, dyadic=True)
-        snn = contracts.convert(model, x, timesteps=10)
+        snn = contracts.convert(model, x, timesteps=6)
         contracts.law_9_results_depend_on_neither_unroll_nor_batches(snn, x, samples=12)
 
     def test_converted_it_approaches_the_source_which_is_unchanged(self, network, rng):
@@ -142,7 +142,7 @@ class TestNeurons:
     def test_results_depend_on_neither_unroll_nor_batches(self, neuron, rng):
         model = networks.build_dyadic(networks.branches, rng)
         x = networks.data_for(model, rng, dyadic=True)
-        snn = contracts.convert(model, x, timesteps=10, neuron=neuron)
+        snn = contracts.convert(model, x, timesteps=6, neuron=neuron)
         contracts.law_9_results_depend_on_neither_unroll_nor_batches(snn, x, samples=12)
 
     def test_converted_it_approaches_the_source(self, neuron, rng):

@@ -115,7 +115,7 @@ def test_reference_is_the_source_with_rounded_activations(network, options, rng)
     for row in snn.conversion_report.layers:
         if row.scale is not None:
             # A rate of 1 stands for the scale of the report, and `levels` spikes for λ.
-            scales |= dict.fromkeys(row.origins, row.scale * levels / timesteps)
+            scales |= dict.fromkeys(row.origins, np.asarray(row.scale) * levels / timesteps)
     for node in graph.nodes.values():
         if isinstance(node, kinds.Activation) and node.function == "relu":
             rounded = dataclasses.replace(node, max_value=scales[node.origins[0]], levels=levels)
