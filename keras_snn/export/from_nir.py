@@ -72,7 +72,7 @@ def graph_of(source, settings):
     Raises:
         UnsupportedLayerError: If there are nodes that cannot be said; lists all of them.
     """
-    reader = _Reader(settings)
+    reader = _Reader(settings, source.metadata)
     nodes, edges = _flat(source)
     sources = {name: [a for a, b in edges if b == name] for name in nodes}
     try:
@@ -120,8 +120,8 @@ def _flat(graph, prefix=""):
 class _Reader:
     """The nodes said so far, by name, and by NIR node the name of the one that has its value."""
 
-    def __init__(self, settings):
-        self.settings = settings
+    def __init__(self, settings, metadata):
+        self.settings, self.metadata = settings, metadata
         self.nodes, self.known_as, self.obstacles, self.assumed = {}, {}, [], {}
         self.inputs, self.outputs = [], []
 
@@ -164,17 +164,17 @@ class _Reader:
             return value
         if kind == "Output":
             if is_top:
-                self.outputs.append(self._behind(name, node, x).name)
+                self.outputs.append(self._behind(name, x).name)
             return x
         if kind not in _WORDS:
             raise _UnknownError("no word for it here")
         return _WORDS[kind](self, name, node, x)
 
-    def _behind(self, name, node, x):
-        function = node.metadata.get("activation")
+    def _behind(self, name, x):
+        function = self.metadata.get(f"{name}_activation")
         if function is None:
             return x
-        axis = int(node.metadata.get("axis", -1))
+        axis = int(self.metadata.get(f"{name}_axis", -1))
         return self.emit(kinds.Activation, name, x, function=str(function), axis=axis)
 
 

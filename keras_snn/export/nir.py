@@ -49,8 +49,8 @@ def export_nir(
     """Write a spiking network as a NIR file.
 
     Weights are written as they are, channels first; every layer of neurons is one `IF`, or `LIF` if it
-    leaks, whose arrays have the shape of its values. What the format has no field for is in the metadata:
-    of the graph, of each layer of neurons, and of the output. The package `nir` from 1.0.4 on reads it.
+    leaks, whose arrays have the shape of its values. What the format has no field for is in the metadata
+    of the graph and of each layer of neurons. The package `nir` from 1.0.4 on reads it.
 
     Args:
         snn: A `SpikingModel`; or a Sequential or Functional model of spiking layers.
@@ -107,10 +107,7 @@ def export_nir(
     )
     if obstacles or more:
         raise ExportError(list_parts(model.name, "that a NIR file cannot say", [*obstacles, *more]))
-    for name, node in nodes.items():
-        if isinstance(node, nir.Output):
-            node.metadata.update(readouts.get(name, {}))
-    metadata = _metadata(model, graph, dt=dt, as_it_is="threshold" in accept)
+    metadata = _metadata(model, graph, dt=dt, as_it_is="threshold" in accept) | readouts
     written = nir.NIRGraph(nodes, edges, metadata=metadata, type_check=not compact)
     with replacing(path) as (temporary,):
         nir.write(temporary, written)
@@ -225,7 +222,10 @@ def _check_differences(name, graph, accept):
 
 
 def _readouts(model, graph):
-    """Return what is behind the outputs, as metadata by name of the output, and obstacles."""
+    """Return what is behind the outputs, as metadata of the graph, and obstacles.
+
+    It is `"output_activation"` for what nir 1.0.4 could not read as metadata of the node `"output"`.
+    """
     layers = {layer.name: layer for layer in model.layers}
     layer_of = {call["name"]: layers[call["layer"]] for call in model.calls}
     readouts, obstacles = {}, []
@@ -243,7 +243,8 @@ def _readouts(model, graph):
             metadata["activation"] = node.function
             if node.function == "softmax":
                 metadata["axis"] = node.axis
-        readouts["output" if len(names) == 1 else f"output_{i}"] = metadata
+        output = "output" if len(names) == 1 else f"output_{i}"
+        readouts |= {f"{output}_{what}": value for what, value in metadata.items()}
     return readouts, obstacles
 
 
