@@ -3,7 +3,8 @@
     TFDS_DATA_DIR=… python benchmarks/few_steps.py [networks] [--samples 10000]
 
 All rows but those of 2016 have the same options, which were not chosen by the test set: scales of
-channels by least squares, potentials corrected, 1,000 training images for both.
+channels by least squares, potentials corrected, 1,000 training images for both. The rows of 2016 are
+moments of one simulation. Levels of early exit are chosen on 1,000 other training images.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from keras_snn.neurons import IntegrateAndFire
 OURS = {"normalization": "mse", "per_channel": True, "bias_correction": "potential"}
 OF_2016 = {"normalization": "max", "neuron": IntegrateAndFire(initial_potential=0.0)}
 # Network: rows of neuron, time steps, the most that may be lost in percentage points.
+ON_CIFAR10 = [("if", 64, 0.5), ("signed", 16, 0.3), ("multi_threshold", 4, 0.3)]
 ROWS = {
     "mnist_cnn": [
         ("if", 8, 0.10),
@@ -37,8 +39,24 @@ ROWS = {
         ("multi_threshold", 1, 0.3),
         ("multi_threshold", 2, 0.1),
     ],
-    "resnet": [("if", 64, 0.5), ("signed", 16, 0.3), ("multi_threshold", 4, 0.3)],
+    "resnet": ON_CIFAR10,
+    "mobilenet": ON_CIFAR10,
 }
+# Network and time steps of the row that samples leave early, and the most that may be lost by it.
+EXITS = {"cifar10_cnn": (128, 0.2)}
+COLUMNS = (
+    "network",
+    "neuron",
+    "T",
+    "ANN, %",
+    "SNN, %",
+    "ANN − SNN",
+    "at most",
+    "spikes/neuron",
+    "operations/ANN",
+    "energy/ANN",
+    "clipping, quantisation, unevenness",
+)
 COUNTED = 100
 
 
@@ -46,34 +64,54 @@ def rows_of(name, samples):
     """Yield the cells of every row of a network."""
     dataset = networks.NETWORKS[name][1]
     model = networks.trained(name)
-    x_train, _ = networks.data(dataset, "train[:1000]")
+    x_train, y_train = networks.data(dataset, "train[:2000]")
     x, y = networks.data(dataset, f"test[:{samples}]")
     ann = np.mean(model.predict(x, batch_size=200, verbose=0).argmax(axis=-1) == y)
 
-    def cells(label, timesteps, target, **options):
-        snn = keras_snn.convert(model, x_train, timesteps=timesteps, verbose=0, **options)
-        snn_accuracy = snn.simulate(x, y, batch_size=100).accuracy_over_time[-1]
-        counts = keras_snn.count_operations(snn, x[:COUNTED])
-        spikes, neurons = (sum(getattr(n, what) for n in counts.neurons) for what in ("spikes", "neurons"))
-        energy = counts.energy()
-        return (
-            name,
-            label,
-            timesteps,
-            f"{100 * ann:.2f}",
-            f"{100 * snn_accuracy:.2f}",
-            f"{100 * (ann - snn_accuracy):+.2f}",
-            target,
-            f"{spikes / neurons:.2f}",
-            f"{energy.snn / energy.ann:.2f}",
-        )
+    def converted(timesteps, **options):
+        return keras_snn.convert(model, x_train[:1000], timesteps=timesteps, verbose=0, **options)
 
-    steps = []
+    def cells(label, snn, timesteps, accuracy, target=""):
+        loss = 100 * (ann - accuracy)
+        scores = (f"{100 * ann:.2f}", f"{100 * accuracy:.2f}", f"{loss:+.2f}", target)
+        return (name, label, timesteps, *scores, *costs(snn, x[:COUNTED], timesteps))
+
     for neuron, timesteps, target in ROWS[name]:
-        yield cells(neuron, timesteps, f"{target:.2f}", neuron=neuron, **OURS)
-        if timesteps not in steps:
-            steps.append(timesteps)
-            yield cells("if, as in 2016", timesteps, "", **OF_2016)
+        snn = converted(timesteps, neuron=neuron, **OURS)
+        accuracy = snn.simulate(x, y, batch_size=100).accuracy_over_time[-1]
+        yield cells(neuron, snn, timesteps, accuracy, f"{target:.2f}")
+        steps, allowed = EXITS.get(name, (None, None))
+        if (neuron, timesteps) == ("if", steps):
+            level = keras_snn.calibrate_exit(snn, x_train[1000:], y_train[1000:], batch_size=100).level
+            run = snn.simulate(x, y, exit="confidence", level=level, batch_size=100)
+            loss, mean = 100 * (accuracy - run.accuracy_over_time[-1]), run.steps_used.mean()
+            saved = f"{loss:+.2f} from T = {steps}, at most {allowed} in {steps / 3:.1f}"
+            scores = (f"{100 * value:.2f}" for value in (ann, run.accuracy_over_time[-1]))
+            yield (name, "if, early exit", f"{mean:.1f}", *scores, saved, *[""] * 5)
+    steps = sorted({row[1] for row in ROWS[name]})
+    snn = converted(steps[-1], **OF_2016)
+    accuracies = snn.simulate(x, y, batch_size=100).accuracy_over_time
+    for timesteps in steps:
+        yield cells("if, as in 2016", snn, timesteps, accuracies[timesteps - 1])
+
+
+def costs(snn, x, timesteps):
+    """Return the cells about spikes, effective operations, energy, and the errors, mean over the layers."""
+    counts = keras_snn.count_operations(snn, x, timesteps=timesteps)
+    ann_operations = counts.ann_effective_macs + counts.ann_effective_acs
+    spikes, neurons = (sum(getattr(n, what) for n in counts.neurons) for what in ("spikes", "neurons"))
+    energy = counts.energy()
+    layers = keras_snn.diagnose(snn, x, timesteps=timesteps).layers
+    errors = [
+        np.mean([getattr(layer, part).relative for layer in layers])
+        for part in ("clipping", "quantisation", "unevenness")
+    ]
+    return (
+        f"{spikes / neurons:.2f}",
+        f"{(counts.effective_macs + counts.effective_acs) / ann_operations:.2f}",
+        f"{energy.snn / energy.ann:.2f}",
+        ", ".join(f"{error:.2f}" for error in errors),
+    )
 
 
 def main():
@@ -82,8 +120,8 @@ def main():
     parser.add_argument("--samples", type=int, default=10_000, help="test images")
     options = parser.parse_args()
     print(f"{describe()}\n{options.samples} test images, 1,000 calibration images\n")
-    print("| network | neuron | T | ANN, % | SNN, % | ANN − SNN | at most | spikes/neuron | energy/ANN |")
-    print(f"{'| --- ' * 9}|")
+    print(f"| {' | '.join(COLUMNS)} |")
+    print("| --- " * len(COLUMNS) + "|")
     for name in options.names or ROWS:
         for row in rows_of(name, options.samples):
             print(f"| {' | '.join(map(str, row))} |", flush=True)

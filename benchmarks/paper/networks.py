@@ -1,4 +1,4 @@
-"""The networks of Rueckauer et al. (2016), arXiv:1612.04052, one with residual blocks, and their data.
+"""The networks of Rueckauer et al. (2016), arXiv:1612.04052, a small ResNet and MobileNet, and their data.
 
 Weights are kept beside this file in half precision: a network is what these say, for its
 ANN and for its SNN.
@@ -88,7 +88,7 @@ def binarynet(function):
     return model
 
 
-def _normalized(x, layer, suffix, activation="relu6"):
+def _normalized(x, layer, suffix, activation):
     """Return a layer of `x` without bias, a batch norm behind it, and an activation if there is one."""
     x = layers.BatchNormalization(name=f"norm_{suffix}")(layer(x))
     return layers.Activation(activation, name=f"relu_{suffix}")(x) if activation else x
@@ -114,6 +114,19 @@ def resnet():
     return keras.Model(image, layers.Dense(10, activation="softmax", name="output")(x), name="resnet")
 
 
+def mobilenet():
+    """24C3 and four depthwise separable blocks of 48 to 192 channels, with relu6 (arXiv:1704.04861)."""
+    options = {"padding": "same", "use_bias": False}
+    image = keras.Input((32, 32, 3), name="image")
+    x = _normalized(image, layers.Conv2D(24, 3, name="conv", **options), "conv", "relu6")
+    for block, (filters, strides) in enumerate(((48, 1), (96, 2), (96, 1), (192, 2)), start=1):
+        depthwise, pointwise = f"block{block}_depthwise", f"block{block}_pointwise"
+        x = _normalized(x, layers.DepthwiseConv2D(3, strides, name=depthwise, **options), depthwise, "relu6")
+        x = _normalized(x, layers.Conv2D(filters, 1, name=pointwise, **options), pointwise, "relu6")
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(image, layers.Dense(10, activation="softmax", name="output")(x), name="mobilenet")
+
+
 # Name: how to build it, its data, and the stages of its training as `train.train` takes them.
 MNIST = [("adamw", 0.003, 8, ())]
 NETWORKS = {
@@ -135,6 +148,7 @@ NETWORKS = {
         [("sgd", 0.1, 12, ("move",))],
     ),
     "resnet": (resnet, "cifar10", [("sgd", 0.1, 8, ("move",))]),
+    "mobilenet": (mobilenet, "cifar10", [("sgd", 0.1, 8, ("move",))]),
     "binarynet_sign": (lambda: binarynet("sign"), "cifar10", [("adamw", 0.003, 10, ("move",))]),
     "binarynet_heaviside": (lambda: binarynet("heaviside"), "cifar10", [("adamw", 0.003, 10, ("move",))]),
 }
