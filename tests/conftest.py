@@ -1,3 +1,4 @@
+import gc
 import os
 
 # Before JAX is imported: it has no float64 otherwise.
@@ -8,6 +9,9 @@ import numpy as np
 import pytest
 
 from keras_snn.simulation import model
+
+# What is imported stays: collections of garbage need not look at it.
+gc.freeze()
 
 
 @pytest.fixture
@@ -25,4 +29,5 @@ def _short_chunks(request, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _fresh_names():
-    keras.utils.clear_session()
+    # To look through all objects of a long run for garbage takes longer than a test.
+    keras.utils.clear_session(free_memory=False)

@@ -119,7 +119,7 @@ def mobilenet():
     options = {"padding": "same", "use_bias": False}
     image = keras.Input((32, 32, 3), name="image")
     x = _normalized(image, layers.Conv2D(24, 3, name="conv", **options), "conv", "relu6")
-    for block, (filters, strides) in enumerate(((48, 1), (96, 2), (96, 1), (192, 2)), start=1):
+    for block, (filters, strides) in enumerate(((48, 2), (96, 1), (96, 1), (192, 2)), start=1):
         depthwise, pointwise = f"block{block}_depthwise", f"block{block}_pointwise"
         x = _normalized(x, layers.DepthwiseConv2D(3, strides, name=depthwise, **options), depthwise, "relu6")
         x = _normalized(x, layers.Conv2D(filters, 1, name=pointwise, **options), pointwise, "relu6")
