@@ -5,7 +5,7 @@ import math
 import keras
 import numpy as np
 
-__all__ = ["Batches", "fit_shape", "in_order"]
+__all__ = ["Batches", "check_numeric", "fit_shape", "in_order"]
 
 
 class Batches:
@@ -95,8 +95,7 @@ class Batches:
 
     def _check_array(self, name, array):
         wanted = tuple(self.shapes[name])
-        if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
-            raise self._bad("must hold numbers", f"dtype {array.dtype}", "Convert it with .astype('float32')")
+        check_numeric(array, self.argument, self.error)
         array = fit_shape(name, array, wanted, self.argument, self.error)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             count = int(array.size - np.isfinite(array).sum())
@@ -109,6 +108,15 @@ class Batches:
 
     def _bad(self, wanted, came, advice):
         return self.error(f"`{self.argument}` {wanted}. Received: {came}. {advice}.")
+
+
+def check_numeric(array, argument, error=ValueError):
+    """Raise a `ValueError` (or `error`) if a NumPy array holds no real numbers; others are let through."""
+    if isinstance(array, np.ndarray) and array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+        raise error(
+            f"`{argument}` must hold numbers. Received: dtype {array.dtype}. "
+            "Convert it with .astype('float32')."
+        )
 
 
 def in_order(structure, x, argument, error=ValueError):

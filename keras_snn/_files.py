@@ -4,11 +4,13 @@ import contextlib
 import os
 import pathlib
 import tempfile
+import textwrap
+import zipfile
 
 import keras
 import numpy as np
 
-__all__ = ["load_model", "read_data", "replacing"]
+__all__ = ["load_model", "output_path", "read_data", "replacing"]
 
 _PREFIX = "tfds:"
 
@@ -22,29 +24,70 @@ def replacing(*paths):
 
     Yields:
         A list of paths of the same names in another folder, which is gone afterwards.
+
+    Raises:
+        OSError: If they cannot be written.
     """
-    with tempfile.TemporaryDirectory(dir=paths[0].parent, prefix=f".{paths[0].stem}-") as folder:
-        temporary = [pathlib.Path(folder) / path.name for path in paths]
-        yield temporary
-        for written, path in zip(temporary, paths, strict=True):
-            os.replace(written, path)
+    for path in paths:
+        if path.is_dir():
+            raise OSError(f"'{path}' must be a file. Received: a folder of this name. Choose another name.")
+    # A link stays one, to a new file.
+    paths = [pathlib.Path(os.path.realpath(path)) for path in paths]
+    try:
+        with tempfile.TemporaryDirectory(dir=paths[0].parent, prefix=f".{paths[0].stem}-") as folder:
+            temporary = [pathlib.Path(folder) / path.name for path in paths]
+            yield temporary
+            for written, path in zip(temporary, paths, strict=True):
+                os.replace(written, path)
+    except OSError as error:
+        # h5py says it in many words.
+        came = os.strerror(error.errno) if error.errno else error
+        raise OSError(
+            f"'{paths[0]}' must be in a folder that can be written. Received: {came}. "
+            "Nothing was written. Choose another folder, or make room."
+        ) from error
+
+
+def output_path(argument, path):
+    """Return `path` as a `pathlib.Path`, before any work for what is written there.
+
+    Raises:
+        TypeError: If it is no path.
+        ValueError: If its folder does not exist.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(
+            f"`{argument}` must be the name of a file. Received: {argument}={path!r}. "
+            "Use a str or pathlib.Path."
+        )
+    path = pathlib.Path(path)
+    if not path.parent.is_dir():
+        raise ValueError(
+            f"`{argument}` must be in a folder that exists. Received: {argument}='{path}'. "
+            "Make the folder first."
+        )
+    return path
 
 
 def load_model(path):
     """Load a Keras model, with one message for whatever is wrong with the file.
 
+    Code in the file is refused, unless `keras.config.enable_unsafe_deserialization` was called.
+
     Raises:
         ValueError: If there is no file, or it does not load.
     """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise ValueError(f"'{path}' must be a .keras file. Received: no such file.")
+    path = _existing(path, "a .keras file")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"'{path}' must be a .keras file. Received: another format, or a file that was cut short. "
+            "Save the model again."
+        )
     try:
         return keras.models.load_model(path)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise ValueError(
-            f"'{path}' must be a .keras file. Received: one that does not load ({reason})."
+            f"'{path}' must be a .keras file. Received: one that does not load ({_reason(error)})."
         ) from error
 
 
@@ -63,19 +106,48 @@ def read_data(source, *, split, raw_pixels=False):
     source = str(source)
     if source.startswith(_PREFIX):
         return _read_dataset(source, split, raw_pixels)
-    path = pathlib.Path(source)
-    if not path.is_file():
-        raise ValueError(f"'{path}' must be an .npz or .npy file. Received: no such file.")
+    path = _existing(source, "an .npz or .npy file")
+    if not zipfile.is_zipfile(path) and not _is_npy(path):
+        raise ValueError(
+            f"'{path}' must be an .npz or .npy file of numbers. Received: another format, or a file that was "
+            "cut short. Save the arrays with numpy.savez."
+        )
     try:
         loaded = np.load(path, allow_pickle=False)
         arrays = (
             {"x": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
         )
     except Exception as error:
-        raise ValueError(f"'{path}' must be an .npz or .npy file of numbers. Received: {error}.") from error
+        pickled = "allow_pickle" in str(error)
+        came = "pickled objects, which are never loaded" if pickled else f"one that does not load ({error})"
+        raise ValueError(
+            f"'{path}' must be an .npz or .npy file of numbers. Received: {came}. "
+            "Save the arrays with numpy.savez."
+        ) from error
     if "x" not in arrays:
         raise ValueError(f"'{path}' must hold an array x. Received: {', '.join(arrays) or 'no arrays'}.")
     return arrays
+
+
+def _existing(path, kind):
+    path = pathlib.Path(path)
+    if not path.is_file():
+        came = "a folder" if path.is_dir() else "no such file"
+        raise ValueError(f"'{path}' must be {kind}. Received: {came}.")
+    return path
+
+
+def _is_npy(path):
+    with path.open("rb") as file:
+        return file.read(6) == b"\x93NUMPY"
+
+
+def _reason(error):
+    """Return what an error says, in a line."""
+    # Keras says first where it was.
+    text = str(error).rpartition("Exception encountered: ")[2].strip()
+    first = text.splitlines()[0] if text else type(error).__name__
+    return textwrap.shorten(first, 200, placeholder=" …")
 
 
 def _read_dataset(source, split, raw_pixels):
@@ -90,10 +162,9 @@ def _read_dataset(source, split, raw_pixels):
     try:
         x, y = tfds.as_numpy(tfds.load(name, split=given or split, batch_size=-1, as_supervised=True))
     except Exception as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise ValueError(
             f"'{source}' must be tfds:name or tfds:name:split, a supervised data set of tensorflow-datasets. "
-            f"Received: {reason}"
+            f"Received: {_reason(error)}"
         ) from error
     if x.dtype == np.uint8:
         x = x.astype("float32") if raw_pixels else x.astype("float32") / 255

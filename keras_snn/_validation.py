@@ -1,31 +1,43 @@
 """Checks of arguments, and the words in which they fail."""
 
+import collections.abc
 import math
 import numbers
 
-__all__ = ["check_choice", "check_integer", "check_number"]
+__all__ = ["check_choice", "check_integer", "check_number", "check_timesteps"]
+
+# Spikes are counted in float32, which has every integer up to here.
+_MOST_TIMESTEPS = 2**24
 
 
 def check_choice(name, value, choices):
     """Return `value` if it is one of `choices`, else raise a `ValueError` that lists them."""
-    if value not in choices:
+    # An array is equal to a choice in every place on its own.
+    if not isinstance(value, collections.abc.Hashable) or value not in choices:
         options = ", ".join(repr(choice) for choice in choices)
         raise ValueError(f"`{name}` must be one of {options}. Received: {name}={value!r}.")
     return value
 
 
-def check_integer(name, value, *, minimum, hint=""):
-    """Return `value` as an `int` of at least `minimum`.
+def check_integer(name, value, *, minimum, maximum=math.inf, hint=""):
+    """Return `value` as an `int` of at least `minimum` and at most `maximum`.
 
     Raises:
         TypeError: If it is not an integer (a `bool` or a `float` is not one).
-        ValueError: If it is too small.
+        ValueError: If it is too small or too large.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"`{name}` must be an integer. Received: {name}={value!r}.{_sentence(hint)}")
     if value < minimum:
         raise ValueError(f"`{name}` must be at least {minimum}. Received: {name}={value!r}.{_sentence(hint)}")
+    if value > maximum:
+        raise ValueError(f"`{name}` must be at most {maximum}. Received: {name}={value!r}.{_sentence(hint)}")
     return int(value)
+
+
+def check_timesteps(value):
+    """Return a number of time steps as an `int`; raises as `check_integer`."""
+    return check_integer("timesteps", value, minimum=1, maximum=_MOST_TIMESTEPS)
 
 
 def check_number(name, value, *, above=-math.inf, at_most=math.inf, hint=""):

@@ -14,6 +14,7 @@ import os
 import pathlib
 import shutil
 import sys
+import tempfile
 import time
 import warnings
 
@@ -202,7 +203,12 @@ def _add_conversion_options(parser):
 
 
 def _steps_or_auto(text):
-    return text if text == "auto" else int(text)
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be an integer or auto, received '{text}'") from None
 
 
 def _conversion_options(options):
@@ -220,7 +226,10 @@ def _conversion_options(options):
 
 
 def _positive(text):
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be an integer, received '{text}'") from None
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, received {text}")
     return value
@@ -295,8 +304,7 @@ def _convert(options):
         data = read_data(options.calibration, split="train[:1000]", raw_pixels=options.raw_pixels)["x"]
     _say(options, f"Converting '{model.name}'")
     snn = keras_snn.convert(model, data, **_conversion_options(options))
-    with replacing(options.output) as (path,):
-        snn.save(path)
+    snn.save(options.output)
     text = f"{snn.conversion_report.show(options.width)}\n\nwrote {options.output}"
     return _Result(text, {"output": str(options.output), "report": snn.conversion_report.get_config()})
 
@@ -345,7 +353,13 @@ def _export(options):
         )
     else:
         with replacing(options.output) as (path,):
-            model.export(path, verbose=False)
+            try:
+                model.export(path, verbose=False)
+            except (ValueError, TypeError, OSError, ImportError, MemoryError, RuntimeError):
+                raise
+            except Exception as error:
+                # TensorFlow has errors of its own for disks.
+                raise OSError(str(error).partition(" [Op:")[0].rpartition("; ")[2]) from error
     return _Result(f"wrote {options.output}", {"output": str(options.output)})
 
 
@@ -368,7 +382,14 @@ def _check_output(path, *, overwrite):
     """Raise before any work if a result could not be written."""
     if not path.parent.is_dir():
         raise ValueError(f"'{path.parent}' must be a folder. Received: no such folder.")
-    if path.exists() and not overwrite:
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"'{path.parent}' must be a folder that can be written. Received: {error.strerror}."
+        ) from error
+    if path.is_dir() or (path.exists() and not overwrite):
         hint = "Name another --output" if path.is_dir() else "Use --force to overwrite it"
         raise ValueError(f"'{path}' exists. {hint}.")
 

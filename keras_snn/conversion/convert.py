@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_snn import neurons
 from keras_snn._data import Batches
-from keras_snn._validation import check_choice, check_integer, check_number
+from keras_snn._validation import check_choice, check_integer, check_number, check_timesteps
 from keras_snn._version import __version__
 from keras_snn.conversion.building import Choices, build_spiking
 from keras_snn.conversion.calibration import Histogram, calibrate, moments_on
@@ -118,15 +118,16 @@ def convert(
         Rueckauer et al. (2016), arXiv:1612.04052. Scales: `keras_snn.conversion.normalization.Rule`. Bias
         correction: Li et al. (2021), ICML, "A free lunch from ANN".
     """
-    timesteps = check_integer("timesteps", timesteps, minimum=1)
+    timesteps = check_timesteps(timesteps)
     batch_size = check_integer("batch_size", batch_size, minimum=1)
     neuron = _rate_coding(neurons.get(neuron))
     check_normalization(normalization, percentile)
+    check_choice("per_channel", per_channel, (False, True))
     check_choice("input_encoding", input_encoding, ("current", "poisson", "events"))
     check_number("input_rate", input_rate, above=0, at_most=1)
     check_choice("max_pool", max_pool, ("exact", "fir", "avg", "exp"))
     check_choice("softmax", softmax, ("potential", "poisson", "clock"))
-    check_integer("delay", delay, minimum=0)
+    check_integer("delay", delay, minimum=0, maximum=timesteps - 1, hint="Choose less than timesteps.")
     _check_uses_of_data(calibration_data, readout_delay, bias_correction, timesteps)
     check_choice("nonspiking", nonspiking, ("error", "allow"))
     policy = None if dtype is None else _float_policy(dtype)
@@ -331,7 +332,7 @@ def _policy_of(model):
 
 
 def _layers_of(model):
-    for layer in getattr(model, "layers", ()):
+    for layer in model.layers if isinstance(model, keras.Model) else ():
         if isinstance(layer, keras.Model):
             yield from _layers_of(layer)
         else:
@@ -340,8 +341,10 @@ def _layers_of(model):
 
 def _input_shapes(model, data):
     """Return the shapes of the calibration data, if the model leaves sizes open; else `None`."""
+    if data is None or not isinstance(model, keras.Model):
+        return None
     open_shapes = [tuple(x.shape[1:]) for x in getattr(model, "inputs", None) or ()]
-    if data is None or not any(None in shape for shape in open_shapes):
+    if not any(None in shape for shape in open_shapes):
         return None
     # A Sequential has no attribute `input` before it is called.
     given = model.inputs[0] if isinstance(model, keras.Sequential) else model.input

@@ -2,10 +2,12 @@
 
 import dataclasses
 import graphlib
+import math
 
 import numpy as np
 
 from keras_snn import neurons
+from keras_snn._validation import check_choice, check_number
 from keras_snn.errors import UnsupportedLayerError
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.passes import fold
@@ -43,7 +45,7 @@ class _Settings:
         """Return the settings of one layer of neurons, of which its metadata may say more."""
         names = ("reset", "initial_potential", "dt")
         said = {name: metadata[name] for name in names if name in metadata and name not in self.given}
-        return dataclasses.replace(self, **said)
+        return dataclasses.replace(self, **_checked(said))
 
 
 def settings_of(metadata, given):
@@ -52,11 +54,27 @@ def settings_of(metadata, given):
     Args:
         metadata: Dict.
         given: Dict of `reset`, `initial_potential` and `dt`, each `None` if it was not given.
+
+    Raises:
+        TypeError, ValueError: If the metadata is not what it may be.
     """
     given = {name: value for name, value in given.items() if value is not None}
     names = ("reset", "initial_potential", "dt", "threshold")
-    said = {**{name: metadata.get(name) for name in names}, **given}
-    return _Settings(**said, given=tuple(given))
+    found = _checked({name: metadata[name] for name in names if name in metadata})
+    return _Settings(**{**dict.fromkeys(names), **found, **given}, given=tuple(given))
+
+
+def _checked(said):
+    """Return a dict of what metadata says of neurons, if that is what it may be."""
+    for name, value in said.items():
+        field = f"metadata['{name}']"
+        if name == "reset":
+            check_choice(field, value, ("zero", "subtract"))
+        elif name == "threshold":
+            check_choice(field, value, (">", ">="))
+        else:
+            check_number(field, value, above=0 if name == "dt" else -math.inf)
+    return said
 
 
 def graph_of(source, settings):

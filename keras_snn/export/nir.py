@@ -11,8 +11,8 @@ import warnings
 import numpy as np
 
 from keras_snn import neurons
-from keras_snn._files import replacing
-from keras_snn._validation import check_choice, check_number
+from keras_snn._files import output_path, replacing
+from keras_snn._validation import check_choice, check_number, check_timesteps
 from keras_snn._version import __version__
 from keras_snn.conversion.building import Choices, build_spiking
 from keras_snn.errors import ExportError, list_parts
@@ -88,9 +88,7 @@ def export_nir(
     accept = (accept,) if isinstance(accept, str) else tuple(accept)
     for name in accept:
         check_choice("accept", name, _ACCEPTED)
-    path = pathlib.Path(path)
-    if not path.parent.is_dir():
-        raise ValueError(f"`path` must be in a folder that exists. Received: path='{path}'.")
+    path = output_path("path", path)
 
     model = as_spiking_model(snn) if is_by_hand(snn) else snn
     graph = read_back(model)
@@ -151,6 +149,8 @@ def import_nir(
         check_number("initial_potential", initial_potential)
     if dt is not None:
         check_number("dt", dt, above=0)
+    if timesteps is not None:
+        check_timesteps(timesteps)
     if not path.is_file():
         raise ValueError(f"`path` must name a NIR file. Received: path='{path}', no such file.")
     try:
@@ -173,7 +173,7 @@ def import_nir(
     return build_spiking(
         graph,
         Choices(events=encoding == "events"),
-        timesteps=int(timesteps or metadata.get("timesteps", 64)),
+        timesteps=metadata.get("timesteps", 64) if timesteps is None else timesteps,
         unroll="auto",
         name=name or path.stem,
     )[0]

@@ -8,6 +8,7 @@ shapes, so the model itself is neither called nor changed.
 import dataclasses
 import functools
 import inspect
+import reprlib
 
 import keras
 
@@ -120,8 +121,8 @@ def inspect_model(model, *, input_shapes=None, nonspiking="error"):
 def _check_model(model):
     if not isinstance(model, keras.Model):
         raise TypeError(
-            f"`model` must be a Keras model. Received: model={model!r} of type {type(model).__name__}. "
-            "Load a saved one with keras.models.load_model."
+            f"`model` must be a Keras model. Received: model={reprlib.repr(model)} of type "
+            f"{type(model).__name__}. Load a saved one with keras.models.load_model."
         )
     inputs = getattr(model, "inputs", None)
     if isinstance(model, keras.Sequential) and not inputs:

@@ -217,13 +217,17 @@ class SpikingLayer(keras.layers.Layer):
         """Return the number of time steps of a tensor or of a list of them."""
         shapes = [tuple(x.shape) for x in keras.tree.flatten(inputs)]
         for shape in shapes:
-            if len(shape) < 2 or shape[1] is None:
-                raise ValueError(
-                    f"Layer '{self.name}' ({type(self).__name__}) needs input of shape (batch, time, …) with "
-                    f"a known number of time steps. Received: shape {shape}. Give the time axis a length, "
-                    "for example keras.Input((timesteps, …))."
-                )
+            self._check_time(shape, known=True)
         return max(shape[1] for shape in shapes)
+
+    def _check_time(self, shape, *, known):
+        """Raise a `ValueError` if a shape has no time axis, or one of no steps; or, if `known`, of `None`."""
+        if len(shape) < 2 or shape[1] == 0 or (known and shape[1] is None):
+            raise ValueError(
+                f"Layer '{self.name}' ({type(self).__name__}) needs input of shape (batch, time, …) with "
+                f"a known number of time steps. Received: shape {shape}. Give the time axis a length, "
+                "for example keras.Input((timesteps, …))."
+            )
 
     def compute_output_shape(self, input_shape, initial_state=None):
         return self.current_shape(input_shape)
@@ -291,6 +295,7 @@ class SpikingTwin(SpikingLayer):
         return self.dtype_policy
 
     def build(self, input_shape):
+        self._check_time(tuple(input_shape), known=False)
         if not self.analog.built:
             self.analog.build((input_shape[0], *input_shape[2:]))
         super().build(input_shape)

@@ -31,7 +31,7 @@ def available_memory():
 
 
 def check_memory(model, record, samples, timesteps):
-    """Return the bytes that spike trains and membrane potentials take, if they fit.
+    """Return the bytes that spike trains and membrane potentials take, if they or else the outputs fit.
 
     Args:
         model: A `SpikingModel`.
@@ -43,26 +43,31 @@ def check_memory(model, record, samples, timesteps):
         ValueError: If they do not fit into the memory that is available; says what would.
     """
     long = [name for name in record if name in ("spike_trains", "membrane_potentials")]
-    one = len(long) * sum(
-        math.prod(layer.value_shape) * np.dtype(layer.state_dtype).itemsize
-        for layer in model.network.stateful.values()
-        if hasattr(layer, "neuron")
-    )
+    layers = model.network.stateful
+    if long:
+        one = len(long) * sum(_bytes_of(layer) for layer in layers.values() if hasattr(layer, "neuron"))
+    else:
+        one = sum(_bytes_of(layers[name]) for name in model.output_calls)
     needed, available = one * samples * timesteps, available_memory()
     if available is None or _COPIES * needed <= available:
-        return needed
+        return needed if long else 0
     steps = available // (_COPIES * one)
     if steps >= timesteps:
         smaller = f"Simulate at most {steps // timesteps} samples at a time"
-    elif steps:
+    elif steps or not long:
         smaller = f"Simulate single samples, for at most timesteps={steps}"
     else:
         smaller = "Record spike_counts, which do not grow with time"
     raise ValueError(
-        f"`record` must fit into the memory available, {show_bytes(available)}. Received: "
-        f"{', '.join(long)} of {samples} samples and {timesteps} time steps, {show_bytes(needed)} and "
-        f"as much again while they are put together. {smaller}."
+        f"`{'record' if long else 'timesteps'}` must fit into the memory available, {show_bytes(available)}. "
+        f"Received: {', '.join(long) or 'outputs'} of {samples} samples and {timesteps} time steps, "
+        f"{show_bytes(needed)} and as much again while they are put together. {smaller}."
     )
+
+
+def _bytes_of(layer):
+    """Return the bytes of the values of one sample and step."""
+    return math.prod(layer.value_shape) * np.dtype(layer.state_dtype).itemsize
 
 
 def show_bytes(count):

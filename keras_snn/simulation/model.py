@@ -2,14 +2,18 @@
 
 import functools
 import math
+import numbers
+import os
+import pathlib
 import types
 
 import keras
 from keras import ops
 
-from keras_snn._data import fit_shape, in_order
+from keras_snn._data import check_numeric, fit_shape, in_order
 from keras_snn._execution import divisible, mended
-from keras_snn._validation import check_integer
+from keras_snn._files import output_path, replacing
+from keras_snn._validation import check_integer, check_timesteps
 from keras_snn.simulation.counting import FiringCounter
 from keras_snn.simulation.network import StepNetwork
 
@@ -112,7 +116,7 @@ class SpikingModel(keras.Model):
 
     @timesteps.setter
     def timesteps(self, value):
-        self._timesteps = check_integer("timesteps", value, minimum=1)
+        self._timesteps = check_timesteps(value)
         self._forget_compiled()
 
     @property
@@ -236,14 +240,14 @@ class SpikingModel(keras.Model):
 
     def _checked(self, x):
         """Return arrays as `shaped` does; data that comes in batches is checked batch by batch."""
-        arrays = keras.tree.flatten(x)
-        return self.shaped(x, self.timesteps) if arrays and all(hasattr(a, "shape") for a in arrays) else x
+        return self.shaped(x, self.timesteps) if _are_arrays(x) else x
 
     @_ends_watch
     def predict(self, x, batch_size=None, *args, **kwargs):
         """As `keras.Model.predict`; raises a `ValueError` if `x` does not fit."""
         # Before Keras compiles for it: TensorFlow forgets the rank of inputs of two ranks.
         x = self._checked(x)
+        batch_size = _checked_batch_size(batch_size)
         self._expect(x, batch_size)
         with divisible(_samples(x), batch_size):
             return super().predict(x, batch_size, *args, **kwargs)
@@ -252,6 +256,7 @@ class SpikingModel(keras.Model):
     def evaluate(self, x=None, y=None, batch_size=None, *args, **kwargs):
         """As `keras.Model.evaluate`; raises a `ValueError` if `x` does not fit."""
         x = self._checked(x)
+        batch_size = _checked_batch_size(batch_size)
         self._expect(x, batch_size)
         with divisible(_samples(x), batch_size):
             return super().evaluate(x, y, batch_size, *args, **kwargs)
@@ -290,11 +295,28 @@ class SpikingModel(keras.Model):
                 f"Model '{self.name}' must have an optimizer for fit. Received: a model compiled by "
                 "keras_snn.convert, without one. Call snn.compile(optimizer=…, loss=…)."
             )
+        batch_size = _checked_batch_size(batch_size)
+        _are_arrays(x)
         samples = _samples(x)
         if samples is not None:
             samples = math.floor(samples * (1 - kwargs.get("validation_split", 0.0)))
         with divisible(samples, batch_size):
             return super().fit(x, y, batch_size, *args, **kwargs)
+
+    def save(self, filepath, overwrite=True, *args, **kwargs):
+        """As `keras.Model.save`; a .keras file of this name is replaced once the new one is whole."""
+        name = os.fspath(filepath) if isinstance(filepath, (str, os.PathLike)) else ""
+        if name.endswith((".h5", ".hdf5")):
+            raise ValueError(
+                f"`filepath` must end in .keras. Received: filepath='{name}', a format that would not load "
+                "again. Change the name."
+            )
+        # Else Keras refuses it, writes elsewhere, or asks first.
+        if name.endswith(".keras") and "://" not in name and (overwrite or not pathlib.Path(name).exists()):
+            with replacing(output_path("filepath", name)) as (temporary,):
+                super().save(temporary, overwrite, *args, **kwargs)
+        else:
+            super().save(filepath, overwrite, *args, **kwargs)
 
     def export(self, filepath, *args, input_signature=None, **kwargs):
         """As `keras.Model.export`; the network takes batches of any size and runs `timesteps` steps."""
@@ -346,6 +368,31 @@ def _samples(x):
     """Return the number of samples in arrays; `None` of data that comes in batches."""
     arrays = keras.tree.flatten(x)
     return arrays[0].shape[0] if arrays and getattr(arrays[0], "shape", None) else None
+
+
+def _are_arrays(x):
+    """Return whether data is arrays, and not what comes in batches.
+
+    Raises:
+        ValueError: If it is neither, or arrays of no numbers, or of no samples.
+    """
+    arrays = keras.tree.flatten(x)
+    if not arrays or any(array is None or isinstance(array, (str, numbers.Number)) for array in arrays):
+        raise ValueError(
+            "`x` must be an array, a list or dict of arrays, a tf.data.Dataset or a keras.utils.PyDataset. "
+            f"Received: {type(x).__name__} {str(x)[:60]}. Stack the samples with numpy.stack."
+        )
+    if not all(hasattr(array, "shape") for array in arrays):
+        return False
+    for array in arrays:
+        check_numeric(array, "x")
+    if _samples(x) == 0:
+        raise ValueError("`x` must hold at least one sample. Received: no samples. Give one or more.")
+    return True
+
+
+def _checked_batch_size(value):
+    return None if value is None else check_integer("batch_size", value, minimum=1)
 
 
 def _first_steps(name, x, timesteps):

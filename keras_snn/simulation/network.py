@@ -28,6 +28,7 @@ class StepNetwork:
     """
 
     def __init__(self, layers, calls, inputs, outputs, *, events=False):
+        _check_calls(layers, calls, inputs, outputs)
         self.inputs, self.outputs, self.events = inputs, outputs, events
         by_name = {layer.name: layer for layer in layers}
         constant = set() if events else set(keras.tree.flatten(inputs))
@@ -113,3 +114,21 @@ class StepNetwork:
 
 def _gather(values, names):
     return values[names[0]] if len(names) == 1 else [values[name] for name in names]
+
+
+def _check_calls(layers, calls, inputs, outputs):
+    """Raise a `ValueError` if there is not what calls or outputs are of."""
+    known, names = set(keras.tree.flatten(inputs)), {layer.name for layer in layers}
+    for call in calls:
+        missing = {call["layer"]} - names | set(call["inputs"]) - known
+        if missing:
+            raise ValueError(
+                "`calls` must be of layers, on inputs and earlier calls. Received: call "
+                f"'{call['name']}' with {', '.join(map(repr, sorted(missing)))}. Name what there is."
+            )
+        known.add(call["name"])
+    missing = set(keras.tree.flatten(outputs)) - {call["name"] for call in calls}
+    if missing:
+        raise ValueError(
+            f"`outputs` must be names of calls. Received: {', '.join(map(repr, sorted(missing)))}."
+        )

@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_snn._data import Batches
 from keras_snn._execution import predict_batch
-from keras_snn._validation import check_choice, check_integer
+from keras_snn._validation import check_choice, check_integer, check_timesteps
 from keras_snn.simulation.exiting import check_exit, run_until_confident
 from keras_snn.simulation.memory import check_memory, show_bytes
 from keras_snn.simulation.result import SimulationResult
@@ -67,7 +67,7 @@ def simulate(
             not fit into memory.
         RuntimeError: If neurons do not become silent, as binary ones.
     """
-    record = (record,) if isinstance(record, str) else tuple(record)
+    record = tuple(record) if isinstance(record, (list, tuple, set, frozenset)) else (record,)
     for name in record:
         check_choice("record", name, _RECORDS)
     check_exit(model, exit, level, record, settle)
@@ -110,9 +110,12 @@ def simulate(
 
 def open_data(model, x, y, *, timesteps, batch_size):
     """Return the number of steps, and `Batches` of data for a spiking model; arguments as of `simulate`."""
-    timesteps = model.timesteps if timesteps is None else check_integer("timesteps", timesteps, minimum=1)
+    timesteps = model.timesteps if timesteps is None else check_timesteps(timesteps)
+    if y is not None:
+        y = np.asarray(y) if isinstance(y, list) else y
+        keras.tree.map_structure(_check_labels, y)
     batches = Batches(
-        x if y is None else (x, np.asarray(y) if isinstance(y, list) else y),
+        x if y is None else (x, y),
         model.network.inputs,
         model.given_shapes,
         batch_size=check_integer("batch_size", batch_size, minimum=1),
@@ -364,6 +367,7 @@ def class_numbers(labels, samples, shape):
     """
     if len(shape) != 1 or shape[0] < 2:
         return None
+    _check_labels(labels)
     if labels.shape == (samples, *shape):
         one_hot = np.isin(labels, (0, 1)).all() and (labels.sum(axis=-1) == 1).all()
         labels = labels.argmax(axis=-1) if one_hot else labels
@@ -382,3 +386,13 @@ def class_numbers(labels, samples, shape):
             f"Received: {wrong[0]:g}. Count classes from 0."
         )
     return labels.reshape(-1)
+
+
+def _check_labels(y):
+    """Raise a `ValueError` if labels are no array of numbers, with one for every sample."""
+    y = np.asarray(y)
+    if y.dtype.kind not in "biuf" or y.ndim == 0:
+        raise ValueError(
+            f"`y` must hold numbers, for every sample. Received: dtype {y.dtype}, shape {y.shape}. "
+            "Give class numbers or one-hot labels, or leave it out."
+        )

@@ -3,12 +3,11 @@
 import dataclasses
 import json
 import math
-import pathlib
 
 import keras
 import numpy as np
 
-from keras_snn._files import replacing
+from keras_snn._files import output_path, replacing
 from keras_snn._validation import check_choice
 from keras_snn._version import __version__
 from keras_snn.simulation import page, plots
@@ -230,13 +229,9 @@ class _Classes(Watcher):
 
 
 def _checked(path):
-    path = pathlib.Path(path)
+    path = output_path("path", path)
     if path.suffix != ".html":
         raise ValueError(f"`path` must end in .html. Received: '{path}'. A .json file is written beside it.")
-    if not path.parent.is_dir():
-        raise ValueError(
-            f"`path` must be in a folder that exists. Received: '{path}'. Make the folder first."
-        )
     return path
 
 

@@ -158,7 +158,7 @@ def test_records_that_do_not_fit_into_memory_are_refused_for_what_would(case, mo
         samples, timesteps = does_not
         with pytest.raises(ValueError, match=f"{samples} samples and {timesteps} time steps.* {hint}"):
             snn.simulate(x[:samples], timesteps=timesteps, record=record, batch_size=2)
-        snn.simulate(x, record="spike_counts")
+        snn.simulate(x[:1], timesteps=1, record="spike_counts")
         if fits:
             samples, timesteps = fits
             capsys.readouterr()
