@@ -1,11 +1,14 @@
 """Reading arrays, datasets and dictionaries of arrays alike, batch by batch."""
 
+import contextlib
+import itertools
 import math
+import operator
 
 import keras
 import numpy as np
 
-__all__ = ["Batches", "check_numeric", "fit_shape", "in_order"]
+__all__ = ["Batches", "check_numeric", "finite", "fit_shape", "in_order"]
 
 
 class Batches:
@@ -30,16 +33,12 @@ class Batches:
         self.batch_size, self.argument, self.error = batch_size, argument, error
         self.samples = None
         if hasattr(data, "as_numpy_iterator"):
-            count = int(data.cardinality())
-            self.count = count if count >= 0 else None
-            if count == -1:
+            self.count = _count(data)
+            if int(data.cardinality()) == -1:
                 raise self._bad("must end", "an infinite dataset", "Limit it with .take(n)")
             self.batches = data.as_numpy_iterator
         elif isinstance(data, keras.utils.PyDataset):
-            try:
-                self.count = data.num_batches
-            except NotImplementedError:
-                self.count = None
+            self.count = _count(data)
             if self.count is None:
                 raise self._bad("must end", "a PyDataset without a length", "Give it __len__")
             self.batches = lambda: (data[i] for i in range(self.count))
@@ -97,13 +96,7 @@ class Batches:
         wanted = tuple(self.shapes[name])
         check_numeric(array, self.argument, self.error)
         array = fit_shape(name, array, wanted, self.argument, self.error)
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            count = int(array.size - np.isfinite(array).sum())
-            raise self._bad(
-                "must be finite",
-                f"{count} values that are NaN or infinite in input '{name}'",
-                "Clean the data",
-            )
+        _check_finite(name, array, self.argument, self.error)
         return array
 
     def _bad(self, wanted, came, advice):
@@ -117,6 +110,56 @@ def check_numeric(array, argument, error=ValueError):
             f"`{argument}` must hold numbers. Received: dtype {array.dtype}. "
             "Convert it with .astype('float32')."
         )
+
+
+@contextlib.contextmanager
+def finite(x, structure, argument, steps=None):
+    """Give Keras data to read in this context that is checked to be finite.
+
+    Args:
+        x: What `keras.Model.predict` takes.
+        structure: Nested input names, as the model takes its inputs.
+        argument: Name of the argument, for messages.
+        steps: Number of batches to read, or `None` for all.
+
+    Yields:
+        `(x, steps)`: both as they are if `x` holds arrays; else a generator of its batches and their
+        number, or `None` if it is not known. The generator ends before a batch that is not finite, so
+        that Keras ends its run as behind the last one, on every backend.
+
+    Raises:
+        ValueError: If a value is NaN or infinite, or inputs are missing; at the end of the context where
+            the data comes in batches.
+    """
+
+    def check(values):
+        names = keras.tree.flatten(structure)
+        for name, array in zip(names, in_order(structure, values, argument), strict=True):
+            _check_finite(name, _as_numpy(array), argument, ValueError)
+
+    if isinstance(x, (list, tuple, dict)) or hasattr(x, "shape") or x is None:
+        check(x)
+        yield x, steps
+        return
+    refused = []
+
+    def batches():
+        # No further: TensorFlow reads ahead.
+        for batch in itertools.islice(_batches_of(x), steps):
+            try:
+                check(_x_and_y(batch)[0])
+            except ValueError as error:
+                refused.append(error)
+                return
+            # As Keras wants them of generators, and TensorFlow takes lists for tensors.
+            yield keras.tree.lists_to_tuples(batch if isinstance(batch, tuple) else (batch,))
+
+    try:
+        yield batches(), steps or _count(x)
+    finally:
+        # Also in the place of what Keras says of data without a batch.
+        if refused:
+            raise refused[0] from None
 
 
 def in_order(structure, x, argument, error=ValueError):
@@ -164,6 +207,46 @@ def fit_shape(name, x, wanted, argument, error=ValueError):
         f"`{argument}` must have the shape {_show(wanted)} for input '{name}'. Received: shape "
         f"{_show(came[1:])}. Reshape it as the input of the model."
     )
+
+
+def _check_finite(name, array, argument, error):
+    """Raise `error` if an array holds NaN or infinity."""
+    if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+        return
+    count = array.size - np.count_nonzero(np.isfinite(array))
+    if count:
+        raise error(
+            f"`{argument}` must be finite. Received: {count} values that are NaN or infinite in input "
+            f"'{name}'. Clean the data."
+        )
+
+
+def _as_numpy(x):
+    # Keras copies what is an array already.
+    return x if isinstance(x, np.ndarray) else keras.ops.convert_to_numpy(x)
+
+
+def _batches_of(data):
+    """Return the batches of what is no array, an iterator."""
+    if hasattr(data, "as_numpy_iterator"):
+        return data.as_numpy_iterator()
+    if isinstance(data, keras.utils.PyDataset):
+        count = _count(data)
+        return (data[i] for i in (itertools.count() if count is None else range(count)))
+    return iter(data)
+
+
+def _count(data):
+    """Return the number of batches of what is no array, or `None` if it is not known."""
+    if hasattr(data, "as_numpy_iterator"):
+        count = int(data.cardinality())
+        return count if count >= 0 else None
+    if isinstance(data, keras.utils.PyDataset):
+        try:
+            return data.num_batches
+        except NotImplementedError:
+            return None
+    return operator.length_hint(data) or None
 
 
 def _x_and_y(data):

@@ -68,11 +68,17 @@ class Histogram:
             parts = np.array_split(np.stack([mean, variance]), range(_ROWS, len(mean), _ROWS), axis=1)
             pooled = (cls.of_normal(*part, per_channel=True).pooled() for part in parts)
             return functools.reduce(operator.add, pooled)
-        deviation = np.sqrt(np.maximum(variance, 1e-12))
-        edges = _edges(_BINS_OF_CHANNEL)
+        deviation = np.sqrt(np.maximum(variance, 0.0))
+        # Where there is none, next to nothing beside the largest value.
+        largest = np.max(mean + 4 * deviation)
+        deviation = np.maximum(deviation, 1e-6 * largest if largest > 0 else 1e-6)
+        edges = _upper_edges(_BINS_OF_CHANNEL)
         # Below, values count as zeros: next to the largest ones they are.
-        first = np.searchsorted(edges, 2.0**-20 * max(np.max(mean + 4 * deviation), 2.0**-19))
+        lowest = 2.0**-20 * max(np.max(mean + 4 * deviation), 2.0**-19)
+        first = min(np.searchsorted(edges, lowest), len(edges) - 2)
         last = min(np.searchsorted(edges, np.max(mean + 8 * deviation)), len(edges) - 2) + 1
+        # Nothing in between if no channel is ever active.
+        last = max(first, last)
         above = normal_tail((edges[first : last + 1] - mean[:, None]) / deviation[:, None])
         counts = np.zeros((len(mean), _BINS_OF_CHANNEL), "int64")
         counts[:, first + 1 : last + 1] = np.round((above[:, :-1] - above[:, 1:]) * 2.0**30)
@@ -92,7 +98,7 @@ class Histogram:
     def used(self):
         """Return `(values, counts)` of the bins that hold any: their middles, and `(channels, bins)`."""
         bins = np.flatnonzero(self.counts.any(axis=0))
-        middles = _edges(self.counts.shape[1])[bins] * 2.0 ** (-0.5 / self._bins_per_octave)
+        middles = _upper_edges(self.counts.shape[1])[bins] * 2.0 ** (-0.5 / self._bins_per_octave)
         return np.minimum(middles, self.maximum.max()), self.counts[:, bins]
 
     @property
@@ -107,7 +113,7 @@ class Histogram:
         """
         ranks = np.cumsum(self.counts, axis=1)
         rank = np.maximum(np.ceil(ranks[:, -1] * (percentile / 100)), 1)
-        edges = _edges(self.counts.shape[1])[
+        edges = _upper_edges(self.counts.shape[1])[
             np.minimum((ranks < rank[:, None]).sum(axis=1), len(ranks[0]) - 1)
         ]
         return np.minimum(edges, self.maximum)
@@ -134,6 +140,11 @@ class Histogram:
 def _edges(bins):
     """Return the upper edge of every bin, in activation units."""
     return 2.0 ** (_LOWEST_OCTAVE + (np.arange(bins) + 0.5) / (bins // _OCTAVES))
+
+
+def _upper_edges(bins):
+    """Return what no value of a bin exceeds: the last one holds all that are larger."""
+    return np.append(_edges(bins)[:-1], np.inf)
 
 
 class _Observer(keras.layers.Layer):
@@ -171,7 +182,7 @@ class _Observer(keras.layers.Layer):
 
 
 class _Moments(keras.layers.Layer):
-    """Returns `(number, mean, variance)` of each channel of its input, `(1, 3, channels)`."""
+    """Returns `(number, mean, deviation)` of each channel of its input, `(1, 3, channels)`."""
 
     def __init__(self, channels):
         super().__init__()
@@ -180,7 +191,10 @@ class _Moments(keras.layers.Layer):
     def call(self, inputs):
         values = ops.cast(ops.reshape(inputs, (-1, self.channels)), "float32")
         number = ops.cast(ops.sum(ops.ones_like(values), axis=0), "float32")
-        return ops.stack([number, ops.mean(values, axis=0), ops.var(values, axis=0)])[None]
+        # The square of 1e20 is no float32.
+        largest = ops.max(ops.abs(values), axis=0, initial=1e-30)
+        parts = values / largest
+        return ops.stack([number, largest * ops.mean(parts, axis=0), largest * ops.std(parts, axis=0)])[None]
 
     def compute_output_spec(self, inputs):
         return keras.KerasTensor((1, 3, self.channels), "float32")
@@ -230,8 +244,8 @@ def moments_on(graph, data, *, batch_size, verbose, dtype=None):
     sums = dict.fromkeys(model.output, 0.0)
     for seen in _look(model, graph, data, batch_size=batch_size, verbose=verbose):
         for name, parts in seen.items():
-            number, mean, variance = np.moveaxis(parts.astype("float64"), 1, 0)
-            sums[name] += np.stack([number, number * mean, number * (variance + mean**2)]).sum(axis=1)
+            number, mean, deviation = np.moveaxis(parts.astype("float64"), 1, 0)
+            sums[name] += np.stack([number, number * mean, number * (deviation**2 + mean**2)]).sum(axis=1)
     means = {name: (first / number, second / number) for name, (number, first, second) in sums.items()}
     return {name: (mean, np.maximum(square - mean**2, 0.0)) for name, (mean, square) in means.items()}
 

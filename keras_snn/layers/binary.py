@@ -30,7 +30,8 @@ class BinaryActivation(keras.layers.Layer):
     def call(self, inputs, training=False):
         outputs = ops.where(inputs == 0, ops.full_like(inputs, self.at_zero), ops.sign(inputs))
         if self.function == "heaviside":
-            outputs = ops.maximum(outputs, 0.0)
+            # Not maximum, which makes float64 float32 on PyTorch (Keras 3.15).
+            outputs = ops.relu(outputs)
         if not training:
             return outputs
         line = ops.clip(inputs, -1.0, 1.0)

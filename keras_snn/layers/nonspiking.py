@@ -62,7 +62,7 @@ class NonSpiking(SpikingLayer):
         return (shapes[0][0], timesteps, sum(math.prod(shape[2:]) for shape in shapes))
 
     def start(self, shape):
-        total = ops.zeros((shape[0], *self._output_shape()), dtype=self.state_dtype)
+        total = ops.zeros((shape[0], *self._output_shape(self._input_shapes)), dtype=self.state_dtype)
         return [ops.zeros(shape, self.state_dtype), total, ops.zeros(shape[:1], self.state_dtype)]
 
     def step(self, current, state):
@@ -86,13 +86,13 @@ class NonSpiking(SpikingLayer):
             start += size
         return self.layer(values if len(values) > 1 else values[0], training=False)
 
-    def _output_shape(self):
-        shapes = [(None, *shape) for shape in self._input_shapes]
+    def _output_shape(self, input_shapes):
+        shapes = [(None, *shape) for shape in input_shapes]
         return tuple(self.layer.compute_output_shape(shapes if len(shapes) > 1 else shapes[0])[1:])
 
     def compute_output_shape(self, input_shape, initial_state=None):
         batch, timesteps, _ = self.current_shape(input_shape)
-        return (batch, timesteps, *self._output_shape())
+        return (batch, timesteps, *self._output_shape([shape[2:] for shape in _listed(input_shape)]))
 
     def get_config(self):
         return {**super().get_config(), "layer": keras.saving.serialize_keras_object(self.layer)}

@@ -1,5 +1,6 @@
 """The converted network as a Keras model."""
 
+import contextlib
 import functools
 import math
 import numbers
@@ -10,7 +11,7 @@ import types
 import keras
 from keras import ops
 
-from keras_snn._data import check_numeric, fit_shape, in_order
+from keras_snn._data import check_numeric, finite, fit_shape, in_order
 from keras_snn._execution import divisible, mended
 from keras_snn._files import output_path, replacing
 from keras_snn._validation import check_integer, check_timesteps
@@ -242,24 +243,50 @@ class SpikingModel(keras.Model):
         """Return arrays as `shaped` does; data that comes in batches is checked batch by batch."""
         return self.shaped(x, self.timesteps) if _are_arrays(x) else x
 
-    @_ends_watch
-    def predict(self, x, batch_size=None, *args, **kwargs):
-        """As `keras.Model.predict`; raises a `ValueError` if `x` does not fit."""
+    def _read(self, x, steps, check_finite):
+        """Return a context that gives what Keras shall read for `x`, in how many steps."""
         # Before Keras compiles for it: TensorFlow forgets the rank of inputs of two ranks.
         x = self._checked(x)
-        batch_size = _checked_batch_size(batch_size)
-        self._expect(x, batch_size)
-        with divisible(_samples(x), batch_size):
-            return super().predict(x, batch_size, *args, **kwargs)
+        if not check_finite:
+            return contextlib.nullcontext((x, steps))
+        return finite(x, self.network.inputs, "x", steps)
 
     @_ends_watch
-    def evaluate(self, x=None, y=None, batch_size=None, *args, **kwargs):
-        """As `keras.Model.evaluate`; raises a `ValueError` if `x` does not fit."""
-        x = self._checked(x)
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None, *, check_finite=False):
+        """As `keras.Model.predict`; raises a `ValueError` if `x` does not fit.
+
+        With `check_finite=True` also if a value of `x` is NaN or infinite: of arrays before anything runs,
+        of data that comes in batches at the first such batch. Neurons that get NaN are silent, so that
+        the outputs would not tell.
+        """
         batch_size = _checked_batch_size(batch_size)
-        self._expect(x, batch_size)
-        with divisible(_samples(x), batch_size):
-            return super().evaluate(x, y, batch_size, *args, **kwargs)
+        with self._read(x, steps, check_finite) as (x, steps):
+            self._expect(x, batch_size)
+            with divisible(_samples(x), batch_size):
+                return super().predict(x, batch_size, verbose, steps, callbacks)
+
+    @_ends_watch
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        steps=None,
+        *args,
+        check_finite=False,
+        **kwargs,
+    ):
+        """As `keras.Model.evaluate`; raises a `ValueError` if `x` does not fit.
+
+        `check_finite` is as of `predict`.
+        """
+        batch_size = _checked_batch_size(batch_size)
+        with self._read(x, steps, check_finite) as (x, steps):
+            self._expect(x, batch_size)
+            with divisible(_samples(x), batch_size):
+                return super().evaluate(x, y, batch_size, verbose, sample_weight, steps, *args, **kwargs)
 
     @property
     def distribute_strategy(self):
