@@ -3,9 +3,11 @@
 import base64
 import html
 import io
+import re
 
 import numpy as np
 
+from keras_snn._rates import rates_in_words
 from keras_snn.simulation import plots
 from keras_snn.simulation.memory import show_bytes
 
@@ -27,21 +29,24 @@ dl { display: grid; grid-template-columns: max-content auto; gap: .1rem 1rem; fo
 dt { font-weight: 600; } dd { margin: 0; } .note { color: #444; font-size: .9rem; }
 """
 _INTRODUCTION = (
-    "A trained network (the ANN) was turned into a spiking network (the SNN). Its neurons send spikes, 0 or "
-    "1, over a number of time steps; how often a neuron spikes stands for how strongly it was active in the "
-    "ANN. More steps say it more precisely and cost more operations."
+    "A trained network (the ANN) was turned into a spiking network (the SNN). Its neurons send spikes of "
+    "{values} over a number of time steps; the sum of its spikes, divided by the number of steps, is the "
+    "rate of a neuron and stands for how strongly it was active in the ANN. More steps say it more precisely "
+    "and cost more operations."
 )
 _LAYERS_LEGEND = (
-    "λ: the ANN activation that stands for one spike at every step. rate: spikes per neuron and step. "
-    "saturated, silent: neurons that spiked at every step, or never, mean over the samples. correlation: of "
+    "λ: the ANN activation that stands for rate 1. rate: mean size over neurons and samples. saturated, "
+    "silent: neurons at the largest rate that they can have, or at 0, mean over the samples. correlation: of "
     "SNN rates with ANN activations; 1 is perfect. mean and largest error: of rate · λ against the "
     "activation, in its units. error: root mean square, in % of that of the activations; added: the part "
-    "that the layer itself adds. spikes and operations: for one sample, over all steps."
+    "that the layer itself adds. spikes: how many, of whatever size, for one sample over all steps."
 )
 _ERRORS_LEGEND = (
-    "clipping: activations above λ have no rate. inherited: layers before gave other inputs. quantisation: "
-    "after T steps only the rates 0, 1/T, …, 1 exist. unevenness: spikes came too early or too late to count."
+    "clipping: an activation has no rate above the largest one. inherited: layers before gave other inputs. "
+    "quantisation: after {timesteps} steps rates are only {rates}. unevenness: spikes came too early or too "
+    "late to count."
 )
+_POINTS_LEGEND = "Without loss, all points lie on the rising line; those along its flat end are clipped."
 
 
 def page_of(report):
@@ -50,8 +55,8 @@ def page_of(report):
     parts = [
         f"<h1>{_text(title)}</h1>",
         f'<p class="lead">{_text(report.summary)}</p>',
-        *(f'<p class="cause">{_text(finding)}</p>' for finding in report.findings),
-        f'<p class="note">{_text(_INTRODUCTION)}</p>',
+        *(f'<p class="cause">{_sentence(finding)}</p>' for finding in report.findings),
+        f'<p class="note">{_text(_introduction(report.diagnosis.layers))}</p>',
         *_over_time(report),
         "<h2>Layers</h2>",
         _layers(report),
@@ -70,6 +75,15 @@ def page_of(report):
         f'<link rel="icon" href="data:,">\n<title>{_text(title)}</title>\n<style>{_STYLE}</style>\n</head>\n'
         "<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
     )
+
+
+def _introduction(layers):
+    return _INTRODUCTION.format(values=_by_layer(getattr(x.neuron, "spike_values", "0 or 1") for x in layers))
+
+
+def _by_layer(words):
+    """Return what is said of every layer, once each."""
+    return "; in other layers of ".join(dict.fromkeys(words))
 
 
 def _over_time(report):
@@ -131,11 +145,14 @@ def _errors(report):
         if layer in shown
     ]
     which = "" if len(shown) == len(layers) else f", of the {len(shown)} layers that add the largest errors"
+    timesteps = report.diagnosis.timesteps
+    rates = _by_layer(rates_in_words(layer.neuron, timesteps) for layer in layers)
+    legend = _ERRORS_LEGEND.format(timesteps=timesteps, rates=rates)
     return [
         "<h2>Where the error comes from</h2>",
         _image(plots.error_per_layer(report.diagnosis), "Parts of the error of each layer"),
-        f'<p class="note">{_text(_ERRORS_LEGEND)}</p>',
-        f"<p>SNN rates against ANN activations{which}; without loss, all points lie on the line.</p>",
+        f'<p class="note">{_text(legend)}</p>',
+        f"<p>SNN rates against ANN activations, in units of λ{which}. {_POINTS_LEGEND}</p>",
         f'<div class="plots">{"".join(images)}</div>',
     ]
 
@@ -202,6 +219,11 @@ def _image(ax, description):
 
 def _number(value, form):
     return "" if value is None else format(value, form)
+
+
+def _sentence(text):
+    """Return a sentence with what is in backticks as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", _text(text))
 
 
 def _text(value):

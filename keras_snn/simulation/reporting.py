@@ -108,6 +108,7 @@ class Report:
         for layer in self.diagnosis.layers:
             values = {f.name: getattr(layer, f.name) for f in dataclasses.fields(layer)}
             shown = {k: v for k, v in values.items() if k not in ("name", "activations", "rates")}
+            shown["neuron"] = str(layer.neuron)
             for part in ("error", "added", *PARTS):
                 shown[part] = dataclasses.asdict(shown[part])
             rows.setdefault(layer.name, {}).update(shown)
