@@ -1,6 +1,7 @@
 import dataclasses
 import html.parser
 import json
+import platform
 import shutil
 import subprocess
 import sys
@@ -83,9 +84,27 @@ def test_report_says_what_diagnosis_counts_and_simulation_say(case):
         np.testing.assert_allclose(row["error"]["mean"], layer.error.mean, rtol=1e-6)
         spikes = run.spike_counts[layer.name].sum() / len(x)
         np.testing.assert_allclose(row["spikes"], spikes)
-    assert facts["options"] == snn.conversion_report.options
-    assert facts["timesteps"] == 6
-    assert facts["versions"]["run with"]["keras"] == keras.__version__
+        assert row["neuron_updates"] == 6 * row["neurons"]
+    names = ("effective_macs", "effective_acs", "dense")
+    for name in (*names, *(f"ann_{name}" for name in names), "ann_footprint"):
+        np.testing.assert_allclose(sum(row[name] for row in rows.values()), getattr(counts, name))
+    assert {"footprint", "connection_sparsity", "activation_sparsity"} <= rows["conv"].keys()
+    assert facts["options"] == {"seed": None, **snn.conversion_report.options}
+    assert facts["run"] == {"timesteps": 6, "samples": 11, "batch_size": 4, "energy": "45nm_float32"}
+    backend = sys.modules[keras.backend.backend()]
+    ran_with = facts["versions"]["run with"]
+    assert ran_with["keras"] == keras.__version__
+    assert ran_with[keras.backend.backend()] == backend.__version__
+    assert ran_with["python"] == platform.python_version()
+
+
+def test_report_shows_the_seed_of_what_is_random_and_figures_of_the_user(case):
+    model, _, x, *_ = case
+    snn = keras_snn.convert(model, x, timesteps=2, input_encoding="poisson", seed=5, verbose=0)
+    found = keras_snn.report(snn, x, path=None, energy=(3.0, 0.5))
+    assert found.facts["options"]["seed"] == 5
+    assert found.facts["run"]["energy"] == [3.0, 0.5]
+    assert (found.energy.mac, found.energy.ac) == (3.0, 0.5)
 
 
 def test_a_page_has_all_it_shows_inside(case):
@@ -102,7 +121,11 @@ def test_a_page_has_all_it_shows_inside(case):
     assert report.summary in text
     assert all(finding.replace("`", "") in "".join(page.texts) for finding in report.findings)
     assert report.energy.assumptions in text
-    assert {"conv", "hidden", "label", "percentile", "95.0"} <= set(page.texts)
+    assert {"conv", "hidden", "label", "percentile", "95.0", "seed"} <= set(page.texts)
+    assert {"effective MACs", "effective ACs", "dense", "footprint", "connection sparsity"} <= set(page.texts)
+    assert page.texts.count("total") == 1
+    assert "timesteps 6, samples 11, batch_size 4, energy 45nm_float32" in page.texts
+    assert f"{report.counts.dense:,}" in page.texts
 
 
 def test_a_page_shows_code_as_code(case, tmp_path):
