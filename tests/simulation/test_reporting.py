@@ -130,7 +130,7 @@ def test_a_page_has_all_it_shows_inside(case):
 
 def test_a_page_shows_code_as_code(case, tmp_path):
     *_, report, _ = case
-    agreement = Agreement(np.array([0.5]), np.array([0.5]), 0.9)
+    agreement = Agreement(np.full(6, 0.5), np.full(6, 0.5), 0.9)
     losing = dataclasses.replace(report, agreement=agreement, options={**report.options, "calibrated": False})
     assert "`calibration_data`" in str(losing)
     losing.save(tmp_path / "r.html")
