@@ -83,7 +83,7 @@ def _spare_steps(agreement):
 def _cause_in(layer, timesteps, options):
     """Return what the layer with the largest error of its own suffers from."""
     part = max(("clipping", "quantisation", "unevenness"), key=lambda name: getattr(layer, name).relative)
-    size = f"an error of {getattr(layer, part).relative:.1%} of its activations (RMS)"
+    size = f"an error of {getattr(layer, part).relative:.1%} (RMS)"
     where = f"Layer '{layer.name}' adds the largest error"
     if part == "clipping":
         saturates = f"it saturates in {layer.saturated:.1%} of its neurons and clips them, {size}"

@@ -316,6 +316,9 @@ class OperationCounts:
 
         Without layers there are no operations, without neurons there are no updates and activations.
         """
+        if not self.has_spikes:
+            names = ("ann_operations", "ann_dense", "connection_sparsity", "ann_footprint")
+            return {name: getattr(self, name) for name in names}
         operations, names = {}, ["ann_footprint", "footprint"]
         if self.layers:
             operations = {
@@ -415,15 +418,15 @@ def show_metric(name, value):
 
     >>> show_metric("dense", 1234.4), show_metric("effective_acs", 15.47e9)
     ('1,234', '15,470 M')
-    >>> show_metric("connection_sparsity", 0.25), show_metric("footprint", None)
-    ('25.00%', '')
+    >>> show_metric("connection_sparsity", 0.25), show_metric("footprint", 1536), show_metric("dense", None)
+    ('25.00%', '1.5 KiB', '')
     """
     if value is None:
         return ""
     if name.endswith("sparsity"):
         return f"{value:.2%}"
     if name.endswith("footprint"):
-        return show_bytes(value)
+        return f"{value / 2**10:.1f} KiB" if value < 2**20 else show_bytes(value)
     return f"{value:,.0f}" if value < 1e9 else f"{value / 1e6:,.0f} M"
 
 

@@ -30,12 +30,12 @@ dt { font-weight: 600; } dd { margin: 0; } .note { color: #444; font-size: .9rem
 """
 _INTRODUCTION = (
     "A trained network (the ANN) was turned into a spiking network (the SNN). Its neurons send spikes of "
-    "{values} over a number of time steps; the sum of its spikes, divided by the number of steps, is the "
-    "rate of a neuron and stands for how strongly it was active in the ANN. More steps say it more precisely "
-    "and cost more operations."
+    "{values} over a number of time steps; the sum of a neuron's spikes, divided by the number of steps, is "
+    "its rate, which stands for how strongly it was active in the ANN. More steps say it more precisely and "
+    "cost more operations."
 )
 _LAYERS_LEGEND = (
-    "λ: the ANN activation that stands for rate 1. rate: mean size over neurons and samples. saturated, "
+    "λ: the ANN activation that stands for rate 1. rate: its size, mean over neurons and samples. saturated, "
     "silent: neurons at the largest rate that they can have, or at 0, mean over the samples. correlation: of "
     "SNN rates with ANN activations; 1 is perfect. mean and largest error: of rate · λ against the "
     "activation, in its units. error: root mean square, in % of that of the activations; added: the part "
@@ -97,7 +97,8 @@ def page_of(report):
 
 
 def _introduction(layers):
-    return _INTRODUCTION.format(values=_by_layer(getattr(x.neuron, "spike_values", "0 or 1") for x in layers))
+    values = _by_layer(getattr(layer.neuron, "spike_values", "0 or 1") for layer in layers)
+    return _INTRODUCTION.format(values=values or "0 or 1")
 
 
 def _by_layer(words):
@@ -125,7 +126,7 @@ def _over_time(report):
 def _layers(report):
     header = ["layer", "λ", "rate", "saturated", "silent", "correlation", "mean error", "largest error"]
     header += ["error", "added", "spikes"]
-    return _table(header, [_layer_cells(row) for row in report.layers])
+    return _table(header, [_layer_cells(row) for row in report.layers if "firing_rate" in row])
 
 
 def _layer_cells(row):

@@ -100,7 +100,7 @@ def firing_rate_histogram(firing_rates, *, bins=25, ax=None):
 
 
 def spike_raster(spike_train, neurons=100, *, ax=None):
-    """Draw a mark for every spike of one sample; the larger the spike, the longer.
+    """Draw a mark for every spike of one sample; the larger the spike, the wider.
 
     Args:
         spike_train: Spikes of a layer, `(timesteps, …)`, as `SimulationResult.spike_trains[name][0]`.
@@ -108,23 +108,22 @@ def spike_raster(spike_train, neurons=100, *, ax=None):
             place in the flattened layer, or a tuple.
         ax: `Axes` to draw on.
     """
-    ax = _axes(ax, height=4.8)
+    ax = _axes(ax, height=5.2)
     train = np.asarray(spike_train)
     chosen, names = _chosen(neurons, train.shape[1:])
     total, train = math.prod(train.shape[1:]), _flat(train)[:, chosen]
     ax.set_xlim(0.5, len(train) + 0.5)
     ax.set_ylim(-0.5, len(chosen) - 0.5)
-    is_signed = bool(np.any(train < 0))
-    longest = 0.9 * ax.get_window_extent().height * 72 / ax.figure.dpi / max(len(chosen), 1)
-    area = np.clip(longest, 1.5, 8.0) ** 2
+    length, width = _mark_size(ax, len(chosen), len(train))
     largest = np.max(np.abs(train), initial=1e-9)
+    is_signed = bool(np.any(train < 0))
     for i, sign in enumerate((1, -1) if is_signed else (1,)):
         steps, rows = np.nonzero(sign * train > 0)
-        sizes = area * np.abs(train[steps, rows]) / largest
+        widths = width * np.abs(train[steps, rows]) / largest
         # Apart not by colour alone.
         at = steps + 1 - 0.15 * sign * is_signed
         label = "spike" if sign > 0 else "negative spike"
-        ax.scatter(at, rows, s=sizes, marker="|", color=_COLORS[i], linewidths=1.2, label=label)
+        ax.scatter(at, rows, s=length**2, marker="|", color=_COLORS[i], linewidths=widths, label=label)
     shown = range(0, len(chosen), math.ceil(max(len(chosen), 1) / 11))
     ax.set_yticks(list(shown), [names[row] for row in shown])
     which = "" if len(chosen) == total else f" ({len(chosen):,} of {total:,})"
@@ -132,6 +131,13 @@ def spike_raster(spike_train, neurons=100, *, ax=None):
     if is_signed:
         ax.legend(fontsize=9.5, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return ax
+
+
+def _mark_size(ax, rows, steps):
+    """Return the length and the width of marks that keep apart, in points."""
+    size = ax.get_window_extent()
+    height, width = (72 / ax.figure.dpi * side for side in (size.height, size.width))
+    return np.clip(0.9 * height / max(rows, 1), 1.5, 8.0), np.clip(0.2 * width / max(steps, 1), 1.2, 6.0)
 
 
 def _chosen(neurons, shape):

@@ -55,6 +55,9 @@ def test_operations_of_the_network_of_the_paper():
     assert counts.ann_operations == 40_855_552
     assert counts.ann_operations == 2 * counts.macs
     assert counts.snn_operations is None
+    assert counts.metrics["ann_operations"] == sum(
+        part.metrics["ann_operations"] for part in counts.by_layer.values()
+    )
     assert "40,855,552" in str(counts)
 
 

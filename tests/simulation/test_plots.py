@@ -140,8 +140,8 @@ def test_spike_raster_draws_the_neurons_that_are_chosen(rng):
 
 def test_spike_raster_draws_larger_spikes_larger():
     (marks,) = plots.spike_raster(np.array([[0.125], [1.0], [0.5]])).collections
-    sizes = marks.get_sizes()
-    np.testing.assert_allclose(sizes / sizes.max(), [0.125, 1.0, 0.5])
+    widths = np.array(marks.get_linewidths())
+    np.testing.assert_allclose(widths / widths.max(), [0.125, 1.0, 0.5])
 
 
 def test_lines_and_bars_differ_by_more_than_colour(rng):

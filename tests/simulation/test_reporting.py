@@ -294,7 +294,7 @@ OPTIONS = {"percentile": 99.0, "neuron": "IntegrateAndFire(reset='subtract')", "
             {},
             [
                 "Layer 'conv2' adds the largest error: it saturates in 3.0% of its neurons and clips them,",
-                "an error of 30.0% of its activations (RMS). Raise `percentile` from 99 to 99.9, or convert",
+                "an error of 30.0% (RMS). Raise `percentile` from 99 to 99.9, or convert",
             ],
         ),
         ({"clipping": 0.3}, {"percentile": 90.0}, ["from 90 to 99, or"]),
@@ -303,7 +303,7 @@ OPTIONS = {"percentile": 99.0, "neuron": "IntegrateAndFire(reset='subtract')", "
             {"quantisation": 0.3, "unevenness": 0.2},
             {},
             [
-                "most of it by quantisation, an error of 30.0% of its activations (RMS): after 2 steps",
+                "most of it by quantisation, an error of 30.0% (RMS): after 2 steps",
                 "rates are only multiples of 1/8 up to 1.75. Simulate longer, for example timesteps=4.",
             ],
         ),
