@@ -11,11 +11,12 @@ from keras_snn.simulation import plots
 from keras_snn.simulation.diagnosis import Diagnosis, diagnose
 from keras_snn.simulation.exit_level import ExitCalibration, calibrate_exit
 from keras_snn.simulation.model import SpikingModel
-from keras_snn.simulation.op_counts import OperationCounts, count_operations
+from keras_snn.simulation.op_counts import ENERGY_FIGURES, OperationCounts, count_operations
 from keras_snn.simulation.reporting import Report, report
 from keras_snn.simulation.result import SimulationResult
 
 __all__ = [
+    "ENERGY_FIGURES",
     "Diagnosis",
     "ExitCalibration",
     "OperationCounts",

@@ -3,11 +3,13 @@
 This is what an activation becomes at best; scales are chosen by it, and errors measured against it.
 """
 
+import fractions
+
 import numpy as np
 
 from keras_snn.neurons import Around, SignedIntegrateAndFire
 
-__all__ = ["ideal_rate", "largest_rate", "rate_of_scale", "unwrapped"]
+__all__ = ["ideal_rate", "largest_rate", "rate_of_scale", "rates_in_words", "unwrapped"]
 
 
 def ideal_rate(neuron, current, timesteps):
@@ -39,6 +41,19 @@ def largest_rate(neuron, timesteps):
     if isinstance(neuron, SignedIntegrateAndFire) and neuron.levels:
         return neuron.levels / timesteps
     return getattr(neuron, "largest_spike", 1.0)
+
+
+def rates_in_words(neuron, timesteps):
+    """Return which rates a neuron can have after some steps, as text.
+
+    >>> from keras_snn.neurons import MultiThreshold
+    >>> rates_in_words(MultiThreshold(levels=3), timesteps=8)
+    'multiples of 1/32 up to 1.75'
+    """
+    largest = largest_rate(neuron, timesteps)
+    neuron, timesteps = unwrapped(neuron, timesteps)
+    unit = fractions.Fraction(getattr(neuron, "unit", 1.0)).limit_denominator(2**20)
+    return f"multiples of {unit / timesteps} up to {largest:.4g}"
 
 
 def unwrapped(neuron, timesteps):

@@ -34,10 +34,12 @@ class _Configured:
     Attributes:
         unit: Value of the smallest spike; all are multiples of it.
         largest_spike: Value of the largest one.
+        spike_values: All values of a spike, in words.
     """
 
     unit = 1.0
     largest_spike = 1.0
+    spike_values = "0 or 1"
 
     def get_config(self):
         return dataclasses.asdict(self)
@@ -260,6 +262,8 @@ class SignedIntegrateAndFire(_Counting):
     v_threshold: float = 1.0
     initial_potential: float = 0.5
 
+    spike_values = "−1, 0 or 1"
+
     def __post_init__(self):
         if self.levels is not None:
             check_integer("levels", self.levels, minimum=1)
@@ -348,6 +352,11 @@ class MultiThreshold(_Counting):
             return all_together
         return min(self.max_rate // self.unit * self.unit, all_together)
 
+    @property
+    def spike_values(self):
+        """All values of a spike, in words."""
+        return f"multiples of {self.unit:g} up to {self.largest_spike:g}, negative ones too"
+
     def limited(self, rate):
         """Return a neuron that gives at most `rate` per step, as a relu that saturates there."""
         return dataclasses.replace(self, max_rate=rate)
@@ -411,6 +420,11 @@ class Burst(_Configured):
         """Value of the largest spike, Γ."""
         return float(self.gamma)
 
+    @property
+    def spike_values(self):
+        """All values of a spike, in words."""
+        return f"whole numbers from 0 to {self.gamma}"
+
     def limited(self, rate):
         """Return a neuron that gives at most `rate` per step, as a relu that saturates there."""
         return dataclasses.replace(self, gamma=max(1, min(self.gamma, int(rate))))
@@ -470,6 +484,11 @@ class Binary(_Configured):
     # The scale of its current does not matter.
     v_threshold = 1.0
 
+    @property
+    def spike_values(self):
+        """All values of a spike, in words."""
+        return "−1, 0 or 1" if self.function == "sign" else "0 or 1"
+
     def __post_init__(self):
         check_choice("function", self.function, ("sign", "heaviside"))
         check_choice("at_zero", self.at_zero, (-1, 0, 1) if self.function == "sign" else (0, 1))
@@ -513,6 +532,11 @@ class Around:
     def largest_spike(self):
         """Value of the largest spike of the neuron."""
         return getattr(self.neuron, "largest_spike", 1.0)
+
+    @property
+    def spike_values(self):
+        """All values of a spike of the neuron, in words."""
+        return getattr(self.neuron, "spike_values", "0 or 1")
 
     def get_config(self):
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}

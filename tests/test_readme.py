@@ -58,7 +58,7 @@ def test_python_in_the_readme_runs(rng, tmp_path, monkeypatch, capsys):
 def test_getting_started_does_what_it_says(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {}
-    assert run_blocks("docs/getting_started.md", names) == 6
+    assert run_blocks("docs/getting_started.md", names) == 7
     accuracy = names["run"].accuracy_over_time
     assert accuracy[-1] > 0.97 > accuracy[0]
     out = capsys.readouterr().out

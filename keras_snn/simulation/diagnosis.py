@@ -45,27 +45,32 @@ class LayerDiagnosis:
         error = r − a = clipping + inherited + quantisation + unevenness
         clipping      = clip(a) − a               activations above λ have no rate
         inherited     = clip(z) − clip(a)         the layers before gave another input
-        quantisation  = round(clip(z)) − clip(z)  only k/T is a rate
+        quantisation  = round(clip(z)) − clip(z)  only multiples of ε/T are rates
         unevenness    = r − round(clip(z))        spikes came at the wrong time for an ideal neuron
 
-    with clip to [0, 1], and round(x) = floor(x·T + V(0))/T. `added`, all but `inherited`, is what this
-    layer itself loses. A binary neuron has no clipping and no quantisation.
+    with ε the smallest spike (1 but for neurons of several thresholds), clip to [0, `largest_rate`], and
+    round(x) = ε/T·floor(x·T/ε + V(0)). `added`, all but `inherited`, is what this layer itself loses. A
+    binary neuron has no clipping and no quantisation.
 
     Attributes:
         name: Name of the call.
+        neuron: Its neuron, an object of `keras_snn.neurons`.
+        largest_rate: The rate at which it saturates, in units of λ.
         scale: λ, in activation units; an array if channels have their own.
         activation: Mean activation of the source network, in activation units.
-        firing_rate: Mean spikes per neuron and step.
-        saturated, silent: Fraction of neurons, mean over the samples, that fired at every step; at none.
+        firing_rate: Mean size of the rate: spikes per neuron and step, one of value s as s spikes.
+        saturated, silent: Fraction of neurons, mean over the samples, of the largest rate; of rate 0.
         correlation: Pearson's, of activations and rates over neurons and samples; `None` of constants.
         error, clipping, inherited, quantisation, unevenness, added: An `Error` each.
-        activations, rates: Some pairs of them; in activation units, and in spikes per step.
+        activations, rates: Some pairs of them, both in units of λ.
 
     Source:
         The three errors of one layer: Bu et al. (2022), AAAI, "Optimal ANN-SNN conversion".
     """
 
     name: str
+    neuron: object
+    largest_rate: float
     scale: object
     activation: float
     firing_rate: float
@@ -188,7 +193,11 @@ class Comparison(Watcher):
 
     def result(self, timesteps, samples):
         """Return the `Diagnosis`."""
-        layers = (sums.result(name, self.scales[name]) for name, sums in self.sums.items())
+        layers = []
+        for name, sums in self.sums.items():
+            neuron = self.model.network.stateful[name].neuron
+            of_neuron = {"neuron": neuron, "largest_rate": largest_rate(neuron, timesteps)}
+            layers.append(LayerDiagnosis(name=name, **of_neuron, **sums.result(self.scales[name])))
         return Diagnosis(tuple(layers), timesteps, samples)
 
 
@@ -237,7 +246,7 @@ class _Sums:
             size = np.abs(part * scale)
             total, largest, squares = self.sizes.get(name, (0.0, 0.0, 0.0))
             self.sizes[name] = (total + size.sum(), max(largest, size.max()), squares + np.sum(size**2))
-        self._keep_pairs(activation * scale, rates)
+        self._keep_pairs(activation, rates)
 
     def _keep_pairs(self, activation, rates):
         missing = _SAMPLES_OF_PAIRS - sum(len(a) for a, _ in self.pairs)
@@ -247,25 +256,25 @@ class _Sums:
             step = max(1, math.ceil(flat[0].shape[1] / (_PAIRS // _SAMPLES_OF_PAIRS)))
             self.pairs.append([values[:, ::step] for values in flat])
 
-    def result(self, name, scale):
+    def result(self, scale):
+        """Return the fields of a `LayerDiagnosis` that are sums."""
         power = math.sqrt(self.second[0, 0] / self.count)
         errors = {
             part: Error(total / self.count, largest, _ratio(math.sqrt(squares / self.count), power))
             for part, (total, largest, squares) in self.sizes.items()
         }
         activations, rates = (np.concatenate([pair[i].ravel() for pair in self.pairs]) for i in (0, 1))
-        return LayerDiagnosis(
-            name=name,
-            scale=float(scale) if scale.ndim == 0 else scale,
-            activation=self.first[0] / self.count,
-            firing_rate=self.spikes / self.count,
-            saturated=self.saturated / self.count,
-            silent=self.silent / self.count,
-            correlation=self._correlation(),
-            activations=activations,
-            rates=rates,
+        return {
+            "scale": float(scale) if scale.ndim == 0 else scale,
+            "activation": self.first[0] / self.count,
+            "firing_rate": self.spikes / self.count,
+            "saturated": self.saturated / self.count,
+            "silent": self.silent / self.count,
+            "correlation": self._correlation(),
+            "activations": activations,
+            "rates": rates,
             **errors,
-        )
+        }
 
     def _correlation(self):
         covariance = self.second / self.count - np.outer(self.first, self.first) / self.count**2

@@ -2,12 +2,16 @@
 
 import dataclasses
 
+from keras_snn._rates import rates_in_words
+
 __all__ = ["Agreement", "find_causes", "steps_that_suffice"]
 
 # Less is not called a loss: a few samples more or less.
 _LOSS = 0.005
 _MANY_SATURATED = 0.01
 _ALMOST_ALL = 0.999
+# What to try, one after the other.
+_PERCENTILES = (99.0, 99.9, 99.99, 100.0)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,12 +83,14 @@ def _spare_steps(agreement):
 def _cause_in(layer, timesteps, options):
     """Return what the layer with the largest error of its own suffers from."""
     part = max(("clipping", "quantisation", "unevenness"), key=lambda name: getattr(layer, name).relative)
-    size = f"{getattr(layer, part).relative:.1%} of its activations"
-    where = f"Layer '{layer.name}' adds the largest error, most of it by {part} ({size})"
+    size = f"an error of {getattr(layer, part).relative:.1%} (RMS)"
+    where = f"Layer '{layer.name}' adds the largest error"
     if part == "clipping":
-        return f"{where}: it saturates in {layer.saturated:.1%} of its neurons. {_raise_scale(options)}"
+        saturates = f"it saturates in {layer.saturated:.1%} of its neurons and clips them, {size}"
+        return f"{where}: {saturates}. {_raise_scale(options)}"
+    where = f"{where}, most of it by {part}, {size}"
     if part == "quantisation":
-        rates = f"{timesteps} steps know {timesteps + 1} rates only"
+        rates = f"after {timesteps} steps rates are only {rates_in_words(layer.neuron, timesteps)}"
         return f"{where}: {rates}. Simulate longer, {_longer(timesteps)}."
     if "reset='zero'" in str(options.get("neuron")):
         return f"{where}: reset to zero loses what is above the threshold. Convert with reset='subtract'."
@@ -95,10 +101,12 @@ def _cause_in(layer, timesteps, options):
 
 
 def _saturation(diagnosis, options):
-    layer = max(diagnosis.layers, key=lambda layer: layer.saturated)
-    if layer.saturated < _MANY_SATURATED:
+    # Neurons that clip nothing may be at their largest rate, as binary ones always are.
+    clipping = [layer for layer in diagnosis.layers if layer.clipping.largest]
+    layer = max(clipping, key=lambda layer: layer.saturated, default=None)
+    if layer is None or layer.saturated < _MANY_SATURATED:
         return []
-    fires = f"saturates in {layer.saturated:.1%} of its neurons, which fire at every step"
+    fires = f"saturates in {layer.saturated:.1%} of its neurons, which fire as much as they can"
     return [f"Layer '{layer.name}' {fires}. {_raise_scale(options)}"]
 
 
@@ -106,7 +114,8 @@ def _raise_scale(options):
     percentile = options.get("percentile")
     if percentile is None or percentile >= 100:
         return "Calibrate on more data, like that which it will see."
-    return f"Raise `percentile`, now {percentile:g}, or convert with normalization='max'."
+    higher = next(value for value in _PERCENTILES if value > percentile)
+    return f"Raise `percentile` from {percentile:g} to {higher:g}, or convert with normalization='max'."
 
 
 def _longer(timesteps):

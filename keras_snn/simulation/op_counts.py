@@ -9,7 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_snn._validation import check_choice
+from keras_snn._text import show_table
+from keras_snn._validation import check_choice, check_number
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.passes import fold
@@ -28,8 +29,10 @@ __all__ = [
     "NeuronOperations",
     "OperationCounts",
     "OperationTally",
+    "check_figures",
     "count_operations",
     "fan_out",
+    "show_metric",
 ]
 
 _HOROWITZ = "Horowitz (2014), ISSCC, figure 1.1.9, 45 nm"
@@ -291,19 +294,57 @@ class OperationCounts:
         """Bytes of the weights, and of the state of one sample."""
         return self.ann_footprint + sum(layer.footprint for layer in self.neurons) + self.other_state
 
+    @property
+    def by_layer(self):
+        """Dict of the `OperationCounts` of every layer with weights or neurons alone, by name.
+
+        They have no `other_state`, which the total has beside them.
+        """
+        # Of a layer with several parts, each has the name of the layer in front.
+        names = dict.fromkeys(part.name.split("/")[0] for part in self.layers)
+        return {
+            name: OperationCounts(
+                tuple(part for part in self.layers if part.name.split("/")[0] == name),
+                neurons=tuple(part for part in self.neurons if part.name == name),
+            )
+            for name in names | dict.fromkeys(part.name for part in self.neurons)
+        }
+
+    @property
+    def metrics(self):
+        """Dict of what is known of both networks after the last step, by the names of these attributes.
+
+        Without layers there are no operations, without neurons there are no updates and activations.
+        """
+        if not self.has_spikes:
+            names = ("ann_operations", "ann_dense", "connection_sparsity", "ann_footprint")
+            return {name: getattr(self, name) for name in names}
+        operations, names = {}, ["ann_footprint", "footprint"]
+        if self.layers:
+            operations = {
+                "ann_operations": self.ann_operations,
+                "snn_operations": self.snn_operations[-1],
+            }
+            names += ["ann_effective_macs", "effective_macs", "ann_effective_acs", "effective_acs"]
+            names += ["ann_dense", "dense", "connection_sparsity"]
+        if self.neurons:
+            names += ["neuron_updates", "ann_activation_sparsity", "activation_sparsity"]
+        return {**operations, **{name: getattr(self, name) for name in names}}
+
     def energy(self, figures="45nm_float32"):
-        """Estimate the energy for one sample from published figures.
+        """Estimate the energy for one sample from published figures, or from your own.
 
         Args:
-            figures: Name in `ENERGY_FIGURES`: technology and number format.
+            figures: Name in `keras_snn.ENERGY_FIGURES`, technology and number format; or `(mac, ac)`: the
+                picojoules of a multiply-add and of an addition on your hardware.
 
         Returns:
             An `EnergyEstimate`.
 
         Raises:
-            ValueError: If there are no such figures, or no spiking network was counted.
+            TypeError, ValueError: If there are no such figures, or no spiking network was counted.
         """
-        mac, ac, source = ENERGY_FIGURES[check_choice("figures", figures, tuple(ENERGY_FIGURES))]
+        mac, ac, source = check_figures("figures", figures)
         if not self.has_spikes:
             raise ValueError(
                 "`energy` needs the counts of a spiking model. Received: those of an analog one. Count a "
@@ -335,35 +376,58 @@ class OperationCounts:
                 total = layer.snn_operations[-1]
                 row += [f"{total:,.0f}", f"{total / len(layer.snn_operations):,.0f}"]
             rows.append(row)
-        lines = _table(rows)
+        lines = [show_table(rows, right=range(1, 4), width=100)]
         if self.has_spikes:
-            lines += ["", *_table(self._summary()), "", *textwrap.wrap(f"Energy: {self.energy()}", 100)]
+            parts = {**self.by_layer, "total": self}
+            lines += [_show_metrics(parts, columns) for columns in (_SYNAPTIC, _OF_NEURONS)]
+            lines.append("\n".join(textwrap.wrap(f"Energy: {self.energy()}", 100)))
         if self.not_counted:
-            lines += ["", f"Not counted, run on averages: {', '.join(self.not_counted)}."]
-        return "\n".join(lines)
-
-    def _summary(self):
-        numbers = ("effective_macs", "effective_acs", "dense")
-        rows = [
-            (name.replace("_", " "), *(f"{getattr(self, p + name):,.0f}" for p in ("ann_", "")))
-            for name in numbers
-        ]
-        return [
-            ("for one sample", "ANN", "SNN"),
-            *rows,
-            ("neuron updates", "", f"{self.neuron_updates:,}"),
-            ("activation sparsity", f"{self.ann_activation_sparsity:.2%}", f"{self.activation_sparsity:.2%}"),
-            ("connection sparsity", *[f"{self.connection_sparsity:.2%}"] * 2),
-            ("footprint", show_bytes(self.ann_footprint), show_bytes(self.footprint)),
-        ]
+            lines.append(f"Not counted, run on averages: {', '.join(self.not_counted)}.")
+        return "\n\n".join(lines)
 
 
-def _table(rows):
-    """Return lines of cells in columns, with a rule below the first."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return lines
+_SYNAPTIC = {
+    "ANN effective MACs": "ann_effective_macs",
+    "SNN effective MACs": "effective_macs",
+    "ANN effective ACs": "ann_effective_acs",
+    "SNN effective ACs": "effective_acs",
+    "ANN dense": "ann_dense",
+    "SNN dense": "dense",
+}
+_OF_NEURONS = {
+    "ANN activation sparsity": "ann_activation_sparsity",
+    "SNN activation sparsity": "activation_sparsity",
+    "neuron updates": "neuron_updates",
+    "connection sparsity": "connection_sparsity",
+    "ANN footprint": "ann_footprint",
+    "SNN footprint": "footprint",
+}
+
+
+def _show_metrics(parts, columns):
+    """Return a table of metrics of `OperationCounts` by name; `columns` are their names by header."""
+    rows = [("for one sample", *columns)]
+    for name, counts in parts.items():
+        metrics = counts.metrics
+        rows.append((name, *(show_metric(key, metrics.get(key)) for key in columns.values())))
+    return show_table(rows, right=range(1, len(rows[0])), width=100)
+
+
+def show_metric(name, value):
+    """Return a value of `OperationCounts.metrics` as text; nothing for `None`.
+
+    >>> show_metric("dense", 1234.4), show_metric("effective_acs", 15.47e9)
+    ('1,234', '15,470 M')
+    >>> show_metric("connection_sparsity", 0.25), show_metric("footprint", 1536), show_metric("dense", None)
+    ('25.00%', '1.5 KiB', '')
+    """
+    if value is None:
+        return ""
+    if name.endswith("sparsity"):
+        return f"{value:.2%}"
+    if name.endswith("footprint"):
+        return f"{value / 2**10:.1f} KiB" if value < 2**20 else show_bytes(value)
+    return f"{value:,.0f}" if value < 1e9 else f"{value / 1e6:,.0f} M"
 
 
 def _joules(energy):
@@ -378,6 +442,23 @@ def _joules(energy):
     return f"{energy / 1e-9:.3g} nJ"
 
 
+def check_figures(name, figures):
+    """Return the picojoules of a multiply-add and of an addition, and who says so.
+
+    Args:
+        name: Name of the argument that has them.
+        figures: As of `OperationCounts.energy`.
+    """
+    if not isinstance(figures, (tuple, list)):
+        return ENERGY_FIGURES[check_choice(name, figures, tuple(ENERGY_FIGURES))]
+    if len(figures) != 2:
+        raise ValueError(
+            f"`{name}` must be a name or two numbers, (mac, ac) in picojoules. Received: {name}={figures!r}."
+        )
+    mac, ac = (check_number(name, figure, above=0) for figure in figures)
+    return mac, ac, "figures of the user"
+
+
 def count_operations(model, x=None, *, timesteps=None, batch_size=32, verbose=0):
     """Count the operations of a network.
 
@@ -386,7 +467,8 @@ def count_operations(model, x=None, *, timesteps=None, batch_size=32, verbose=0)
     and as many for a spike of several units; two operations where a value is no spike, as behind
     average pooling; one addition per bias and step. A layer whose input is the same at every step is
     computed once, and its current added at every step. `OperationCounts` has these, and the metrics
-    of NeuroBench for both networks.
+    of NeuroBench for both networks, in all and `by_layer`; its `energy` takes the name of one of the
+    published `keras_snn.ENERGY_FIGURES`, or other figures.
 
     Args:
         model: A `SpikingModel`; a model of spiking layers written by hand, on `(batch, time, …)`; or any

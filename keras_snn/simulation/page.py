@@ -3,11 +3,13 @@
 import base64
 import html
 import io
+import re
 
 import numpy as np
 
+from keras_snn._rates import rates_in_words
 from keras_snn.simulation import plots
-from keras_snn.simulation.memory import show_bytes
+from keras_snn.simulation.op_counts import show_metric
 
 __all__ = ["page_of"]
 
@@ -21,27 +23,48 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bot
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #e2e2e2; }
 td { white-space: nowrap; } th { background: #f4f4f4; vertical-align: bottom; }
-th:first-child, td:first-child { text-align: left; }
+.total { font-weight: 600; } th:first-child, td:first-child { text-align: left; }
 .plots { display: flex; flex-wrap: wrap; gap: 1rem; } img { max-width: 100%; height: auto; }
 dl { display: grid; grid-template-columns: max-content auto; gap: .1rem 1rem; font-size: .9rem; }
 dt { font-weight: 600; } dd { margin: 0; } .note { color: #444; font-size: .9rem; }
 """
 _INTRODUCTION = (
-    "A trained network (the ANN) was turned into a spiking network (the SNN). Its neurons send spikes, 0 or "
-    "1, over a number of time steps; how often a neuron spikes stands for how strongly it was active in the "
-    "ANN. More steps say it more precisely and cost more operations."
+    "A trained network (the ANN) was turned into a spiking network (the SNN). Its neurons send spikes of "
+    "{values} over a number of time steps; the sum of a neuron's spikes, divided by the number of steps, is "
+    "its rate, which stands for how strongly it was active in the ANN. More steps say it more precisely and "
+    "cost more operations."
 )
 _LAYERS_LEGEND = (
-    "λ: the ANN activation that stands for one spike at every step. rate: spikes per neuron and step. "
-    "saturated, silent: neurons that spiked at every step, or never, mean over the samples. correlation: of "
+    "λ: the ANN activation that stands for rate 1. rate: its size, mean over neurons and samples. saturated, "
+    "silent: neurons at the largest rate that they can have, or at 0, mean over the samples. correlation: of "
     "SNN rates with ANN activations; 1 is perfect. mean and largest error: of rate · λ against the "
     "activation, in its units. error: root mean square, in % of that of the activations; added: the part "
-    "that the layer itself adds. spikes and operations: for one sample, over all steps."
+    "that the layer itself adds. spikes: how many, of whatever size, for one sample over all steps."
 )
 _ERRORS_LEGEND = (
-    "clipping: activations above λ have no rate. inherited: layers before gave other inputs. quantisation: "
-    "after T steps only the rates 0, 1/T, …, 1 exist. unevenness: spikes came too early or too late to count."
+    "clipping: an activation has no rate above the largest one. inherited: layers before gave other inputs. "
+    "quantisation: after {timesteps} steps rates are only {rates}. unevenness: spikes came too early or too "
+    "late to count."
 )
+# Names in `OperationCounts.metrics`: of the ANN and of the SNN.
+_METRICS = {
+    "operations": ("ann_operations", "snn_operations"),
+    "effective MACs": ("ann_effective_macs", "effective_macs"),
+    "effective ACs": ("ann_effective_acs", "effective_acs"),
+    "dense": ("ann_dense", "dense"),
+    "activation sparsity": ("ann_activation_sparsity", "activation_sparsity"),
+    "neuron updates": ("", "neuron_updates"),
+    "connection sparsity": ("connection_sparsity", "connection_sparsity"),
+    "footprint": ("ann_footprint", "footprint"),
+}
+_OPERATIONS_LEGEND = (
+    "operations: multiplications and additions, as papers on conversion count them. The others are metrics "
+    "of NeuroBench. effective MACs and ACs: multiply-accumulates and accumulates with neither weight nor "
+    "input 0; accumulates where all inputs of the layer are −1, 0 or 1. dense: both, if nothing were 0. "
+    "activation sparsity: activations, or neurons and steps, that are 0. connection sparsity: weights that "
+    "are 0. footprint: memory for weights and state; that of pooling and read-out is in the total only."
+)
+_POINTS_LEGEND = "Without loss, all points lie on the rising line; those along its flat end are clipped."
 
 
 def page_of(report):
@@ -50,8 +73,8 @@ def page_of(report):
     parts = [
         f"<h1>{_text(title)}</h1>",
         f'<p class="lead">{_text(report.summary)}</p>',
-        *(f'<p class="cause">{_text(finding)}</p>' for finding in report.findings),
-        f'<p class="note">{_text(_INTRODUCTION)}</p>',
+        *(f'<p class="cause">{_sentence(finding)}</p>' for finding in report.findings),
+        f'<p class="note">{_text(_introduction(report.diagnosis.layers))}</p>',
         *_over_time(report),
         "<h2>Layers</h2>",
         _layers(report),
@@ -59,10 +82,11 @@ def page_of(report):
         *_errors(report),
         "<h2>Operations and energy</h2>",
         _operations(report.counts),
+        f'<p class="note">{_text(_OPERATIONS_LEGEND)}</p>',
         f'<p class="note">{_text(report.energy)}</p>',
         *_not_counted(report.counts),
         "<h2>How it was made</h2>",
-        _list({**report.options, **_flat(report.versions)}),
+        _list({**report.options, **_flat({"run on": report.run, **report.versions})}),
     ]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -70,6 +94,16 @@ def page_of(report):
         f'<link rel="icon" href="data:,">\n<title>{_text(title)}</title>\n<style>{_STYLE}</style>\n</head>\n'
         "<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
     )
+
+
+def _introduction(layers):
+    values = _by_layer(getattr(layer.neuron, "spike_values", "0 or 1") for layer in layers)
+    return _INTRODUCTION.format(values=values or "0 or 1")
+
+
+def _by_layer(words):
+    """Return what is said of every layer, once each."""
+    return "; in other layers of ".join(dict.fromkeys(words))
 
 
 def _over_time(report):
@@ -91,8 +125,8 @@ def _over_time(report):
 
 def _layers(report):
     header = ["layer", "λ", "rate", "saturated", "silent", "correlation", "mean error", "largest error"]
-    header += ["error", "added", "spikes", "ANN operations", "SNN operations"]
-    return _table(header, [_layer_cells(row) for row in report.layers])
+    header += ["error", "added", "spikes"]
+    return _table(header, [_layer_cells(row) for row in report.layers if "firing_rate" in row])
 
 
 def _layer_cells(row):
@@ -109,8 +143,6 @@ def _layer_cells(row):
         _number(error.get("relative"), ".1%"),
         _number(added.get("relative"), ".1%"),
         _number(row.get("spikes"), ",.0f"),
-        _number(row.get("ann_operations"), ",.0f"),
-        _number(row.get("snn_operations"), ",.0f"),
     ]
 
 
@@ -131,37 +163,26 @@ def _errors(report):
         if layer in shown
     ]
     which = "" if len(shown) == len(layers) else f", of the {len(shown)} layers that add the largest errors"
+    timesteps = report.diagnosis.timesteps
+    rates = _by_layer(rates_in_words(layer.neuron, timesteps) for layer in layers)
+    legend = _ERRORS_LEGEND.format(timesteps=timesteps, rates=rates)
     return [
         "<h2>Where the error comes from</h2>",
         _image(plots.error_per_layer(report.diagnosis), "Parts of the error of each layer"),
-        f'<p class="note">{_text(_ERRORS_LEGEND)}</p>',
-        f"<p>SNN rates against ANN activations{which}; without loss, all points lie on the line.</p>",
+        f'<p class="note">{_text(legend)}</p>',
+        f"<p>SNN rates against ANN activations, in units of λ{which}. {_POINTS_LEGEND}</p>",
         f'<div class="plots">{"".join(images)}</div>',
     ]
 
 
 def _operations(counts):
-    names = ("operations", "effective_macs", "effective_acs", "dense")
-    ann = (counts.ann_operations, *(getattr(counts, f"ann_{name}") for name in names[1:]))
-    snn = (counts.snn_operations[-1], *(getattr(counts, name) for name in names[1:]))
-    words = (
-        "operations, multiplications and additions",
-        "multiply-accumulates with neither weight nor input 0",
-        "accumulates with neither weight nor input 0",
-        "synaptic operations, if nothing were 0",
-    )
-    rows = [[word, f"{a:,.0f}", f"{s:,.0f}"] for word, a, s in zip(words, ann, snn, strict=True)]
-    rows += [
-        ["neuron updates", "", f"{counts.neuron_updates:,}"],
-        [
-            "activations that are 0",
-            f"{counts.ann_activation_sparsity:.2%}",
-            f"{counts.activation_sparsity:.2%}",
-        ],
-        ["weights that are 0", *[f"{counts.connection_sparsity:.2%}"] * 2],
-        ["memory for weights and state", show_bytes(counts.ann_footprint), show_bytes(counts.footprint)],
-    ]
-    return _table(["for one sample", "ANN", "SNN"], rows)
+    rows = []
+    for name, part in {**counts.by_layer, "total": counts}.items():
+        metrics = part.metrics
+        for i, (first, network) in enumerate(((name, "ANN"), ("", "SNN"))):
+            keys = (both[i] for both in _METRICS.values())
+            rows.append([first, network, *(show_metric(key, metrics.get(key)) for key in keys)])
+    return _table(["for one sample", "", *_METRICS], rows, total=2)
 
 
 def _not_counted(counts):
@@ -170,19 +191,18 @@ def _not_counted(counts):
     return [f'<p class="note">Not counted, run on averages: {_text(", ".join(counts.not_counted))}.</p>']
 
 
-def _flat(versions):
+def _flat(facts):
     return {
-        name: ", ".join(f"{package} {version}" for package, version in value.items())
-        if isinstance(value, dict)
-        else value
-        for name, value in versions.items()
+        name: ", ".join(f"{what} {value}" for what, value in values.items()) for name, values in facts.items()
     }
 
 
-def _table(header, rows):
+def _table(header, rows, *, total=0):
+    """Return a table, the last `total` rows of it in bold."""
     cells = ["".join(f"<td>{_text(cell)}</td>" for cell in row) for row in rows]
     head = "".join(f"<th>{_text(cell)}</th>" for cell in header)
-    body = "\n".join(f"<tr>{row}</tr>" for row in cells)
+    kinds = [""] * (len(rows) - total) + [' class="total"'] * total
+    body = "\n".join(f"<tr{kind}>{row}</tr>" for kind, row in zip(kinds, cells, strict=True))
     return f'<div class="wide"><table>\n<tr>{head}</tr>\n{body}\n</table></div>'
 
 
@@ -202,6 +222,11 @@ def _image(ax, description):
 
 def _number(value, form):
     return "" if value is None else format(value, form)
+
+
+def _sentence(text):
+    """Return a sentence with what is in backticks as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", _text(text))
 
 
 def _text(value):

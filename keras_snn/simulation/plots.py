@@ -3,7 +3,12 @@
 Without `ax` they draw on a figure of their own: `ax.figure` shows or saves it.
 """
 
+import math
+import numbers
+
 import numpy as np
+
+from keras_snn._validation import check_integer
 
 __all__ = [
     "accuracy_over_time",
@@ -18,6 +23,7 @@ __all__ = [
 # The colours of Okabe and Ito (2008), which colour-blind people can tell apart; and styles beside them.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _STYLES = ("-", "--", "-.", ":")
+_HATCHES = ("", "////", "....", "xxxx")
 _PARTS = ("clipping", "inherited", "quantisation", "unevenness")
 
 
@@ -39,25 +45,39 @@ def accuracy_over_time(accuracies, ann_accuracy=None, *, ax=None):
 
 
 def activation_against_rate(layer, *, ax=None):
-    """Draw the firing rates of a layer against the activations of the source network.
+    """Draw the firing rates of a layer against the activations of the source network, in units of λ.
 
-    Without loss, all points lie on the line rate = activation / λ.
+    Without loss, all points lie on the line rate = activation / λ. It ends at the largest rate that the
+    neurons have: points along the flat line behind it are clipped.
 
     Args:
         layer: A `LayerDiagnosis`.
         ax: `Axes` to draw on.
     """
     ax = _axes(ax, square=True)
-    ax.scatter(layer.activations, layer.rates, s=9, alpha=0.35, color=_COLORS[0], linewidths=0)
-    if np.ndim(layer.scale) == 0:
-        most = max(float(np.max(layer.activations, initial=0.0)), layer.scale)
-        ends = np.array([0.0, layer.scale, max(most, layer.scale)])
-        ax.plot(
-            ends, np.minimum(ends / layer.scale, 1.0), color=_COLORS[1], label="activation / λ, at most 1"
-        )
+    least, most = (f(layer.activations, initial=0.0) for f in (np.min, np.max))
+    largest = layer.largest_rate
+    end = min(largest, max(1.0, most, np.max(layer.rates, initial=0.0)))
+    line = {"color": _COLORS[1], "zorder": 1}
+    ax.plot([least, end], [least, end], label="rate = activation / λ", **line)
+    if most > largest:
+        ax.plot([largest, most], [largest] * 2, linestyle="--", label="clipped: the largest rate", **line)
+    ax.scatter(
+        layer.activations,
+        layer.rates,
+        s=9,
+        alpha=0.35,
+        color=_COLORS[0],
+        linewidths=0,
+        label="neuron",
+        zorder=2,
+    )
     correlation = "" if layer.correlation is None else f", correlation {layer.correlation:.4f}"
     ax.set_title(_plain(layer.name) + correlation)
-    return _finish(ax, "ANN activation", "SNN rate in spikes per step", legend=np.ndim(layer.scale) == 0)
+    _finish(ax, "ANN activation / λ", "SNN rate: sum of spikes / time steps", legend=False)
+    # Below the line there are few points.
+    ax.legend(fontsize=9.5, frameon=False, loc="lower right")
+    return ax
 
 
 def firing_rate_histogram(firing_rates, *, bins=25, ax=None):
@@ -76,27 +96,60 @@ def firing_rate_histogram(firing_rates, *, bins=25, ax=None):
         counts, _ = np.histogram(values, edges)
         ax.stairs(100 * counts / max(len(values), 1), edges, label=_plain(name), linewidth=1.8, **_style(i))
     ax.set_yscale("log")
-    return _finish(ax, "rate in spikes per step", "neurons in %", legend=True)
+    return _finish(ax, "rate in spikes per step", "neurons in % (logarithmic)", legend=True)
 
 
-def spike_raster(spike_train, *, ax=None):
-    """Draw a dot for every spike of one sample.
+def spike_raster(spike_train, neurons=100, *, ax=None):
+    """Draw a mark for every spike of one sample; the larger the spike, the wider.
 
     Args:
         spike_train: Spikes of a layer, `(timesteps, …)`, as `SimulationResult.spike_trains[name][0]`.
+        neurons: The most neurons to draw, spread evenly over the layer; or the index of each to draw: its
+            place in the flattened layer, or a tuple.
         ax: `Axes` to draw on.
     """
-    ax = _axes(ax)
-    train = np.asarray(spike_train).reshape(len(spike_train), -1)
-    for i, sign in enumerate((1, -1)):
-        steps, neurons = np.nonzero(sign * train > 0)
-        if sign > 0 or len(steps):
-            size = max(4.0, min(60.0, 6000.0 / train.shape[1]))
-            label = "spike" if sign > 0 else "negative spike"
-            ax.scatter(steps + 1, neurons, s=size, marker="|", color=_COLORS[i], linewidths=1.2, label=label)
+    ax = _axes(ax, height=5.2)
+    train = np.asarray(spike_train)
+    chosen, names = _chosen(neurons, train.shape[1:])
+    total, train = math.prod(train.shape[1:]), _flat(train)[:, chosen]
     ax.set_xlim(0.5, len(train) + 0.5)
-    ax.set_ylim(-0.5, train.shape[1] - 0.5)
-    return _finish(ax, "time step", "neuron", legend=bool(np.any(train < 0)))
+    ax.set_ylim(-0.5, len(chosen) - 0.5)
+    length, width = _mark_size(ax, len(chosen), len(train))
+    largest = np.max(np.abs(train), initial=1e-9)
+    is_signed = bool(np.any(train < 0))
+    for i, sign in enumerate((1, -1) if is_signed else (1,)):
+        steps, rows = np.nonzero(sign * train > 0)
+        widths = width * np.abs(train[steps, rows]) / largest
+        # Apart not by colour alone.
+        at = steps + 1 - 0.15 * sign * is_signed
+        label = "spike" if sign > 0 else "negative spike"
+        ax.scatter(at, rows, s=length**2, marker="|", color=_COLORS[i], linewidths=widths, label=label)
+    shown = range(0, len(chosen), math.ceil(max(len(chosen), 1) / 11))
+    ax.set_yticks(list(shown), [names[row] for row in shown])
+    which = "" if len(chosen) == total else f" ({len(chosen):,} of {total:,})"
+    _finish(ax, "time step", f"neuron{which}", legend=False)
+    if is_signed:
+        ax.legend(fontsize=9.5, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    return ax
+
+
+def _mark_size(ax, rows, steps):
+    """Return the length and the width of marks that keep apart, in points."""
+    size = ax.get_window_extent()
+    height, width = (72 / ax.figure.dpi * side for side in (size.height, size.width))
+    return np.clip(0.9 * height / max(rows, 1), 1.5, 8.0), np.clip(0.2 * width / max(steps, 1), 1.2, 6.0)
+
+
+def _chosen(neurons, shape):
+    """Return the places in the flattened layer of the neurons to draw, and what they are called."""
+    total = math.prod(shape)
+    if isinstance(neurons, numbers.Integral):
+        places = np.linspace(0, total - 1, min(check_integer("neurons", neurons, minimum=1), total))
+        neurons = places.round().astype(int).tolist()
+    places = [np.ravel_multi_index(n, shape) if isinstance(n, tuple) else n for n in neurons]
+    return np.array(places, dtype=int), [
+        f"{n:,}" if isinstance(n, numbers.Integral) else str(n) for n in neurons
+    ]
 
 
 def membrane_potentials(potentials, neurons=(0,), *, v_threshold=1.0, ax=None):
@@ -105,7 +158,8 @@ def membrane_potentials(potentials, neurons=(0,), *, v_threshold=1.0, ax=None):
     Args:
         potentials: Of one sample, `(timesteps, …)`, as `SimulationResult.membrane_potentials[name][0]`.
         neurons: Index of each neuron: of its place in the flattened layer, or a tuple.
-        v_threshold: Firing threshold.
+        v_threshold: Firing threshold: that of the neurons of the layer, which is 1 if they were not given
+            another; `snn.get_layer(name).neuron.v_threshold`.
         ax: `Axes` to draw on.
     """
     ax = _axes(ax)
@@ -134,7 +188,7 @@ def error_per_layer(diagnosis, *, ax=None):
     for i, part in enumerate(_PARTS):
         errors = [100 * getattr(layer, part).relative for layer in layers]
         at = places + (i - (len(_PARTS) - 1) / 2) * thickness
-        ax.barh(at, errors, thickness, color=_COLORS[i], label=part)
+        ax.barh(at, errors, thickness, color=_COLORS[i], label=part, hatch=_HATCHES[i], edgecolor="white")
     totals = [100 * layer.error.relative for layer in layers]
     ax.plot(totals, places, linestyle="", marker="D", color=_COLORS[-1], label="all together")
     ax.set_yticks(places, [_plain(layer.name) for layer in layers])
@@ -196,7 +250,7 @@ def _finish(ax, xlabel, ylabel, *, legend):
 
 
 def _style(i):
-    return {"color": _COLORS[i % len(_COLORS)], "linestyle": _STYLES[i // len(_COLORS) % len(_STYLES)]}
+    return {"color": _COLORS[i % len(_COLORS)], "linestyle": _STYLES[i % len(_STYLES)]}
 
 
 def _flat(values):

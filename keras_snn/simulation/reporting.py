@@ -1,19 +1,20 @@
 """The report on a spiking model: how it does on data, what it costs, and where it loses."""
 
 import dataclasses
+import importlib
 import json
 import math
+import platform
 
 import keras
 import numpy as np
 
 from keras_snn._files import output_path, replacing
-from keras_snn._validation import check_choice
 from keras_snn._version import __version__
 from keras_snn.simulation import page, plots
 from keras_snn.simulation.diagnosis import PARTS, Comparison, Diagnosis
 from keras_snn.simulation.findings import Agreement, find_causes
-from keras_snn.simulation.op_counts import ENERGY_FIGURES, EnergyEstimate, OperationCounts, OperationTally
+from keras_snn.simulation.op_counts import EnergyEstimate, OperationCounts, OperationTally, check_figures
 from keras_snn.simulation.recording import class_numbers
 from keras_snn.simulation.source import source_graph
 from keras_snn.simulation.watching import Watcher, watch
@@ -31,7 +32,8 @@ class Report:
         counts: An `OperationCounts`.
         agreement: An `Agreement`, or `None` if the model does not classify.
         energy: An `EnergyEstimate`.
-        options: Dict of the options that the model was converted with.
+        options: Dict of the options that the model was converted with; `seed` is `None` if it draws nothing.
+        run: Dict of how it was run: steps, samples, samples per batch, and figures of the energy.
         versions: Dict of the versions that converted it and that ran it.
     """
 
@@ -41,6 +43,7 @@ class Report:
     agreement: Agreement | None
     energy: EnergyEstimate
     options: dict
+    run: dict
     versions: dict
 
     @property
@@ -91,6 +94,7 @@ class Report:
                 },
                 "energy": {**dataclasses.asdict(self.energy), "assumptions": self.energy.assumptions},
                 "options": self.options,
+                "run": self.run,
                 "versions": self.versions,
             }
         )
@@ -98,15 +102,11 @@ class Report:
     @property
     def layers(self):
         """A dict for every layer that has weights or neurons, in order; what it lacks is missing."""
-        rows = {}
-        for layer in self.counts.layers:
-            # Of a layer with several parts, each has the name of the layer in front.
-            row = rows.setdefault(layer.name.split("/")[0], {"ann_operations": 0, "snn_operations": 0.0})
-            row["ann_operations"] += layer.ann_operations
-            row["snn_operations"] += layer.snn_operations[-1]
+        rows = {name: counts.metrics for name, counts in self.counts.by_layer.items()}
         for layer in self.diagnosis.layers:
             values = {f.name: getattr(layer, f.name) for f in dataclasses.fields(layer)}
             shown = {k: v for k, v in values.items() if k not in ("name", "activations", "rates")}
+            shown["neuron"] = str(layer.neuron)
             for part in ("error", "added", *PARTS):
                 shown[part] = dataclasses.asdict(shown[part])
             rows.setdefault(layer.name, {}).update(shown)
@@ -153,7 +153,8 @@ def report(
         y: Labels of arrays: class numbers `(batch,)` or one-hot `(batch, classes)`.
         path: Where to write the HTML file, with a .json file beside it; `None` to write nothing.
         timesteps: Number of steps; `model.timesteps` if `None`.
-        energy: Figures of the energy estimate, a name in `ENERGY_FIGURES` of `OperationCounts.energy`.
+        energy: Figures of the energy estimate: a name in `keras_snn.ENERGY_FIGURES`, or `(mac, ac)`, as
+            `OperationCounts.energy` takes them.
         batch_size: Samples that run together.
         verbose: 1 shows a progress bar.
 
@@ -165,7 +166,7 @@ def report(
         TypeError, ValueError: If an argument is not what it may be.
     """
     # Before the long run.
-    check_choice("energy", energy, tuple(ENERGY_FIGURES))
+    check_figures("energy", energy)
     if path is not None:
         _checked(path)
         plots.check_matplotlib()
@@ -173,21 +174,18 @@ def report(
     comparison, tally = Comparison(model, activations), OperationTally(model, graph, activations)
     classes = _Classes(graph)
     options = {"timesteps": timesteps, "batch_size": batch_size, "verbose": verbose}
-    ran = watch(model, x, y, [comparison, tally, classes], graph=graph, **options)
+    steps, samples = ran = watch(model, x, y, [comparison, tally, classes], graph=graph, **options)
     counts = tally.result(*ran)
     conversion = model.conversion_report
     found = Report(
         model.name,
         comparison.result(*ran),
         counts,
-        classes.result(ran[1]),
+        classes.result(samples),
         counts.energy(energy),
-        dict(getattr(conversion, "options", {})),
-        {
-            "converted with": dict(getattr(conversion, "versions", {})),
-            "run with": {"keras_snn": __version__, "keras": keras.__version__, "numpy": np.__version__},
-            "backend": keras.backend.backend(),
-        },
+        {"seed": None, **getattr(conversion, "options", {})},
+        {"timesteps": steps, "samples": samples, "batch_size": batch_size, "energy": energy},
+        {"converted with": dict(getattr(conversion, "versions", {})), "run with": _versions()},
     )
     if path is not None:
         found.save(path)
@@ -226,6 +224,18 @@ class _Classes(Watcher):
         if not self.labelled:
             return Agreement(self.same / samples)
         return Agreement(self.same / samples, self.right / samples, self.ann_right / samples)
+
+
+def _versions():
+    """Return the versions in use, those of the backend among them."""
+    backend = keras.backend.backend()
+    return {
+        "keras_snn": __version__,
+        "keras": keras.__version__,
+        backend: importlib.import_module(backend).__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
 
 
 def _checked(path):

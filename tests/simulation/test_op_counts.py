@@ -55,6 +55,9 @@ def test_operations_of_the_network_of_the_paper():
     assert counts.ann_operations == 40_855_552
     assert counts.ann_operations == 2 * counts.macs
     assert counts.snn_operations is None
+    assert counts.metrics["ann_operations"] == sum(
+        part.metrics["ann_operations"] for part in counts.by_layer.values()
+    )
     assert "40,855,552" in str(counts)
 
 
@@ -294,10 +297,56 @@ def test_energy_is_operations_times_published_figures(rng):
     np.testing.assert_allclose(counts.energy("45nm_int8").ann, 1e-12 * (0.23 * 28 + 0.03 * 4))
     assert "An estimate: 4.6 pJ" in str(energy)
     assert "Horowitz (2014)" in str(counts)
+    own = counts.energy((2.5, 0.25))
+    np.testing.assert_allclose(own.ann, 1e-12 * (2.5 * 28 + 0.25 * 4))
+    np.testing.assert_allclose(own.snn, 1e-12 * (2.5 * 20 + 0.25 * (spikes + 4 + 4 * 6)))
+    assert "2.5 pJ for every multiply-add and 0.25 pJ for every addition (figures of the user)" in str(own)
+    for name, (mac, _, source) in keras_snn.ENERGY_FIGURES.items():
+        assert (counts.energy(name).mac, counts.energy(name).source) == (mac, source)
     with pytest.raises(ValueError, match="`figures` must be one of '45nm_float32'.*figures='3nm'"):
         counts.energy("3nm")
+    with pytest.raises(ValueError, match=r"`figures` must be a name or two numbers.*figures=\(1, 2, 3\)"):
+        counts.energy((1, 2, 3))
+    with pytest.raises(ValueError, match="`figures` must be finite and above 0. Received: figures=-1."):
+        counts.energy((1.0, -1.0))
     with pytest.raises(ValueError, match="`energy` needs the counts of a spiking model"):
         count_operations(model).energy()
+
+
+def test_metrics_of_layers_add_up_to_those_of_the_network(rng):
+    model = keras.Sequential([keras.Input((7, 6, 2)), layers.Conv2D(4, 3, activation="relu", name="conv")])
+    model.add(layers.MaxPooling2D(2, strides=1))
+    model.add(layers.Conv2D(3, 3, padding="same", name="second"))
+    model.add(layers.ReLU(name="relu"))
+    model.add(layers.Flatten())
+    model.add(layers.Dense(5, name="a_layer_whose_name_is_longer_than_most_names_of_layers_are"))
+    networks.randomize(model, rng)
+    model.set_weights([w * (rng.random(w.shape) < 0.7) if w.ndim > 1 else w for w in model.get_weights()])
+    x = networks.data_for(model, rng)
+    counts = count_operations(keras_snn.convert(model, x, timesteps=5, verbose=0), x)
+    of_layers = {name: part.metrics for name, part in counts.by_layer.items()}
+    assert len(of_layers) == 3
+    for name in ("macs", "acs"):
+        for prefix in ("ann_effective_", "effective_"):
+            total = sum(metrics.get(prefix + name, 0) for metrics in of_layers.values())
+            np.testing.assert_allclose(getattr(counts, prefix + name), total)
+    for name in ("dense", "ann_dense", "neuron_updates", "ann_operations", "snn_operations", "ann_footprint"):
+        total = sum(metrics.get(name, 0) for metrics in of_layers.values())
+        np.testing.assert_allclose(counts.metrics[name], total)
+    kept = sum(metrics["footprint"] for metrics in of_layers.values()) + counts.other_state
+    assert counts.footprint == kept
+    conv = of_layers["conv"]
+    kernel, bias = model.get_layer("conv").get_weights()
+    assert conv["ann_dense"] == 5 * 4 * kernel.size
+    assert conv["ann_footprint"] == 4 * (kernel.size + bias.size)
+    assert conv["footprint"] == conv["ann_footprint"] + 4 * 5 * 4 * 4
+    assert conv["neuron_updates"] == 5 * (5 * 4 * 4)
+    np.testing.assert_allclose(conv["connection_sparsity"], np.mean(kernel == 0))
+    lines = str(counts).splitlines()
+    assert max(map(len, lines)) <= 100
+    words = str(counts).split()
+    assert words.count("total") == 3
+    assert f"{counts.dense:,}" in words
 
 
 def test_a_network_written_by_hand_is_counted_like_any(rng):

@@ -7,7 +7,7 @@ import types
 import numpy as np
 import pytest
 
-from keras_snn import plots
+from keras_snn import neurons, plots
 from keras_snn.simulation.diagnosis import PARTS, Diagnosis, Error, LayerDiagnosis
 
 pytest.importorskip("matplotlib")
@@ -17,7 +17,8 @@ def layer(name, rng, **fields):
     errors = {part: Error(*rng.uniform(0, 1, 3)) for part in ("error", "added", *PARTS)}
     values = {"activation": 1.0, "firing_rate": 0.2, "saturated": 0.1, "silent": 0.3, "correlation": 0.9375}
     pairs = {"activations": rng.uniform(0, 3, 30), "rates": rng.uniform(0, 1, 30)}
-    return LayerDiagnosis(**{"name": name, "scale": 2.0, **values, **pairs, **errors, **fields})
+    values |= {"neuron": neurons.IntegrateAndFire(), "largest_rate": 1.0, "scale": 2.0}
+    return LayerDiagnosis(**{"name": name, **values, **pairs, **errors, **fields})
 
 
 def labels(ax):
@@ -44,10 +45,30 @@ def test_activation_against_rate_draws_points_and_the_ideal_line(rng):
     ax = plots.activation_against_rate(one)
     points = ax.collections[0].get_offsets()
     np.testing.assert_allclose(points, np.stack([one.activations, one.rates], axis=1))
-    line = ax.lines[0].get_xydata()
-    np.testing.assert_allclose(line, [[0, 0], [2, 1], [max(one.activations.max(), 2), 1]])
-    assert labels(ax) == ("ANN activation", "SNN rate in spikes per step")
+    rising, flat = (line.get_xydata() for line in ax.lines)
+    np.testing.assert_allclose(rising, [[0, 0], [1, 1]])
+    np.testing.assert_allclose(flat, [[1, 1], [one.activations.max(), 1]])
+    assert all(line.zorder < ax.collections[0].zorder for line in ax.lines)
+    assert labels(ax) == ("ANN activation / λ", "SNN rate: sum of spikes / time steps")
     assert ax.get_title() == "conv, correlation 0.9375"
+    assert legend(ax) == ["rate = activation / λ", "clipped: the largest rate", "neuron"]
+
+
+def test_the_ideal_line_goes_up_to_the_largest_rate_whatever_the_scales_are(rng):
+    """Channels with λ of their own, and neurons whose rates exceed 1."""
+    burst = {"neuron": neurons.Burst(gamma=5), "largest_rate": 5.0, "rates": rng.uniform(0, 2.5, 30)}
+    one = layer("conv", rng, scale=rng.uniform(1, 3, 4), **burst)
+    (line,) = plots.activation_against_rate(one).lines
+    end = max(one.activations.max(), one.rates.max())
+    np.testing.assert_allclose(line.get_xydata(), [[0, 0], [end, end]])
+    two = dataclasses.replace(one, neuron=neurons.MultiThreshold(), largest_rate=1.875)
+    rising, flat = plots.activation_against_rate(two).lines
+    np.testing.assert_allclose(rising.get_xydata(), [[0, 0], [1.875, 1.875]])
+    assert set(flat.get_ydata()) == {1.875}
+    (binary,) = plots.activation_against_rate(
+        layer("sign", rng, activations=np.array([-1.0, 1.0]), rates=np.array([-1.0, 0.5]))
+    ).lines
+    np.testing.assert_allclose(binary.get_xydata(), [[-1, -1], [1, 1]])
 
 
 def test_firing_rate_histogram_counts_neurons_in_percent(rng):
@@ -60,17 +81,74 @@ def test_firing_rate_histogram_counts_neurons_in_percent(rng):
         expected = [np.mean((values >= low) & (values < high)) for low, high in itertools.pairwise(edges)]
         expected[-1] = np.mean((values >= edges[-2]) & (values <= edges[-1]))
         np.testing.assert_allclose(counts, 100 * np.array(expected))
-    assert labels(ax) == ("rate in spikes per step", "neurons in %")
+    assert labels(ax) == ("rate in spikes per step", "neurons in % (logarithmic)")
     assert legend(ax) == ["a", "b"]
 
 
 def test_spike_raster_has_a_mark_for_every_spike(rng):
+    train = rng.integers(0, 2, (6, 2, 3))
+    ax = plots.spike_raster(train)
+    expected = {(t + 1, i) for t in range(6) for i in range(6) if train[t].ravel()[i]}
+    (marks,) = ax.collections
+    assert set(map(tuple, marks.get_offsets().astype(int))) == expected
+    assert labels(ax) == ("time step", "neuron")
+    assert ax.get_legend() is None
+
+
+def test_spike_raster_sets_the_signs_apart_and_names_them_above_the_axes(rng):
     train = rng.integers(-1, 2, (6, 2, 3))
     ax = plots.spike_raster(train)
     for marks, sign in zip(ax.collections, (1, -1), strict=True):
-        expected = {(t + 1, i) for t in range(6) for i in range(6) if train[t].ravel()[i] == sign}
-        assert set(map(tuple, marks.get_offsets().astype(int))) == expected
-    assert labels(ax) == ("time step", "neuron")
+        expected = [(t + 1 - 0.15 * sign, i) for t in range(6) for i in range(6)]
+        expected = [at for at, value in zip(expected, train.ravel(), strict=True) if value == sign]
+        np.testing.assert_allclose(marks.get_offsets(), expected)
+    assert legend(ax) == ["spike", "negative spike"]
+    ax.figure.canvas.draw()
+    assert ax.get_legend().get_window_extent().y0 >= ax.get_window_extent().y1 - 1
+
+
+def test_spike_raster_draws_some_neurons_of_many(rng):
+    train = rng.random((9, 14, 14, 16)) < 0.2
+    ax = plots.spike_raster(train)
+    assert ax.get_ylabel() == "neuron (100 of 3,136)"
+    assert ax.get_ylim() == (-0.5, 99.5)
+    chosen = np.linspace(0, 3135, 100).round().astype(int)
+    assert np.all(np.abs(np.diff(chosen) - 3135 / 99) <= 1)
+    (marks,) = ax.collections
+    assert len(marks.get_offsets()) == train.reshape(9, -1)[:, chosen].sum()
+    names = [int(text.get_text().replace(",", "")) for text in ax.get_yticklabels()]
+    rows = ax.get_yticks()
+    assert names == chosen[rows].tolist()
+    # Marks of one row do not reach into the next.
+    ax.figure.canvas.draw()
+    pitch = ax.get_window_extent().height * 72 / ax.figure.dpi / 100
+    assert np.sqrt(marks.get_sizes().max()) <= pitch
+
+
+def test_spike_raster_draws_the_neurons_that_are_chosen(rng):
+    train = rng.integers(0, 2, (6, 4, 3))
+    ax = plots.spike_raster(train, [7, (0, 2)])
+    (marks,) = ax.collections
+    expected = [(t + 1, row) for t in range(6) for row, i in enumerate((7, 2)) if train[t].ravel()[i]]
+    np.testing.assert_allclose(marks.get_offsets(), expected)
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["7", "(0, 2)"]
+    assert ax.get_ylabel() == "neuron (2 of 12)"
+    assert plots.spike_raster(train, 5).get_ylabel() == "neuron (5 of 12)"
+    with pytest.raises(ValueError, match="`neurons` must be at least 1. Received: neurons=0."):
+        plots.spike_raster(train, 0)
+
+
+def test_spike_raster_draws_larger_spikes_larger():
+    (marks,) = plots.spike_raster(np.array([[0.125], [1.0], [0.5]])).collections
+    widths = np.array(marks.get_linewidths())
+    np.testing.assert_allclose(widths / widths.max(), [0.125, 1.0, 0.5])
+
+
+def test_lines_and_bars_differ_by_more_than_colour(rng):
+    rates = {name: rng.uniform(0, 1, 9) for name in "abc"}
+    assert len({str(patch.get_linestyle()) for patch in plots.firing_rate_histogram(rates).patches}) == 3
+    bars = plots.error_per_layer(Diagnosis((layer("conv", rng),), 8, 100)).containers
+    assert len({part[0].get_hatch() for part in bars}) == len(PARTS)
 
 
 def test_membrane_potentials_draw_chosen_neurons_and_the_threshold(rng):

@@ -1,6 +1,7 @@
 import dataclasses
 import html.parser
 import json
+import platform
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from keras import layers
 
 import keras_snn
+from keras_snn import neurons
 from keras_snn.simulation.diagnosis import PARTS, Diagnosis, Error, LayerDiagnosis
 from keras_snn.simulation.findings import Agreement, find_causes, steps_that_suffice
 
@@ -82,9 +84,27 @@ def test_report_says_what_diagnosis_counts_and_simulation_say(case):
         np.testing.assert_allclose(row["error"]["mean"], layer.error.mean, rtol=1e-6)
         spikes = run.spike_counts[layer.name].sum() / len(x)
         np.testing.assert_allclose(row["spikes"], spikes)
-    assert facts["options"] == snn.conversion_report.options
-    assert facts["timesteps"] == 6
-    assert facts["versions"]["run with"]["keras"] == keras.__version__
+        assert row["neuron_updates"] == 6 * row["neurons"]
+    names = ("effective_macs", "effective_acs", "dense")
+    for name in (*names, *(f"ann_{name}" for name in names), "ann_footprint"):
+        np.testing.assert_allclose(sum(row[name] for row in rows.values()), getattr(counts, name))
+    assert {"footprint", "connection_sparsity", "activation_sparsity"} <= rows["conv"].keys()
+    assert facts["options"] == {"seed": None, **snn.conversion_report.options}
+    assert facts["run"] == {"timesteps": 6, "samples": 11, "batch_size": 4, "energy": "45nm_float32"}
+    backend = sys.modules[keras.backend.backend()]
+    ran_with = facts["versions"]["run with"]
+    assert ran_with["keras"] == keras.__version__
+    assert ran_with[keras.backend.backend()] == backend.__version__
+    assert ran_with["python"] == platform.python_version()
+
+
+def test_report_shows_the_seed_of_what_is_random_and_figures_of_the_user(case):
+    model, _, x, *_ = case
+    snn = keras_snn.convert(model, x, timesteps=2, input_encoding="poisson", seed=5, verbose=0)
+    found = keras_snn.report(snn, x, path=None, energy=(3.0, 0.5))
+    assert found.facts["options"]["seed"] == 5
+    assert found.facts["run"]["energy"] == [3.0, 0.5]
+    assert (found.energy.mac, found.energy.ac) == (3.0, 0.5)
 
 
 def test_a_page_has_all_it_shows_inside(case):
@@ -99,9 +119,58 @@ def test_a_page_has_all_it_shows_inside(case):
     assert source.count("data:image/png;base64,") == 3 + 2
     text = " ".join(page.texts)
     assert report.summary in text
-    assert all(finding in text for finding in report.findings)
+    assert all(finding.replace("`", "") in "".join(page.texts) for finding in report.findings)
     assert report.energy.assumptions in text
-    assert {"conv", "hidden", "label", "percentile", "95.0"} <= set(page.texts)
+    assert {"conv", "hidden", "label", "percentile", "95.0", "seed"} <= set(page.texts)
+    assert {"effective MACs", "effective ACs", "dense", "footprint", "connection sparsity"} <= set(page.texts)
+    assert page.texts.count("total") == 1
+    assert "timesteps 6, samples 11, batch_size 4, energy 45nm_float32" in page.texts
+    assert f"{report.counts.dense:,}" in page.texts
+
+
+def test_a_page_shows_code_as_code(case, tmp_path):
+    *_, report, _ = case
+    agreement = Agreement(np.full(6, 0.5), np.full(6, 0.5), 0.9)
+    losing = dataclasses.replace(report, agreement=agreement, options={**report.options, "calibrated": False})
+    assert "`calibration_data`" in str(losing)
+    losing.save(tmp_path / "r.html")
+    source = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "<code>calibration_data</code>" in source
+    assert "`" not in source
+
+
+@pytest.mark.parametrize(
+    ("neuron", "values", "rates"),
+    [
+        ("if", "0 or 1", "multiples of 1/4 up to 1"),
+        ("signed", "−1, 0 or 1", "multiples of 1/4 up to 1"),
+        (
+            "multi_threshold",
+            "multiples of 0.125 up to 1.875, negative ones too",
+            "multiples of 1/32 up to 1.875",
+        ),
+        ("burst", "whole numbers from 0 to 5", "multiples of 1/4 up to 5"),
+    ],
+)
+def test_a_page_says_what_the_spikes_of_its_neurons_are(case, neuron, values, rates, tmp_path):
+    """What it says is true of the spikes and rates of a simulation."""
+    model, _, x, *_ = case
+    snn = keras_snn.convert(model, x, timesteps=4, neuron=neuron, percentile=60, verbose=0)
+    found = keras_snn.report(snn, x, path=tmp_path / "r.html")
+    text = " ".join(Page((tmp_path / "r.html").read_text(encoding="utf-8")).texts)
+    assert f"Its neurons send spikes of {values} over a number of time steps" in text
+    assert f"after 4 steps rates are only {rates}." in text
+    assert found.facts["layers"][0]["neuron"] == str(snn.get_layer("conv").neuron)
+    unit, largest = {"multi_threshold": (1 / 8, 1.875), "burst": (1, 5)}.get(neuron, (1, 1))
+    spikes = snn.simulate(x, record="spike_trains").spike_trains
+    for name in ("conv", "hidden"):
+        units = spikes[name] / unit
+        assert np.all(units == np.round(units))
+        assert spikes[name].max() <= largest
+        assert spikes[name].min() >= 0 or neuron in ("signed", "multi_threshold")
+    by_kind = {"if": {0, 1}, "signed": {-1, 0, 1}}
+    if neuron in by_kind:
+        assert set(np.unique(spikes["hidden"])) <= by_kind[neuron]
 
 
 def test_names_in_a_page_are_text(case, tmp_path):
@@ -208,7 +277,9 @@ def test_a_page_opens_in_a_browser_without_a_network(case, tmp_path):
 def layer(name, saturated=0.0, silent=0.1, **relative):
     errors = {part: Error(0.1, 0.5, relative.get(part, 0.0)) for part in ("error", "added", *PARTS)}
     none = np.zeros(0)
-    return LayerDiagnosis(name, 1.0, 0.3, 0.2, saturated, silent, 0.9, **errors, activations=none, rates=none)
+    shown = (1.0, 0.3, 0.2, saturated, silent, 0.9)
+    neuron = neurons.MultiThreshold(levels=3)
+    return LayerDiagnosis(name, neuron, 1.75, *shown, **errors, activations=none, rates=none)
 
 
 LOSING = Agreement(np.array([0.5, 0.8]), np.array([0.5, 0.8]), 0.9)
@@ -222,16 +293,19 @@ OPTIONS = {"percentile": 99.0, "neuron": "IntegrateAndFire(reset='subtract')", "
             {"clipping": 0.3, "quantisation": 0.1, "saturated": 0.03},
             {},
             [
-                "'conv2' adds the largest error, most of it by clipping (30.0%",
-                "saturates in 3.0%",
-                "now 99, or",
+                "Layer 'conv2' adds the largest error: it saturates in 3.0% of its neurons and clips them,",
+                "an error of 30.0% (RMS). Raise `percentile` from 99 to 99.9, or convert",
             ],
         ),
+        ({"clipping": 0.3}, {"percentile": 90.0}, ["from 90 to 99, or"]),
         ({"clipping": 0.3}, {"percentile": 100.0}, ["Calibrate on more data"]),
         (
             {"quantisation": 0.3, "unevenness": 0.2},
             {},
-            ["quantisation (30.0%", "2 steps know 3 rates", "timesteps=4"],
+            [
+                "most of it by quantisation, an error of 30.0% (RMS): after 2 steps",
+                "rates are only multiples of 1/8 up to 1.75. Simulate longer, for example timesteps=4.",
+            ],
         ),
         ({"unevenness": 0.3}, {}, ["too early or too late", "`delay`"]),
         ({"unevenness": 0.3}, {"neuron": "IntegrateAndFire(reset='zero')"}, ["reset='subtract'"]),
