@@ -39,12 +39,6 @@ to_numpy = keras.ops.convert_to_numpy
 pytestmark = pytest.mark.long_chunks
 
 
-@pytest.fixture(autouse=True)
-def _fresh_names():
-    # In the place of that of all tests, which collects garbage for longer than most of these take.
-    keras.utils.clear_session(free_memory=False)
-
-
 @pytest.fixture
 def _eager(monkeypatch):
     # Tracing takes longer than all else.

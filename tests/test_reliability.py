@@ -17,11 +17,6 @@ NAME = "<script>alert(1)"
 SOURCES = sorted(pathlib.Path(keras_snn.__file__).parent.rglob("*.py"))
 
 
-@pytest.fixture(autouse=True)
-def _fresh_names():
-    """In the place of that of all tests, which takes half a second: nothing here depends on counted names."""
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     pytest.importorskip("nir")

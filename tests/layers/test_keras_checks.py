@@ -152,12 +152,6 @@ def test_every_public_layer_is_here():
     assert {type(case.make()) for case in CASES.values()} == public - {SpikingLayer}
 
 
-@pytest.fixture(autouse=True)
-def _fresh_names():
-    # In the place of that of all tests, which collects garbage for longer than these take.
-    keras.utils.clear_session(free_memory=False)
-
-
 @pytest.fixture(params=CASES)
 def case(request):
     return CASES[request.param]

@@ -52,11 +52,6 @@ IN_BATCHES = {
 pytestmark = pytest.mark.filterwarnings("ignore:Your input ran out of data")
 
 
-@pytest.fixture(autouse=True)
-def _fresh_names():
-    """Names stay: the model of all these tests is compiled once."""
-
-
 @pytest.fixture(scope="module")
 def case():
     rng = np.random.default_rng(7)
