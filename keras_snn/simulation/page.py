@@ -29,10 +29,10 @@ dl { display: grid; grid-template-columns: max-content auto; gap: .1rem 1rem; fo
 dt { font-weight: 600; } dd { margin: 0; } .note { color: #444; font-size: .9rem; }
 """
 _INTRODUCTION = (
-    "A trained network (the ANN) was turned into a spiking network (the SNN). Its neurons send spikes of "
-    "{values} over a number of time steps; the sum of a neuron's spikes, divided by the number of steps, is "
-    "its rate, which stands for how strongly it was active in the ANN. More steps say it more precisely and "
-    "cost more operations."
+    "A trained network (the ANN) was turned into a spiking network (the SNN). Its neurons send spikes "
+    "({values}) over a number of time steps; the sum of a neuron's spikes, divided by the number of steps, "
+    "is its rate, which stands for how strongly it was active in the ANN. More steps say it more "
+    "precisely and cost more operations."
 )
 _LAYERS_LEGEND = (
     "λ: the ANN activation that stands for rate 1. rate: its size, mean over neurons and samples. saturated, "
@@ -103,7 +103,7 @@ def _introduction(layers):
 
 def _by_layer(words):
     """Return what is said of every layer, once each."""
-    return "; in other layers of ".join(dict.fromkeys(words))
+    return "; in other layers ".join(dict.fromkeys(words))
 
 
 def _over_time(report):

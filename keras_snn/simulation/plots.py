@@ -24,6 +24,8 @@ __all__ = [
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _STYLES = ("-", "--", "-.", ":")
 _HATCHES = ("", "////", "....", "xxxx")
+# The width of a mark that can still be seen, in points.
+_THINNEST = 0.7
 _PARTS = ("clipping", "inherited", "quantisation", "unevenness")
 
 
@@ -119,7 +121,7 @@ def spike_raster(spike_train, neurons=100, *, ax=None):
     is_signed = bool(np.any(train < 0))
     for i, sign in enumerate((1, -1) if is_signed else (1,)):
         steps, rows = np.nonzero(sign * train > 0)
-        widths = width * np.abs(train[steps, rows]) / largest
+        widths = np.maximum(width * np.abs(train[steps, rows]) / largest, _THINNEST)
         # Apart not by colour alone.
         at = steps + 1 - 0.15 * sign * is_signed
         label = "spike" if sign > 0 else "negative spike"

@@ -158,7 +158,7 @@ def test_a_page_says_what_the_spikes_of_its_neurons_are(case, neuron, values, ra
     snn = keras_snn.convert(model, x, timesteps=4, neuron=neuron, percentile=60, verbose=0)
     found = keras_snn.report(snn, x, path=tmp_path / "r.html")
     text = " ".join(Page((tmp_path / "r.html").read_text(encoding="utf-8")).texts)
-    assert f"Its neurons send spikes of {values} over a number of time steps" in text
+    assert f"Its neurons send spikes ({values}) over a number of time steps" in text
     assert f"after 4 steps rates are only {rates}." in text
     assert found.facts["layers"][0]["neuron"] == str(snn.get_layer("conv").neuron)
     unit, largest = {"multi_threshold": (1 / 8, 1.875), "burst": (1, 5)}.get(neuron, (1, 1))
