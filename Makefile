@@ -21,6 +21,10 @@ test-backends: $(VENV)/backends
 	        $(VENV)/bin/python -m pytest -n 2 --dist worksteal $(LAWS) || exit 1; \
 	done
 
+# With the oldest versions that setup.cfg allows.
+test-oldest: $(VENV)-oldest/tested
+	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)-oldest/bin/python -m pytest -n 2 --dist worksteal $(LAWS)
+
 docs: $(VENV)/tested
 	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python -m pdoc --docformat google --no-show-source --output-directory docs/api keras_snn
 	@echo "The reference is in docs/api/index.html"
@@ -41,4 +45,10 @@ $(VENV)/backends: $(VENV)/tested
 	@$(VENV)/bin/python -m pip install --quiet --editable '.[test,backends]'
 	@touch $@
 
-.PHONY: demo docs test test-backends
+$(VENV)-oldest/tested: setup.cfg pyproject.toml tests/oldest.txt
+	@echo "Installing the oldest versions into $(VENV)-oldest"
+	@$(PYTHON) -m venv $(VENV)-oldest
+	@$(VENV)-oldest/bin/python -m pip install --quiet --constraint tests/oldest.txt --editable '.[test]'
+	@touch $@
+
+.PHONY: demo docs test test-backends test-oldest
