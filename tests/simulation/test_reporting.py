@@ -329,6 +329,14 @@ def test_more_is_said_of_saturated_silent_and_uncalibrated_layers():
     assert "`calibration_data`" in found[3]
 
 
+def test_neurons_that_clip_nothing_may_fire_all_the_time():
+    """As those of a binary network, whose signs are all of size 1."""
+    signs = dataclasses.replace(layer("sign", saturated=1.0), clipping=Error(0.0, 0.0, 0.0))
+    other = layer("b", added=0.4, unevenness=0.3)
+    (found,) = find_causes(Diagnosis((signs, other), 2, 10), LOSING, OPTIONS)
+    assert "'b' adds the largest error" in found
+
+
 def test_no_cause_is_named_where_nothing_is_lost():
     curve = np.array([0.2, 0.7, 0.9, 0.899, 0.9, 0.9])
     fine = Agreement(curve, curve, 0.902)
