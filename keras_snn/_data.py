@@ -54,14 +54,16 @@ class Batches:
                 f"{type(data).__name__} {str(data)[:60]}",
                 "Stack the samples with numpy.stack",
             )
-        sizes = {len(array) for array in arrays}
-        if len(sizes) > 1:
+        if len({len(array) for array in arrays}) > 1:
+            came = [
+                f"{len(array)} in {name}"
+                for name, part in zip("xy", parts, strict=False)
+                for array in keras.tree.flatten(part)
+            ]
             raise self._bad(
-                "must hold as many samples in every array",
-                f"{sorted(sizes)} samples",
-                "Give arrays of one length",
+                "must hold as many samples in every array", ", ".join(came), "Give arrays of one length"
             )
-        size = self.samples = sizes.pop() if sizes else 0
+        size = self.samples = len(arrays[0]) if arrays else 0
         self.count = math.ceil(size / self.batch_size)
 
         def batches():

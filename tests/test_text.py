@@ -26,3 +26,31 @@ def test_a_table_keeps_every_word_in_its_column_within_its_width(width, rng):
 def test_columns_to_the_right_end_together():
     lines = show_table([("name", "n"), ("a", "1"), ("b", "1000")], right=[1]).splitlines()
     assert lines == ["name     n", "----  ----", "a        1", "b     1000"]
+
+
+def test_a_column_of_text_is_narrowed_before_names_are_broken():
+    rows = [
+        ("layer", "became", "from"),
+        ("flatten_layer", "PerTimestep(reshape)", "one, two, three, four, five"),
+    ]
+    lines = show_table(rows, width=60).splitlines()
+    assert lines[2:] == [
+        "flatten_layer  PerTimestep(reshape)  one, two, three, four,",
+        "                                     five",
+    ]
+    assert show_table(rows, width=48).splitlines()[2:] == [
+        "flatten_layer  PerTimestep(reshape)  one, two,",
+        "                                     three,",
+        "                                     four, five",
+    ]
+    # A bracket is never alone on a line while it fits on another.
+    assert show_table(rows, width=40).splitlines()[2:] == [
+        "flatten_layer  PerTimestep(   one, two,",
+        "               reshape)       three,",
+        "                              four, five",
+    ]
+
+
+def test_names_are_broken_between_their_parts():
+    lines = show_table([("n",), ("batch_normalization_1,",), ("keras.layers.Conv2D",)], width=14).splitlines()
+    assert lines[2:] == ["batch_", "normalization_", "1,", "keras.layers.", "Conv2D"]

@@ -14,6 +14,7 @@ from keras_snn._data import Batches
 from keras_snn._validation import check_integer
 from keras_snn.simulation.counting import BINS
 from keras_snn.simulation.model import SpikingModel
+from keras_snn.simulation.recording import labels_for
 
 __all__ = ["SpikeRateTensorBoard"]
 
@@ -67,10 +68,22 @@ class SpikeRateTensorBoard(keras.callbacks.Callback):
             )
         super().set_model(model)
         if self.accuracy_data is not None:
-            given = {"batch_size": 1, "argument": "accuracy_data"}
-            next(iter(Batches(self.accuracy_data, model.network.inputs, model.given_shapes, **given)))
+            self._check_accuracy_data(model)
         self._epoch = None
         model.watch = True
+
+    def _check_accuracy_data(self, model):
+        """Raise before the run for what would end it when all but the accuracy is written."""
+        x, y = self.accuracy_data
+        data = (x, None if y is None else np.asarray(y))
+        given = {"batch_size": 32, "argument": "accuracy_data"}
+        for _ in Batches(data, model.network.inputs, model.given_shapes, **given):
+            pass
+        if y is None or labels_for(model, y, "accuracy_data") is None:
+            raise ValueError(
+                f"`accuracy_data` must have class numbers or one-hot labels for model '{model.name}'. "
+                f"Received: labels of shape {np.shape(y)}. Leave it out if the model does not classify."
+            )
 
     def on_train_begin(self, logs=None):
         self._begin("train")
@@ -145,12 +158,6 @@ class SpikeRateTensorBoard(keras.callbacks.Callback):
         if self.accuracy_data is None:
             return
         accuracy = self.model.simulate(*self.accuracy_data).accuracy_over_time
-        if accuracy is None:
-            raise ValueError(
-                f"`accuracy_data` must have class numbers or one-hot labels for model '{self.model.name}'. "
-                f"Received: labels of shape {np.shape(self.accuracy_data[1])}. Leave it out if the model "
-                "does not classify."
-            )
         self._times["accuracy"] += 1
         times = self._times["accuracy"]
         tag = "accuracy_over_time" + (f"_{times}" if times > 1 else "")

@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_snn._validation import check_number
 from keras_snn.simulation.exiting import check_exit, confidence
-from keras_snn.simulation.recording import class_numbers
+from keras_snn.simulation.recording import class_numbers, labels_for
 from keras_snn.simulation.source import check_spiking
 
 __all__ = ["ExitCalibration", "calibrate_exit"]
@@ -69,6 +69,8 @@ def calibrate_exit(model, x, y, *, max_loss=0.001, timesteps=None, batch_size=32
     check_spiking(model)
     check_exit(model, "confidence", 1.0, (), False)
     check_number("max_loss", max_loss)
+    # Before the long run.
+    labels_for(model, y)
     run = model.simulate(x, timesteps=timesteps, batch_size=batch_size, verbose=verbose)
     labels = class_numbers(np.asarray(y), len(run.outputs), run.outputs.shape[1:])
     if labels is None:

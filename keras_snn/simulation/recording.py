@@ -16,7 +16,7 @@ from keras_snn.simulation.memory import check_memory, show_bytes
 from keras_snn.simulation.result import SimulationResult
 from keras_snn.simulation.settling import copy_weights, without_input
 
-__all__ = ["Runner", "class_numbers", "collect", "lengths", "open_data", "simulate"]
+__all__ = ["Runner", "class_numbers", "collect", "labels_for", "lengths", "open_data", "simulate"]
 
 # Steps of one call of a compiled function, and the most values that it returns per sample.
 _PER_CALL = 32
@@ -109,10 +109,15 @@ def simulate(
 
 
 def open_data(model, x, y, *, timesteps, batch_size):
-    """Return the number of steps, and `Batches` of data for a spiking model; arguments as of `simulate`."""
+    """Return the number of steps, and `Batches` of data for a spiking model; arguments as of `simulate`.
+
+    Raises:
+        TypeError, ValueError: If an argument is not what it may be. Inputs are checked batch by batch.
+    """
     timesteps = model.timesteps if timesteps is None else check_timesteps(timesteps)
     if y is not None:
         y = np.asarray(y) if isinstance(y, list) else y
+        # Before the long run.
         keras.tree.map_structure(_check_labels, y)
     batches = Batches(
         x if y is None else (x, y),
@@ -121,6 +126,8 @@ def open_data(model, x, y, *, timesteps, batch_size):
         batch_size=check_integer("batch_size", batch_size, minimum=1),
         argument="x",
     )
+    if y is not None:
+        labels_for(model, y)
     return timesteps, batches
 
 
@@ -354,45 +361,56 @@ def _accuracy_over_time(outputs, labels):
     return None if classes is None else (outputs.argmax(axis=-1) == classes[:, None]).mean(axis=0)
 
 
-def class_numbers(labels, samples, shape):
+def labels_for(model, y, argument="y"):
+    """Return the class of every sample of arrays, or `None` if they, or the outputs, are no classes.
+
+    Raises:
+        ValueError: As `class_numbers`.
+    """
+    output, y = model.network.outputs, np.asarray(y)
+    if not isinstance(output, str):
+        return None
+    return class_numbers(y, len(y) if y.ndim else 1, model.network.stateful[output].value_shape, argument)
+
+
+def class_numbers(labels, samples, shape, argument="y"):
     """Return the class of every sample `(samples,)`, or `None` if these are no classes.
 
     Args:
-        labels: Class numbers, or one-hot.
+        labels: Class numbers, or one-hot; other numbers of the shape of the outputs are no classes.
         samples: Number of samples.
         shape: Shape of the output for a sample; classes are the places of a vector of at least two.
+        argument: Name of the argument, for messages.
 
     Raises:
-        ValueError: If the labels are classes of other samples, or of another output.
+        ValueError: If the labels are no numbers, or those of other samples or of another output.
     """
     if len(shape) != 1 or shape[0] < 2:
         return None
-    _check_labels(labels)
+    _check_labels(labels, argument)
     if labels.shape == (samples, *shape):
         one_hot = np.isin(labels, (0, 1)).all() and (labels.sum(axis=-1) == 1).all()
-        labels = labels.argmax(axis=-1) if one_hot else labels
-    elif labels.size != samples:
+        return labels.argmax(axis=-1) if one_hot else None
+    if labels.size != samples:
         raise ValueError(
-            f"`y` must be class numbers of shape ({samples},) or one-hot of shape "
+            f"`{argument}` must hold class numbers of shape ({samples},) or one-hot of shape "
             f"({samples}, {shape[0]}). Received: shape {labels.shape}. Leave it out if the model "
             "does not classify."
         )
-    if labels.size != samples or not np.all(labels == np.round(labels)):
-        return None
-    wrong = labels[(labels < 0) | (labels >= shape[0])]
+    wrong = labels[(labels != np.round(labels)) | (labels < 0) | (labels >= shape[0])]
     if wrong.size:
         raise ValueError(
-            f"`y` must hold class numbers from 0 to {shape[0] - 1}, one for each output of the model. "
-            f"Received: {wrong[0]:g}. Count classes from 0."
+            f"`{argument}` must hold class numbers from 0 to {shape[0] - 1}, one for each output of the "
+            f"model. Received: {float(wrong[0]):g}. Count classes from 0."
         )
     return labels.reshape(-1)
 
 
-def _check_labels(y):
+def _check_labels(y, argument="y"):
     """Raise a `ValueError` if labels are no array of numbers, with one for every sample."""
     y = np.asarray(y)
-    if y.dtype.kind not in "biuf" or y.ndim == 0:
+    if (y.dtype.kind not in "biuf" and y.dtype.name != "bfloat16") or y.ndim == 0:
         raise ValueError(
-            f"`y` must hold numbers, for every sample. Received: dtype {y.dtype}, shape {y.shape}. "
+            f"`{argument}` must hold numbers, for every sample. Received: dtype {y.dtype}, shape {y.shape}. "
             "Give class numbers or one-hot labels, or leave it out."
         )

@@ -114,7 +114,10 @@ NAN = np.array([[np.nan, 1.0], [np.inf, 2.0]], "float32")
         ("digits.npz", "must be an array, a list or dict of arrays, a tf.data.Dataset"),
         (5, "Received: int 5."),
         ([np.zeros((3, 2)), np.zeros((3, 2))], "must hold 1 inputs (data). Received: 2."),
-        ((np.zeros((3, 2)), np.zeros(4)), "must hold as many samples in every array. Received: [3, 4]"),
+        (
+            (np.zeros((3, 2)), np.zeros(4)),
+            "must hold as many samples in every array. Received: 3 in x, 4 in y.",
+        ),
     ],
 )
 def test_calibrate_raises_when_the_data_is_wrong(data, message):

@@ -107,3 +107,10 @@ def test_exit_needs_classes(rng):
     snn = keras_snn.convert(model, x, verbose=0)
     with pytest.raises(ValueError, match="`exit` needs one output of at least two classes"):
         keras_snn.calibrate_exit(snn, x, np.zeros(5))
+
+
+def test_calibrate_exit_refuses_labels_before_it_runs(classifier, monkeypatch):
+    snn, x, _ = classifier
+    monkeypatch.setattr(keras_snn.SpikingModel, "simulate", None)
+    with pytest.raises(ValueError, match="`y` must hold class numbers from 0 to 3.*Received: 4."):
+        keras_snn.calibrate_exit(snn, x, np.full(len(x), 4))

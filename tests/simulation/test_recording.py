@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from contracts import assert_same, convert
 
+from keras_snn.simulation import recording
 from keras_snn.simulation.memory import available_memory
 
 
@@ -94,11 +95,19 @@ def test_outputs_keep_their_structure(rng):
         ({"timesteps": 0}, ValueError, "`timesteps` must be at least 1. Received: timesteps=0."),
         ({"batch_size": 1.5}, TypeError, "`batch_size` must be an integer. Received: batch_size=1.5."),
         ({"y": np.zeros((14, 7))}, ValueError, "or one-hot of shape (14, 4). Received: shape (14, 7)."),
-        ({"y": np.zeros(3)}, ValueError, "must hold as many samples in every array. Received: [3, 14]"),
+        (
+            {"y": np.zeros(3)},
+            ValueError,
+            "must hold as many samples in every array. Received: 14 in x, 3 in y.",
+        ),
+        ({"y": np.arange(14)}, ValueError, "`y` must hold class numbers from 0 to 3"),
+        ({"y": np.full(14, 0.5)}, ValueError, "one for each output of the model. Received: 0.5."),
+        ({"y": ["dog"] * 14}, ValueError, "must hold numbers, for every sample. Received: dtype <U3"),
     ],
 )
-def test_simulate_raises_when_an_argument_is_wrong(options, error, message, case):
+def test_simulate_raises_before_it_runs_when_an_argument_is_wrong(options, error, message, case, monkeypatch):
     snn, x, _ = case
+    monkeypatch.setattr(recording, "Runner", None)
     with pytest.raises(error) as raised:
         snn.simulate(x, **options)
     assert message in str(raised.value)
