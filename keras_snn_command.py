@@ -17,25 +17,29 @@ def main():
     """Run the command; return its exit status."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    with _errors_held_back():
-        import keras
+    try:
+        with _errors_held_back():
+            import keras
 
-        from keras_snn.cli import main as run
+            from keras_snn.cli import main as run
 
-        keras.ops.zeros(())
+            keras.ops.zeros(())
+    except KeyboardInterrupt:
+        sys.stderr.write("keras-snn: error: interrupted; nothing was written\n")
+        return 130
     return run()
 
 
 @contextlib.contextmanager
 def _errors_held_back():
-    """Hold back what is written to standard error; it is shown if the block fails."""
+    """Hold back what is written to standard error; it is shown if there is an error in the block."""
     sys.stderr.flush()
     screen = os.dup(2)
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             held.seek(0)
             os.write(screen, held.read())
             raise

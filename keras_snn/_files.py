@@ -92,16 +92,16 @@ def load_model(path):
 
 
 def read_data(source, *, split, raw_pixels=False):
-    """Return a dict of arrays: `x`, and whatever else there is, such as `y`.
+    """Return a dict of arrays, such as `x` and `y`.
 
     Args:
-        source: Path of an `.npz` file with `x`, or of an `.npy` file that is `x`; pickled objects are
+        source: Path of an `.npz` file, or of an `.npy` file, which is `x`; pickled objects are
             refused. Or `"tfds:name"` or `"tfds:name:split"`, a supervised data set of tensorflow-datasets.
         split: Split of a data set that names none.
         raw_pixels: Whether bytes of a data set stay in 0 … 255 instead of being divided by 255.
 
     Raises:
-        ValueError: If there is no such data, or no `x` in it.
+        ValueError: If there is no such data.
     """
     source = str(source)
     if source.startswith(_PREFIX):
@@ -114,9 +114,9 @@ def read_data(source, *, split, raw_pixels=False):
         )
     try:
         loaded = np.load(path, allow_pickle=False)
-        arrays = (
-            {"x": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
-        )
+        if isinstance(loaded, np.ndarray):
+            return {"x": loaded}
+        return {name: loaded[name] for name in loaded.files}
     except Exception as error:
         pickled = "allow_pickle" in str(error)
         came = "pickled objects, which are never loaded" if pickled else f"one that does not load ({error})"
@@ -124,9 +124,6 @@ def read_data(source, *, split, raw_pixels=False):
             f"'{path}' must be an .npz or .npy file of numbers. Received: {came}. "
             "Save the arrays with numpy.savez."
         ) from error
-    if "x" not in arrays:
-        raise ValueError(f"'{path}' must hold an array x. Received: {', '.join(arrays) or 'no arrays'}.")
-    return arrays
 
 
 def _existing(path, kind):

@@ -15,6 +15,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
+import textwrap
 import time
 import warnings
 
@@ -24,11 +25,13 @@ import numpy as np
 import keras_snn
 from keras_snn._files import load_model, read_data, replacing
 from keras_snn._text import show_table
+from keras_snn.graph.lowering import names_of_inputs
 from keras_snn.graph.registry import table
+from keras_snn.simulation.op_counts import ENERGY_FIGURES
 
 _DEMO_STEPS = (1, 2, 4, 8, 16, 32, 64)
-_DATA = ".npz with x{}, or tfds:name[:split] such as tfds:mnist"
-_EXIT = "exit status: 0 done, 1 could not, 2 wrong usage"
+_DATA = ".npz with x{} (several inputs: with arrays of their names), or tfds:name[:split] such as tfds:mnist"
+_EXIT = "exit status: 0 done, 1 could not, 2 wrong usage, 130 interrupted"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +44,7 @@ class _Result:
 
 
 def main(arguments=None):
-    """Run the command; return its exit status: 0 done, 1 could not, 2 wrong usage."""
+    """Run the command; return its exit status, which `_EXIT` explains."""
     options = _parser().parse_args(arguments)
     options.width = min(shutil.get_terminal_size().columns, 100)
     options.verbose = int(sys.stderr.isatty() and not (options.quiet or options.json))
@@ -57,15 +60,25 @@ def main(arguments=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        return _fail("interrupted; nothing was written")
-    except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
-        return _fail(str(error) or type(error).__name__)
+        return _fail("interrupted; nothing was written", 130)
+    except Exception as error:
+        if options.debug:
+            raise
+        return _fail(_one_message(error))
     return _fail(result.error) if result.error else 0
 
 
-def _fail(message):
+def _fail(message, status=1):
     print(f"keras-snn: error: {message}", file=sys.stderr)
-    return 1
+    return status
+
+
+def _one_message(error):
+    """Return what an error says; if it is none that we raise, such as one of TensorFlow, its start."""
+    if isinstance(error, (ValueError, TypeError, OSError, ImportError, MemoryError)):
+        return str(error) or type(error).__name__
+    start = str(error).strip().split("\n")[0][:200]
+    return f"{type(error).__name__}: {start}. Run with --debug for the traceback."
 
 
 def _say(options, text):
@@ -95,6 +108,7 @@ def _parser():
         command.set_defaults(run=run)
         command.add_argument("--quiet", "-q", action="store_true", help="the result only, no progress")
         command.add_argument("--json", action="store_true", help="the result as JSON, no progress")
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
         return command
 
     demo = add(
@@ -111,7 +125,7 @@ def _parser():
         _convert,
         "convert a .keras file into a spiking one",
         "cnn.keras --calibration train.npz -o snn.keras",
-        "cnn.keras --calibration tfds:mnist --timesteps 32 -o snn.keras",
+        "cnn.keras --calibration tfds:mnist --timesteps 32 -o s.keras",
     )
     convert.add_argument("model", type=pathlib.Path, help="trained model, .keras")
     convert.add_argument("--output", "-o", type=_keras_path, required=True, help="spiking model, .keras")
@@ -141,27 +155,22 @@ def _parser():
     _add_data(report, "data", ", and y if known", required=True)
     report.add_argument("--output", "-o", type=pathlib.Path, default=pathlib.Path("report.html"))
     report.add_argument("--timesteps", type=_positive, help="default: as converted")
-    report.add_argument("--energy", default="45nm_float32", help="figures of the energy estimate")
+    _add_choice(report, "energy", ENERGY_FIGURES, "figures of the energy estimate", default="45nm_float32")
     report.add_argument("--force", action="store_true", help="overwrite the output")
 
     export = add(
         "export",
         _export,
-        "write a spiking .keras file for TensorFlow Serving and the like, or as a NIR file",
+        "write a spiking .keras file as a SavedModel or as a NIR file",
         "snn.keras -o folder",
-        "snn.keras -o net.nir --accept reset threshold initial_potential",
+        "snn.keras -o a.nir --accept reset threshold initial_potential",
     )
     export.add_argument("model", type=pathlib.Path, help="spiking model, .keras")
     export.add_argument(
         "--output", "-o", type=pathlib.Path, required=True, help="folder, a SavedModel; or .nir"
     )
-    export.add_argument(
-        "--accept",
-        nargs="+",
-        default=(),
-        choices=["reset", "threshold", "initial_potential"],
-        help="of .nir: what readers have to be told",
-    )
+    told = ["reset", "threshold", "initial_potential"]
+    _add_choice(export, "accept", told, "of .nir: what readers have to be told", nargs="+", default=())
     export.add_argument("--pooling", default="sum", choices=["sum", "average", "convolution"], help="of .nir")
     export.add_argument("--dt", type=float, default=1.0, help="of .nir: length of a time step")
 
@@ -177,6 +186,12 @@ def _add_data(parser, name, more, *, required):
     )
 
 
+def _add_choice(parser, name, choices, text, **how):
+    """Add an argument whose choices are too long for the line of its name."""
+    text = f"{text}: {', '.join(choices)}"
+    parser.add_argument(f"--{name}", choices=list(choices), metavar="NAME", help=text, **how)
+
+
 def _add_conversion_options(parser):
     """Add the arguments of `keras_snn.convert`, which knows their defaults."""
 
@@ -184,7 +199,8 @@ def _add_conversion_options(parser):
         parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=text, **how)
 
     add("timesteps", "default: 64", type=_positive)
-    add("normalization", choices=["percentile", "max", "mse", "gaussian", "ltb", "auto", "none"])
+    rules = ["percentile", "max", "mse", "gaussian", "ltb", "auto", "none"]
+    _add_choice(parser, "normalization", rules, "what sets the scales", default=argparse.SUPPRESS)
     add("percentile", "in percent, in (0, 100]", type=float)
     add("per-channel", "a scale for every channel", action="store_true")
     add("neuron", "default: if", choices=["if", "signed", "multi_threshold", "burst"])
@@ -301,7 +317,8 @@ def _convert(options):
     model = load_model(options.model)
     data = None
     if options.calibration is not None:
-        data = read_data(options.calibration, split="train[:1000]", raw_pixels=options.raw_pixels)["x"]
+        data = read_data(options.calibration, split="train[:1000]", raw_pixels=options.raw_pixels)
+        data = _inputs(data, model, options.calibration)
     _say(options, f"Converting '{model.name}'")
     snn = keras_snn.convert(model, data, **_conversion_options(options))
     snn.save(options.output)
@@ -313,8 +330,9 @@ def _evaluate(options):
     model = _load_spiking(options.model)
     data = read_data(options.data, split="test", raw_pixels=options.raw_pixels)
     if "y" not in data:
-        raise ValueError(f"'{options.data}' must hold the arrays x and y. Received: {', '.join(data)}.")
-    run = model.simulate(data["x"], data["y"], timesteps=options.timesteps, verbose=options.verbose)
+        raise ValueError(f"'{options.data}' must hold labels in an array y. Received: {', '.join(data)}.")
+    x, y = _inputs(data, model, options.data), data["y"]
+    run = model.simulate(x, y, timesteps=options.timesteps, verbose=options.verbose)
     if run.accuracy_over_time is None:
         raise ValueError(
             f"'{options.model}' must classify. Received: labels y that are no classes of its output."
@@ -322,7 +340,7 @@ def _evaluate(options):
     shown = {2**i for i in range(run.timesteps.bit_length())} | {run.timesteps}
     rows = [(steps, f"{run.accuracy_over_time[steps - 1]:.2%}") for steps in sorted(shown)]
     text = show_table([("time steps", "accuracy"), *rows], right=range(2))
-    return _Result(text, {"samples": len(data["x"]), "accuracy_over_time": run.accuracy_over_time.tolist()})
+    return _Result(text, {"samples": len(y), "accuracy_over_time": run.accuracy_over_time.tolist()})
 
 
 def _report(options):
@@ -333,20 +351,22 @@ def _report(options):
     data = read_data(options.data, split="test", raw_pixels=options.raw_pixels)
     report = keras_snn.report(
         model,
-        data["x"],
+        _inputs(data, model, options.data),
         data.get("y"),
         path=options.output,
         timesteps=options.timesteps,
         energy=options.energy,
         verbose=options.verbose,
     )
-    text = f"{report}\n\nwrote {options.output} and {json_file}"
-    return _Result(text, {"output": [str(options.output), str(json_file)]})
+    lines = [textwrap.fill(line, options.width) for line in str(report).splitlines()]
+    text = "\n".join([*lines, "", f"wrote {options.output} and {json_file}"])
+    return _Result(text, {"output": [str(options.output), str(json_file)], "report": report.facts})
 
 
 def _export(options):
     model = _load_spiking(options.model)
     _check_output(options.output, overwrite=False)
+    _say(options, f"Exporting '{model.name}'")
     if options.output.suffix == ".nir":
         keras_snn.export_nir(
             model, options.output, dt=options.dt, accept=options.accept, pooling=options.pooling
@@ -376,6 +396,38 @@ def _load_spiking(path):
             f"Convert it first: keras-snn convert {path} --output snn.keras"
         )
     return model
+
+
+def _inputs(data, model, source):
+    """Return the inputs of a model among arrays: `x`, or where there is none those named as its inputs.
+
+    Args:
+        data: Dict of arrays.
+        model: The model, spiking or not.
+        source: Where the arrays are from, for messages.
+    """
+    names = _names_of_inputs(model)
+    if "x" in data and len(names) < 2:
+        return data["x"]
+    if names and all(name in data for name in names):
+        return {name: data[name] for name in names}
+    wanted = ["an array x"] if len(names) < 2 else []
+    if names:
+        wanted.append(f"arrays named as the inputs of the model, {', '.join(names)}")
+    raise ValueError(
+        f"'{source}' must hold {', or '.join(wanted)}. Received: {', '.join(data) or 'no arrays'}."
+    )
+
+
+def _names_of_inputs(model):
+    """Return the names that the arrays of the inputs go by; none if it is not known what they are."""
+    if isinstance(model, keras_snn.SpikingModel):
+        names = model.network.inputs
+    elif isinstance(getattr(model, "input", None), dict):
+        names = model.input
+    else:
+        names = names_of_inputs(model) if getattr(model, "inputs", None) else []
+    return list(names) if isinstance(names, dict) else keras.tree.flatten(names)
 
 
 def _check_output(path, *, overwrite):

@@ -154,6 +154,7 @@ def test_bad_files_give_one_line_and_no_output(files, capsys):
     (files / "text.keras").write_text("not a model")
     np.savez(files / "only_x.npz", x=np.zeros((2, 9, 8, 2)))
     np.savez(files / "only_z.npz", z=np.zeros(3))
+    np.savez(files / "strings.npz", x=np.zeros((2, 9, 8, 2)), y=["cat", "dog"])
     np.savez(files / "pickled.npz", x=np.array([{}], dtype=object))
     np.savez(files / "shape.npz", x=np.zeros((2, 5)), y=np.zeros(2))
     run(
@@ -170,13 +171,17 @@ def test_bad_files_give_one_line_and_no_output(files, capsys):
             "must be a .keras file. Received: another format",
         ),
         (["evaluate", files / "none.keras", "--data", files / "data.npz"], "Received: no such file."),
-        (["evaluate", files / "snn.keras", "--data", files / "only_x.npz"], "must hold the arrays x and y."),
+        (
+            ["evaluate", files / "snn.keras", "--data", files / "only_x.npz"],
+            "must hold labels in an array y. Received: x.",
+        ),
         (["evaluate", files / "snn.keras", "--data", files / "shape.npz"], "Received: shape (batch, 5)."),
         (["convert", files / "snn.keras", *out], "must be an analog network."),
         (
             ["convert", files / "cnn.keras", *out, "--calibration", files / "only_z.npz"],
-            "must hold an array x. Received: z",
+            "must hold an array x, or arrays named as the inputs of the model, input_layer. Received: z.",
         ),
+        (["evaluate", files / "snn.keras", "--data", files / "strings.npz"], "Received: dtype <U3."),
         (
             ["convert", files / "cnn.keras", *out, "--calibration", files / "pickled.npz"],
             "Received: pickled objects, which are never loaded.",
@@ -218,6 +223,7 @@ def test_bad_files_give_one_line_and_no_output(files, capsys):
         (["evaluate", "snn.keras"], "--data"),
         (["convert", "cnn.keras", "--output", "snn.h5"], "must end in .keras, received 'snn.h5'"),
         (["convert", "cnn.keras", "--output", "snn.keras", "--max-pool", "or"], "--max-pool"),
+        (["report", "snn.keras", "--data", "data.npz", "--energy", "1nm"], "45nm_float16"),
         (["fly"], "COMMAND"),
         ([], "COMMAND"),
     ],
@@ -337,13 +343,92 @@ def test_an_interrupted_command_leaves_nothing(files, capsys, monkeypatch):
     monkeypatch.setattr(keras_snn.SpikingModel, "save", interrupted)
     before = sorted(files.iterdir())
     status, out, err = run(capsys, "convert", files / "cnn.keras", "-o", files / "snn.keras", "--quiet")
-    assert (status, out) == (1, "")
+    assert (status, out) == (130, "")
     assert err == "keras-snn: error: interrupted; nothing was written\n"
     assert sorted(files.iterdir()) == before
 
 
-def in_terminal(*arguments, columns=80):
-    """Run the command in a pseudo-terminal; return its exit status and the lines on the screen."""
+def test_an_interruption_while_it_starts_is_one_line(tmp_path):
+    (tmp_path / "keras.py").write_text("import os; os.write(2, b'noise'); raise KeyboardInterrupt")
+    stopped = subprocess.run(
+        [sys.executable, "-c", START],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        capture_output=True,
+        check=False,
+    )
+    assert stopped.returncode == 130
+    assert stopped.stderr == b"keras-snn: error: interrupted; nothing was written\n"
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("conv"), RuntimeError("no such device\nmore"), "tensorflow"], ids=str
+)
+def test_an_error_of_other_packages_is_one_line_that_says_how_to_see_more(files, capsys, monkeypatch, error):
+    if error == "tensorflow":
+        tf = pytest.importorskip("tensorflow")
+        error = tf.errors.ResourceExhaustedError(None, None, "no memory\nGraph: a, b")
+
+    def failing(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(keras_snn, "convert", failing)
+    arguments = ["convert", files / "cnn.keras", "-o", files / "snn.keras", "--quiet"]
+    start = str(error).split("\n")[0]
+    assert run(capsys, *arguments) == (
+        1,
+        "",
+        f"keras-snn: error: {type(error).__name__}: {start}. Run with --debug for the traceback.\n",
+    )
+    with pytest.raises(type(error)):
+        run(capsys, *arguments, "--debug")
+
+
+def test_several_inputs_are_the_arrays_of_their_names(rng, tmp_path, capsys):
+    left, right = keras.Input((5,), name="left"), keras.Input((3,), name="right")
+    x = keras.layers.Dense(6, activation="relu")(keras.layers.Concatenate()([left, right]))
+    outputs = keras.layers.Dense(4, activation="softmax")(x)
+    networks.randomize(keras.Model([left, right], outputs), rng).save(tmp_path / "two.keras")
+    x = {"right": rng.uniform(0, 1, (9, 3)), "left": rng.uniform(0, 1, (9, 5))}
+    y = rng.integers(0, 4, 9)
+    np.savez(tmp_path / "data.npz", y=y, **x)
+    np.savez(tmp_path / "one.npz", x=x["left"], left=x["left"])
+    convert = ["convert", tmp_path / "two.keras", "-o", tmp_path / "snn.keras", "--timesteps", 8]
+    status, _, err = run(capsys, *convert, "--calibration", tmp_path / "one.npz")
+    assert status == 1
+    assert err.endswith(
+        "one.npz' must hold arrays named as the inputs of the model, left, right. Received: x, left.\n"
+    )
+    assert run(capsys, *convert, "--calibration", tmp_path / "data.npz")[0] == 0
+    source = keras.models.load_model(tmp_path / "two.keras")
+    snn = keras_snn.convert(source, x, timesteps=8, verbose=0)
+    _, out, _ = run(capsys, "evaluate", tmp_path / "snn.keras", "--data", tmp_path / "data.npz", "--json")
+    accuracy = snn.simulate(x, y).accuracy_over_time.tolist()
+    assert json.loads(out) == {"samples": 9, "accuracy_over_time": accuracy}
+    pytest.importorskip("matplotlib")
+    report = ["report", tmp_path / "snn.keras", "--data", tmp_path / "data.npz", "-o", tmp_path / "r.html"]
+    _, out, _ = run(capsys, *report, "--json", "--energy", "45nm_int8")
+    printed = json.loads(out)["report"]
+    assert printed == json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    assert printed["agreement"]["accuracy_over_time"] == accuracy
+    assert (printed["energy"]["mac"], printed["energy"]["ac"]) == pytest.approx((0.23, 0.03))
+
+
+# Runs one command after the other, each with what it exited with behind it.
+START = """
+import json, sys, keras_snn_command
+for arguments in json.loads(sys.argv.pop()) if len(sys.argv) > 1 else [[]]:
+    sys.argv[1:] = arguments
+    try:
+        status = keras_snn_command.main()
+    except SystemExit as stopped:
+        status = stopped.code
+    print("status", status, flush=True)
+sys.exit(status)
+"""
+
+
+def in_terminal(*commands, columns=80, folder=None):
+    """Run commands in a pseudo-terminal; return `(exit status, lines on the screen)` of each."""
     pty = pytest.importorskip("pty")
     import fcntl
     import struct
@@ -353,7 +438,8 @@ def in_terminal(*arguments, columns=80):
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TF_CPP")}
     process = subprocess.Popen(
-        [sys.executable, "-c", "import sys, keras_snn_command as c; sys.exit(c.main())", *arguments],
+        [sys.executable, "-c", START, json.dumps(commands)],
+        cwd=folder,
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -366,25 +452,47 @@ def in_terminal(*arguments, columns=80):
             output += part
     os.close(ours)
     text = re.sub(r"\x1b\[[0-9;]*m", "", output.decode())
+    process.wait()
     # A carriage return or backspaces write over the line so far: what counts is what was last.
-    return process.wait(), [re.split(r"[\r\x08]+", line.rstrip("\r"))[-1] for line in text.split("\n")]
+    lines = [re.split(r"[\r\x08]+", line.rstrip("\r"))[-1] for line in text.split("\n")]
+    results, shown = [], []
+    for line in lines:
+        if line.startswith("status "):
+            results.append((int(line.removeprefix("status ")), shown))
+            shown = []
+        else:
+            shown.append(line)
+    assert len(results) == len(commands), text
+    return results
 
 
-def test_a_terminal_of_80_columns_shows_the_demo_and_nothing_else():
-    status, lines = in_terminal("demo", "--samples", "50")
-    assert status == 0
-    assert lines[0].startswith("Converting 'mnist_cnn' on 500 training digits")
-    assert max(map(len, lines)) <= 80
-    shown = "\n".join(lines)
-    assert "16/16" in shown
-    assert not re.search(r"WARNING|cuda|oneDNN|absl|Traceback", shown), shown
-
-
-def test_a_terminal_shows_one_line_for_an_error(tmp_path):
-    status, lines = in_terminal("check", str(tmp_path / "none.keras"))
+def test_a_terminal_of_80_columns_shows_results_and_nothing_else(files):
+    pytest.importorskip("matplotlib")
+    work = [
+        ("demo --samples 50", "Converting 'mnist_cnn' on 500 training digits", "16/16"),
+        (
+            "convert cnn.keras --calibration data.npz -o snn.keras",
+            "Converting 'sequential",
+            "wrote snn.keras",
+        ),
+        ("evaluate snn.keras --data data.npz", "1/1", "time steps  accuracy"),
+        ("report snn.keras --data data.npz", "1/1", "wrote report.html and report.json"),
+    ]
+    helped = ["", "demo", "check", "convert", "evaluate", "report", "export", "layers"]
+    commands = [text.split() for text, *_ in work] + [[*name.split(), "--help"] for name in helped]
+    *results, (status, lines) = in_terminal(*commands, ["check", "none.keras"], folder=files)
     assert status == 1
-    assert "".join(lines).startswith("keras-snn: error: ")
-    assert "".join(lines).endswith("none.keras' must be a .keras file. Received: no such file.")
+    assert lines == ["keras-snn: error: 'none.keras' must be a .keras file. Received: no such file."]
+    assert [status for status, _ in results] == [0] * len(results)
+    for _, lines in results:
+        assert [line for line in lines if len(line) > 80] == []
+        shown = "\n".join(lines)
+        assert not re.search(r"WARNING|cuda|oneDNN|absl|Traceback", shown), shown
+    for (_, begins, has), (_, lines) in zip(work, results, strict=False):
+        assert begins in lines[0]
+        assert has in "\n".join(lines)
+    for _, lines in results[len(work) :]:
+        assert lines[0].startswith("usage: keras-snn")
 
 
 def test_check_prints_a_verdict_for_every_layer(files, capsys):
@@ -431,7 +539,7 @@ def test_report_of_bad_files_is_one_line_and_writes_nothing(files, capsys, monke
     before = sorted(files.iterdir())
     cases = [
         ("snn.keras", "labels.npz", "r.html", "`y` must hold class numbers from 0 to 3"),
-        ("snn.keras", "only_z.npz", "r.html", "must hold an array x. Received: z"),
+        ("snn.keras", "only_z.npz", "r.html", ". Received: z."),
         ("snn.keras", "shape.npz", "r.html", "Received: shape (batch, 5)."),
         ("cnn.keras", "data.npz", "r.html", "must hold a spiking model. Received: a "),
         ("snn.keras", "data.npz", "r.pdf", "must end in .html."),

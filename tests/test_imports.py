@@ -29,7 +29,7 @@ ALLOWED = {
     "conversion": BASE
     | {"_text", "_data", "_execution", "_rates", "neurons", "layers", "graph", "simulation"},
     "export": BASE | {"_files", "neurons", "layers", "graph", "simulation", "conversion"},
-    "cli": {"", "_files", "_text", "graph"},
+    "cli": {"", "_files", "_text", "graph", "simulation"},
     "callbacks": {"simulation"},
     "": {
         "callbacks",

@@ -1,14 +1,17 @@
+import ast
 import re
+import shlex
 
 import contracts
 import keras
 import networks
 import numpy as np
 import pytest
-from documents import ROOT, run_blocks
+from documents import ROOT, blocks, run_blocks
 from keras import layers
 
 import keras_snn
+from keras_snn.cli import main
 from keras_snn.graph import registry
 from keras_snn.graph.registry import table
 
@@ -53,6 +56,51 @@ def test_python_in_the_readme_runs(rng, tmp_path, monkeypatch, capsys):
     assert isinstance(keras.models.load_model("snn.keras"), type(names["snn"]))
     assert names["model"].output_shape == (None, 16, 10)
     assert "SpikingConv2D" in capsys.readouterr().out
+
+
+def is_python(language, code):
+    if language:
+        return language.lower().lstrip("{").startswith(("py", "ipy"))
+    try:
+        ast.parse(code)
+    except SyntaxError:
+        return False
+    return True
+
+
+def test_all_python_in_the_documents_is_run_or_says_why_not():
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("*.py")]
+    run = {name for source in sources for name in re.findall(r'run_blocks\("(.+?)"', source)}
+    documents = [path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))]
+    assert run <= set(documents)
+    for name in documents:
+        for language, code, why in blocks(name):
+            is_run = language == "python" and name in run
+            assert is_run or why or not is_python(language, code), f"{name} has code that is not run:\n{code}"
+
+
+def test_commands_in_the_readme_run(rng, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("nir")
+    tfds = pytest.importorskip("tensorflow_datasets")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("Keras exports a SavedModel of a loop over time on TensorFlow only")
+    monkeypatch.chdir(tmp_path)
+    hidden = [layers.Conv2D(3, 3, activation="relu"), layers.Flatten(), layers.Dense(4, activation="softmax")]
+    model = networks.randomize(keras.Sequential([keras.Input((8, 8, 1)), *hidden]), rng)
+    model.save("cnn.keras")
+    x, y = networks.data_for(model, rng, samples=20), np.arange(20) % 4
+    for name in ("train", "test"):
+        np.savez(f"{name}.npz", x=x, y=y)
+    monkeypatch.setattr(tfds, "load", lambda *args, **kwargs: (x, y))
+    monkeypatch.setattr(tfds, "as_numpy", lambda data: data)
+    code = "\n".join(code for language, code, _ in blocks("README.md") if language == "sh")
+    commands = re.findall(r"^keras-snn (.*)", code, re.MULTILINE)
+    assert len(commands) == 7
+    for command in commands:
+        assert main(shlex.split(command, comments=True)) == 0, (command, capsys.readouterr().err)
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written >= {"snn.keras", "report.html", "report.json", "folder", "net.nir"}
 
 
 def test_getting_started_does_what_it_says(tmp_path, monkeypatch, capsys):

@@ -18,7 +18,7 @@ from keras_snn.graph import operations, rules, spiking_rules  # noqa: F401 - the
 from keras_snn.graph.opaque import nodes_in, on_its_own
 from keras_snn.graph.registry import Refusal, rule_for
 
-__all__ = ["inspect_model", "lower", "lower_calls", "record_calls"]
+__all__ = ["inspect_model", "lower", "lower_calls", "names_of_inputs", "record_calls"]
 
 _AS_IT_IS = "or run it as it is with nonspiking='allow'"
 # Large enough for any stack of convolutions, and a multiple of any usual stride.
@@ -100,10 +100,10 @@ def inspect_model(model, *, input_shapes=None, nonspiking="error"):
         if input_shapes or shapes == given:
             raise
         # The sizes that stand in for open ones do not fit: nothing more can be said.
-        for name, source in zip(_names_of_inputs(model), model.inputs, strict=True):
+        for name, source in zip(names_of_inputs(model), model.inputs, strict=True):
             lowering.refuse_open_shape(name, source)
         return kinds.Graph({}, (), ()), {}, lowering.obstacles
-    for name, tensor, source in zip(_names_of_inputs(model), clone.inputs, model.inputs, strict=True):
+    for name, tensor, source in zip(names_of_inputs(model), clone.inputs, model.inputs, strict=True):
         lowering.add_input(name, tensor, source, is_open=None in source.shape[1:] and not input_shapes)
     lowering.run(calls)
     inputs, outputs = (
@@ -447,7 +447,7 @@ def _check_rank(node, fields):
         raise Refusal(f"{what} for each step", "apply the layer without TimeDistributed")
 
 
-def _names_of_inputs(model):
+def names_of_inputs(model):
     """Return for each input the name that the user gave it, or one by its place."""
     names = [None if x.name.startswith("keras_tensor") else x.name for x in model.inputs]
     for i, name in enumerate(names):
