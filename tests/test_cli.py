@@ -181,7 +181,10 @@ def test_bad_files_give_one_line_and_no_output(files, capsys):
             ["convert", files / "cnn.keras", *out, "--calibration", files / "only_z.npz"],
             "must hold an array x, or arrays named as the inputs of the model, input_layer. Received: z.",
         ),
-        (["evaluate", files / "snn.keras", "--data", files / "strings.npz"], "Received: dtype <U3."),
+        (
+            ["evaluate", files / "snn.keras", "--data", files / "strings.npz"],
+            "Received: dtype <U3, shape (2,).",
+        ),
         (
             ["convert", files / "cnn.keras", *out, "--calibration", files / "pickled.npz"],
             "Received: pickled objects, which are never loaded.",
@@ -321,12 +324,14 @@ def test_an_export_runs_without_this_package(files, capsys):
     np.testing.assert_allclose(served.serve(x), expected, rtol=0, atol=1e-6)
 
 
-def test_an_export_to_nir_is_that_of_the_function(files, capsys):
+def test_an_export_to_nir_is_that_of_the_function(files, capsys, rng):
     pytest.importorskip("nir")
     source = keras.Sequential(
         [keras.Input((4,)), keras.layers.Dense(3, activation="relu"), keras.layers.Dense(2)]
     )
-    keras_snn.convert(source, np.ones((2, 4)), timesteps=3, verbose=0).save(files / "dense.keras")
+    keras_snn.convert(networks.randomize(source, rng), np.ones((2, 4)), timesteps=3, verbose=0).save(
+        files / "dense.keras"
+    )
     status, _, err = run(capsys, "export", files / "dense.keras", "-o", files / "net.nir")
     assert status == 1
     assert "does 3 things that a NIR file has no field for" in err
