@@ -8,7 +8,10 @@ import operator
 import keras
 import numpy as np
 
-__all__ = ["Batches", "check_numeric", "finite", "fit_shape", "in_order"]
+__all__ = ["KINDS", "Batches", "check_numeric", "finite", "fit_shape", "in_order", "is_numeric"]
+
+# What data may be, in words.
+KINDS = "an array, a list or dict of arrays, a tf.data.Dataset or a keras.utils.PyDataset"
 
 
 class Batches:
@@ -50,7 +53,7 @@ class Batches:
         arrays = keras.tree.flatten(parts)
         if any(array.dtype == object or array.ndim == 0 for array in arrays):
             raise self._bad(
-                "must be an array, a list or dict of arrays, a tf.data.Dataset or a keras.utils.PyDataset",
+                f"must be {KINDS}",
                 f"{type(data).__name__} {str(data)[:60]}",
                 "Stack the samples with numpy.stack",
             )
@@ -105,9 +108,14 @@ class Batches:
         return self.error(f"`{self.argument}` {wanted}. Received: {came}. {advice}.")
 
 
+def is_numeric(dtype):
+    """Return whether a NumPy dtype is of real numbers."""
+    return dtype.kind in "biuf" or dtype.name == "bfloat16"
+
+
 def check_numeric(array, argument, error=ValueError):
     """Raise a `ValueError` (or `error`) if a NumPy array holds no real numbers; others are let through."""
-    if isinstance(array, np.ndarray) and array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+    if isinstance(array, np.ndarray) and not is_numeric(array.dtype):
         raise error(
             f"`{argument}` must hold numbers. Received: dtype {array.dtype}. "
             "Convert it with .astype('float32')."

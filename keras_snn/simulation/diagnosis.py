@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_snn import neurons
 from keras_snn._rates import ideal_rate, largest_rate, unwrapped
+from keras_snn._text import show_table
 from keras_snn.simulation.source import source_graph
 from keras_snn.simulation.watching import Watcher, watch
 
@@ -108,15 +109,13 @@ class Diagnosis:
     def __str__(self):
         header = ("layer", "rate", "saturated", "silent", "correlation", "error", "added", *PARTS)
         rows = [header, *(_row(layer) for layer in self.layers)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-        lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-        lines.insert(1, "  ".join("-" * width for width in widths))
+        table = show_table(rows, right=range(1, len(header)))
         worst = f" Largest added error: '{self.worst.name}'." if self.layers else ""
         legend = (
             f"{self.samples} samples, {self.timesteps} time steps. Errors are relative RMS. error: of rates "
             f"against activations; added: without what is inherited from the layers before.{worst}"
         )
-        return "\n".join([*lines, "", *textwrap.wrap(legend, 100)])
+        return "\n".join([table, "", *textwrap.wrap(legend, 100)])
 
 
 def diagnose(model, x, *, timesteps=None, batch_size=32, verbose=0):

@@ -11,7 +11,7 @@ import types
 import keras
 from keras import ops
 
-from keras_snn._data import check_numeric, finite, fit_shape, in_order
+from keras_snn._data import KINDS, check_numeric, finite, fit_shape, in_order
 from keras_snn._execution import divisible, mended
 from keras_snn._files import output_path, replacing
 from keras_snn._validation import check_integer, check_timesteps
@@ -323,6 +323,7 @@ class SpikingModel(keras.Model):
                 "keras_snn.convert, without one. Call snn.compile(optimizer=…, loss=…)."
             )
         batch_size = _checked_batch_size(batch_size)
+        # Which raises for what is no data; Keras checks shapes in training.
         _are_arrays(x)
         samples = _samples(x)
         if samples is not None:
@@ -406,8 +407,8 @@ def _are_arrays(x):
     arrays = keras.tree.flatten(x)
     if not arrays or any(array is None or isinstance(array, (str, numbers.Number)) for array in arrays):
         raise ValueError(
-            "`x` must be an array, a list or dict of arrays, a tf.data.Dataset or a keras.utils.PyDataset. "
-            f"Received: {type(x).__name__} {str(x)[:60]}. Stack the samples with numpy.stack."
+            f"`x` must be {KINDS}. Received: {type(x).__name__} {str(x)[:60]}. "
+            "Stack the samples with numpy.stack."
         )
     if not all(hasattr(array, "shape") for array in arrays):
         return False

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_snn._data import Batches
+from keras_snn._data import Batches, is_numeric
 from keras_snn._execution import predict_batch
 from keras_snn._validation import check_choice, check_integer, check_timesteps
 from keras_snn.simulation.exiting import check_exit, run_until_confident
@@ -409,7 +409,7 @@ def class_numbers(labels, samples, shape, argument="y"):
 def _check_labels(y, argument="y"):
     """Raise a `ValueError` if labels are no array of numbers, with one for every sample."""
     y = np.asarray(y)
-    if (y.dtype.kind not in "biuf" and y.dtype.name != "bfloat16") or y.ndim == 0:
+    if not is_numeric(y.dtype) or y.ndim == 0:
         raise ValueError(
             f"`{argument}` must hold numbers, for every sample. Received: dtype {y.dtype}, shape {y.shape}. "
             "Give class numbers or one-hot labels, or leave it out."
