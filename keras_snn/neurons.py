@@ -118,23 +118,17 @@ class IntegrateAndFire(_Configured):
         """Whether `count_spikes` holds."""
         return self.reset == "subtract" and 0 <= self.initial_potential < 1
 
-    def count_spikes(self, current, state, timesteps):
-        """Return how many spikes a constant current has given, from the potential that it left.
+    def count_spikes(self, charge, state):
+        """Return how many spikes a charge has given, from the potential that it left; not rounded.
 
-        Charge is conserved, V(t) = V(0) + t·z − θ·count, if what fires keeps the surplus. Exact, since
-        the potential of a neuron that fires now and then stays below 2θ, and so does its rounding.
+        Charge is conserved, V(t) = V(0) + Σ z − θ·count, if what fires keeps the surplus.
 
         Args:
-            current: Tensor of shape `(batch, …)`, the same at every step.
+            charge: Σ z over the steps so far, `(batch, …)`.
             state: The state behind the last step.
-            timesteps: Number of steps.
         """
         (v,) = state
-        charge = self.initial_potential * self.v_threshold + timesteps * current - v
-        count = ops.clip(ops.round(charge / self.v_threshold), 0, timesteps)
-        # Far from the threshold potentials grow, and rounding with them; but there nothing is in doubt.
-        count = ops.where(current >= self.v_threshold, float(timesteps), count)
-        return ops.where(current <= 0, 0.0, count)
+        return (charge - v) / self.v_threshold + self.initial_potential
 
 
 def _reset(v, spikes, v_threshold, reset):

@@ -77,11 +77,13 @@ class SpikingLayer(keras.layers.Layer):
 
     Attributes:
         value_shape: Shape of the output of one sample and step, once the layer is built.
+        keeps_total: Whether the second tensor of the state is the sum of the outputs so far.
         draws: Whether the layer draws random numbers. Then the last tensor of its state is a key of
             shape `(batch,)`, int32: equal samples with equal keys get equal numbers.
     """
 
     draws = False
+    keeps_total = False
 
     def __init__(self, *, return_state=False, stateful=False, **kwargs):
         super().__init__(**kwargs)

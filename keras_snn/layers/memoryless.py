@@ -24,6 +24,11 @@ class PerTimestep(keras.layers.Wrapper):
         inputs: Tensor of shape `(batch, time, …)`, or a list of them.
     """
 
+    @property
+    def is_affine(self):
+        """Whether the layer is known to be linear but for a bias."""
+        return isinstance(self.layer, _AFFINE) and getattr(self.layer, "activation", _LINEAR) is _LINEAR
+
     def build(self, input_shape=None):
         if not self.layer.built:
             self.layer.build(_without_time(input_shape))
@@ -120,3 +125,25 @@ def _without_time(input_shape):
     if _is_list(input_shape):
         return [_without_time(shape) for shape in input_shape]
     return (input_shape[0], *input_shape[2:])
+
+
+_LINEAR = keras.activations.linear
+_AFFINE = (
+    Rearrange,
+    ScaleShift,
+    *(
+        getattr(keras.layers, name)
+        for rank in "123"
+        for name in (
+            f"AveragePooling{rank}D",
+            f"Conv{rank}D",
+            f"Conv{rank}DTranspose",
+            f"DepthwiseConv{rank}D",
+        )
+        # There is no DepthwiseConv3D.
+        if hasattr(keras.layers, name)
+    ),
+    keras.layers.Add,
+    keras.layers.Concatenate,
+    keras.layers.Dense,
+)

@@ -33,6 +33,8 @@ class NonSpiking(SpikingLayer):
         initial_state: State to start from, as returned with `return_state=True`.
     """
 
+    keeps_total = True
+
     def __init__(self, layer, **kwargs):
         super().__init__(**kwargs)
         self.layer = layer

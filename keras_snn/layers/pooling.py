@@ -64,6 +64,11 @@ class SpikingMaxPooling(SpikingTwin):
         # Counts are pooled, and a count of 257 has no bfloat16.
         return self.state_dtype
 
+    @property
+    def keeps_total(self):
+        """Whether the second tensor of the state is the sum of the outputs so far."""
+        return self.method == "exact"
+
     def start(self, shape):
         zeros = ops.zeros(shape, dtype=self.state_dtype)
         if self.method == "exact":

@@ -6,6 +6,7 @@ import pathlib
 import socket
 import time
 import types
+import warnings
 
 import keras
 import numpy as np
@@ -140,6 +141,13 @@ class SpikeRateTensorBoard(keras.callbacks.Callback):
         counter.reset()
         if not firing:
             return
+        unsure = [name for name, layer in firing.items() if layer.unsure]
+        if unsure:
+            warnings.warn(
+                f"Layers {', '.join(map(repr, unsure))} have potentials so large that rounding hides spikes: "
+                "their rates are about right. snn.simulate(x, record='spike_counts') counts every spike.",
+                stacklevel=2,
+            )
         board, summaries = self._board, []
         for name, layer in firing.items():
             summaries += [

@@ -30,6 +30,8 @@ class LayerFiring:
         spikes: How often they fired.
         silent: How many of them never fired.
         saturated: How many of them fired at every step.
+        unsure: Of how many the spikes may be off by one, as of neurons with a current so large that rounding
+            hides a spike; `simulate(record="spike_counts")` counts those.
         histogram: How many of them had a firing rate in each of `BINS` equal parts of [0, 1],
             `(BINS,)`.
     """
@@ -39,6 +41,7 @@ class LayerFiring:
     spikes: int
     silent: int
     saturated: int
+    unsure: int
     histogram: np.ndarray
 
     @property
@@ -50,8 +53,11 @@ class LayerFiring:
 class FiringCounter:
     """Adds up, call by call, how often the neurons of a network fire.
 
-    The spikes of every neuron are summed over one call and, behind its last step, added to a few
-    integers per layer, which is all that leaves it. Exact up to 2¹⁵ steps.
+    Behind the last step of a call the spikes of every neuron give a few integers per layer, which is all that
+    leaves it. Where charge is conserved, the sum of its current and the potential in the end tell the spikes
+    of a neuron; and the sum of the current follows from those of the layers before: one pass of the network
+    per call instead of an addition per step. Spikes of other neurons are summed step by step. Exact up to
+    2¹⁵ steps, but for what `LayerFiring.unsure` says.
 
     Args:
         network: The `StepNetwork`, built.
@@ -59,15 +65,11 @@ class FiringCounter:
 
     def __init__(self, network):
         self.layers = {name: layer for name, layer in network.stateful.items() if hasattr(layer, "neuron")}
-        # Under a constant current the potential in the end tells the count.
-        self._told = {
-            name
-            for name, layer in self.layers.items()
-            if network.is_driven(name) and getattr(layer.neuron, "conserves_charge", False)
-        }
+        self._network = network
+        self._told_by = _told_by(network)
         self.totals = keras.Variable(
             "zeros",
-            shape=(2, len(self.layers), 5 + BINS),
+            shape=(2, len(self.layers), 6 + BINS),
             dtype="int32",
             trainable=False,
             aggregation="sum",
@@ -77,7 +79,7 @@ class FiringCounter:
 
     def start(self, batch_size):
         """Return the spikes of every neuron before the first step, by name of the call."""
-        looped = [name for name in self.layers if name not in self._told]
+        looped = [name for name in self.layers if self._told_by.get(name) != "charge"]
         return {name: ops.zeros((batch_size, *self.layers[name].value_shape), "float32") for name in looped}
 
     def add(self, counts, values):
@@ -99,17 +101,36 @@ class FiringCounter:
             states: The states behind the last step.
             timesteps: Number of steps.
         """
-        rows = []
-        for name, layer in self.layers.items():
-            if name in self._told:
+        if not self.layers:
+            return
+        drive, states = keras.tree.map_structure(ops.stop_gradient, (drive, states))
+        counts, unsure = self._complete(counts, drive, states, timesteps)
+        rows = [_row(counts[name], unsure.get(name, 0), timesteps) for name in self.layers]
+        low = self.totals[0] + ops.stack(rows)
+        self.totals.assign(ops.stack([low % _WORD, self.totals[1] + low // _WORD]))
+
+    def _complete(self, counts, drive, states, timesteps):
+        """Return the spikes of every neuron `(batch, …)`, and how many are unsure, by name of the call."""
+        counts, unsure = dict(counts), {}
+        # What calls give, summed over all steps, `(batch, 1, …)`.
+        sums = {name: timesteps * x for name, x in drive.items() if self._network.is_constant(name)}
+        for name, layer, sources in self._network.running:
+            how = self._told_by.get(name)
+            if how == "total":
+                sums[name] = ops.expand_dims(states[name][1], 1)
+            elif how == "affine":
+                sums[name] = _of_sums(layer, [sums[source] for source in sources], timesteps)
+            elif how == "charge" and self._network.is_driven(name):
                 current = ops.cast(ops.squeeze(drive[name], 1), layer.state_dtype)
-                count = layer.neuron.count_spikes(current, states[name], timesteps)
-            else:
-                count = counts[name]
-            rows.append(_row(ops.stop_gradient(count), timesteps))
-        if rows:
-            low = self.totals[0] + ops.stack(rows)
-            self.totals.assign(ops.stack([low % _WORD, self.totals[1] + low // _WORD]))
+                counts[name], unsure[name] = _of_constant(layer.neuron, current, states[name], timesteps)
+            elif how == "charge":
+                charge = _of_sums(layer.current, [sums[source] for source in sources], timesteps)
+                counts[name], unsure[name] = _of_charge(
+                    layer.neuron, ops.squeeze(charge, 1), states[name], timesteps
+                )
+            if how in ("charge", "spikes"):
+                sums[name] = ops.cast(ops.expand_dims(counts[name], 1), layer.compute_dtype)
+        return counts, {name: ops.sum(ops.cast(x, "int32")) for name, x in unsure.items()}
 
     def read(self, timesteps):
         """Return the `LayerFiring` since `reset` by name of the call, `{}` if nothing ran."""
@@ -122,9 +143,11 @@ class FiringCounter:
                 spikes=int(spikes_low + _SHORT * spikes_high),
                 silent=int(silent),
                 saturated=int(saturated),
+                unsure=int(unsure),
                 histogram=np.array(histogram),
             )
-            for name, (neurons, spikes_low, spikes_high, silent, saturated, *histogram) in rows.items()
+            for name, row in rows.items()
+            for neurons, spikes_low, spikes_high, silent, saturated, unsure, *histogram in [row]
             if neurons
         }
 
@@ -133,7 +156,55 @@ class FiringCounter:
         self.totals.assign(ops.zeros(self.totals.shape, "int32"))
 
 
-def _row(counts, timesteps):
+def _told_by(network):
+    """Return what tells the sum over time of what calls give, and the spikes of neurons, by name of the call.
+
+    Returns:
+        Dict of `"total"`: the state; `"affine"`: the sums of the inputs; `"charge"`: those and the potential;
+        `"spikes"`: counting them step by step. Nothing tells the sums of other calls.
+    """
+    told = {}
+    for name, layer, sources in network.running:
+        follows = all(source in told or network.is_constant(source) for source in sources)
+        # A sum of what is rounded at every step is another one than the sum rounded once.
+        follows = follows and layer.compute_dtype not in ("float16", "bfloat16")
+        neuron = getattr(layer, "neuron", None)
+        if getattr(layer, "keeps_total", False):
+            told[name] = "total"
+        elif getattr(layer, "is_affine", False) and follows:
+            told[name] = "affine"
+        elif getattr(neuron, "conserves_charge", False) and (network.is_driven(name) or follows):
+            told[name] = "charge"
+        elif isinstance(neuron, IntegrateAndFire):
+            told[name] = "spikes"
+    return told
+
+
+def _of_sums(affine, sums, timesteps):
+    """Return the sum over time of what an affine function gives, from those of its inputs `(batch, 1, …)`."""
+    zeros = [ops.zeros((1, *x.shape[1:]), dtype=x.dtype) for x in sums]
+    of_sum, of_zeros = (affine(x if len(x) > 1 else x[0]) for x in (sums, zeros))
+    # Its bias came at every step.
+    return of_sum + (timesteps - 1) * of_zeros
+
+
+def _of_charge(neuron, charge, state, timesteps):
+    """Return the spikes that a charge gave, and whether it is unsure that these are all."""
+    exact = neuron.count_spikes(charge, state)
+    count = ops.clip(ops.round(exact), 0, timesteps)
+    return count, ops.abs(exact - count) > 0.25
+
+
+def _of_constant(neuron, current, state, timesteps):
+    """Return what `_of_charge` does, of a current that was the same at every step."""
+    count, unsure = _of_charge(neuron, timesteps * current, state, timesteps)
+    # Far from the threshold potentials grow, and rounding with them; but there nothing is in doubt.
+    always, never = current >= neuron.v_threshold, current <= 0
+    count = ops.where(always, float(timesteps), ops.where(never, 0.0, count))
+    return count, ops.logical_and(unsure, ops.logical_not(ops.logical_or(always, never)))
+
+
+def _row(counts, unsure, timesteps):
     """Return what the totals hold of the spikes of every neuron of a layer, `(batch, …)`, in integers."""
     values = ops.arange(timesteps + 1, dtype="int32")
     neurons = _count_by_value(ops.cast(counts, "int32"), timesteps + 1)
@@ -144,6 +215,7 @@ def _row(counts, timesteps):
         ops.sum(values * (neurons // _SHORT) + spikes // _SHORT),
         neurons[0],
         neurons[timesteps],
+        unsure,
     ]
     bins = ops.minimum(values * BINS // timesteps, BINS - 1)
     histogram = ops.segment_sum(neurons, bins, num_segments=BINS)

@@ -55,6 +55,11 @@ class StepNetwork:
         """Whether a call has a state and the same current at every step."""
         return any(name == driven for driven, *_ in self._driven)
 
+    @property
+    def running(self):
+        """The calls that `run` makes in their order: tuples of name, layer and names of the inputs."""
+        return [*self._driven, *self._varying]
+
     def drive(self, inputs):
         """Return all that does not depend on the state, by name of the call.
 

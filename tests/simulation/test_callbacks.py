@@ -60,6 +60,14 @@ def assert_scalars(written, wanted, steps):
             assert value == np.float32(wanted[tag]), tag
 
 
+def test_warns_of_rates_that_are_only_about_right(snn, x, tmp_path):
+    for layer in snn.layers[:3]:
+        layer.set_weights([1e6 * weights for weights in layer.get_weights()])
+    snn.timesteps = 500
+    with pytest.warns(UserWarning, match="Layers 'hidden' have potentials so large that rounding hides"):
+        snn.predict(x, callbacks=[SpikeRateTensorBoard(tmp_path)], verbose=0)
+
+
 def test_predict_writes_what_recorded_counts_say(snn, x, tmp_path):
     wanted = wanted_scalars(snn, x)
     plain = snn.predict(x, batch_size=4, verbose=0)

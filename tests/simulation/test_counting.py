@@ -104,6 +104,35 @@ def test_counter_says_what_trains_of_spikes_say_when_charge_does_not_tell(option
     assert counted(snn) == expected(snn, x)
 
 
+@pytest.mark.parametrize("network", networks.NETWORKS)
+def test_charge_tells_what_trains_of_spikes_say(network, rng):
+    """Behind all that is linear, max pooling and read-outs of averages, with nothing counted step by step."""
+    model = networks.build(network, rng)
+    x = networks.data_for(model, rng)
+    snn = convert(model, x, timesteps=40)
+    assert snn.counter.start(1) == {}
+    snn.watch = True
+    snn.predict(x, batch_size=5, verbose=0)
+    assert sum(layer.unsure for layer in snn.counter.read(40).values()) == 0
+    assert counted(snn) == expected(snn, x)
+
+
+def test_counter_says_what_it_is_unsure_of(rng):
+    """Weights so large that rounding hides spikes: not of a constant current, of which none is in doubt."""
+    hidden = [keras.layers.Dense(50, "relu"), keras.layers.Dense(40, "relu"), keras.layers.Dense(3)]
+    model = networks.randomize(keras.Sequential([keras.Input((4,)), *hidden]), rng)
+    x = networks.data_for(model, rng)
+    snn = convert(model, x, timesteps=500)
+    snn.watch = True
+    for layer in snn.layers[:2]:
+        layer.set_weights([1e6 * weights for weights in layer.get_weights()])
+    snn.predict(x, verbose=0)
+    first, second = snn.counter.read(500).values()
+    assert first.unsure == 0 < second.unsure
+    name = snn.layers[0].name
+    assert counted(snn)[name] == expected(snn, x)[name]
+
+
 def test_counter_counts_spikes_of_either_sign(rng):
     """A sign is a spike at every step."""
     from keras_snn.layers import BinaryActivation
