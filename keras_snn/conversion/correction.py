@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_snn import neurons
 from keras_snn._rates import unwrapped
+from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.source import source_graph
 from keras_snn.simulation.watching import Watcher, watch
 
@@ -37,11 +38,30 @@ def correct(model, data, *, variant, batch_size, verbose):
         if not calls or isinstance(neuron, neurons.Binary):
             continue
         means = _Means(calls, timesteps)
-        watch(model, data, None, [means], graph=graph, **options)
+        watch(_up_to(model, calls), data, None, [means], graph=graph, **options)
         lack = neuron.v_threshold * np.atleast_1d(means.lack)
         changed = {"potential": lack * timesteps} if variant == "potential" else {"current": lack}
         changed = {name: tuple(values.tolist()) for name, values in changed.items()}
         layer.neuron = neurons.Corrected(layer.neuron, **changed)
+
+
+def _up_to(model, names):
+    """Return a spiking model of the same layers, of the calls that some depend on, without outputs."""
+    last = max(i for i, call in enumerate(model.calls) if call["name"] in names)
+    calls = model.calls[: last + 1]
+    called = {call["layer"] for call in calls}
+    return SpikingModel(
+        [layer for layer in model.layers if layer.name in called],
+        calls,
+        inputs=model.network.inputs,
+        # Their trains would be kept.
+        outputs=[],
+        shapes=model.input_shapes,
+        timesteps=model.timesteps,
+        events=model.network.events,
+        unroll=model.unroll,
+        dtype=model.dtype_policy,
+    )
 
 
 class _Means(Watcher):

@@ -322,7 +322,7 @@ def lengths(model, record, timesteps, batch_size):
         # Long records are copied in every pass.
         return chunk, chunk
     width = sum(math.prod(model.network.stateful[name].value_shape) for name in model.output_calls)
-    return max(chunk, min(_PER_CALL, _WIDEST // width) // chunk * chunk), chunk
+    return max(chunk, min(_PER_CALL, _WIDEST // max(width, 1)) // chunk * chunk), chunk
 
 
 def collect(parts):
