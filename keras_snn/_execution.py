@@ -6,6 +6,7 @@ under a distribution of `keras.distribution`, which is set for all.
 
 import contextlib
 import copy
+import logging
 import warnings
 
 import keras
@@ -27,8 +28,27 @@ def predict_batch(model, x):
         divides = _devices() > 1 and samples % _devices() == 0
     else:
         divides = strategy.num_replicas_in_sync > 1
-    # predict_on_batch gives every device the whole batch, predict a part of it.
-    return model.predict(x, batch_size=samples, verbose=0) if divides else model.predict_on_batch(x)
+    with _compiling():
+        # predict_on_batch gives every device the whole batch, predict a part of it.
+        return model.predict(x, batch_size=samples, verbose=0) if divides else model.predict_on_batch(x)
+
+
+@contextlib.contextmanager
+def _compiling():
+    """In this context, TensorFlow may compile models without a warning that one function is compiled often.
+
+    It takes all models for one function, whose code in Keras they share.
+    """
+    logger = logging.getLogger("tensorflow")
+    logger.addFilter(_is_no_false_alarm)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_no_false_alarm)
+
+
+def _is_no_false_alarm(record):
+    return "triggered tf.function retracing" not in record.getMessage()
 
 
 @contextlib.contextmanager

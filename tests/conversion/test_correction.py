@@ -1,3 +1,5 @@
+import logging
+
 import contracts
 import keras
 import networks
@@ -89,6 +91,18 @@ def test_settling_ends_with_corrected_neurons(rng):
     x = rng.uniform(0, 1, (10, 5)).astype("float32")
     snn = keras_snn.convert(model, x, neuron="signed", timesteps=4, bias_correction=True, verbose=0)
     assert snn.simulate(x, settle=True).settling < 100
+
+
+def test_many_layers_are_corrected_without_a_warning(rng, caplog):
+    """TensorFlow takes their compiled functions for one, and warns of the fifth in a process."""
+    inputs = x = keras.Input((3,))
+    for _ in range(7):
+        x = layers.Dense(4, activation="relu")(x)
+    model = networks.randomize(keras.Model(inputs, layers.Dense(2)(x)), rng)
+    x = rng.uniform(0, 1, (8, 3)).astype("float32")
+    contracts.convert(model, x, timesteps=2, bias_correction=True)
+    assert not caplog.records
+    assert not logging.getLogger("tensorflow").filters
 
 
 @pytest.mark.parametrize(
