@@ -159,6 +159,29 @@ def test_fold_moves_through_a_concatenation(twice, axis, rng):
         assert ("ChannelAffine" in kinds_in(after)) != goes_in
 
 
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.5), (2.0, 0.0)])
+def test_fold_keeps_what_varies_in_space_when_the_rest_does_not(scale, offset, rng):
+    inputs = keras.Input((4, 4, 2))
+    x = layers.Concatenate(1)([layers.Rescaling(scale, offset)(layers.ReLU()(inputs)), inputs])
+    for last in (layers.Conv2D(4, 2), layers.Conv2D(4, 2, groups=2)):
+        graph = lower(networks.randomize(keras.Model(inputs, last(x)), rng))
+        after = fold(graph)
+        assert_same_function(after, graph, rng.normal(0, 1, (3, 4, 4, 2)))
+        assert kinds_in(after)[-3:] == ["Concatenate", "ChannelAffine", "Affine"]
+
+
+def test_fold_moves_batch_norm_behind_a_sum_into_a_branch_that_ends_in_one(rng):
+    inputs = keras.Input((5, 5, 3))
+    norm = layers.BatchNormalization(name="norm")(layers.ReLU()(inputs))
+    x = layers.BatchNormalization()(layers.Add(name="add")([norm, layers.Conv2D(3, 1)(inputs)]))
+    for outputs, kept in ((x, 1), ([x, norm], 2)):
+        graph = lower(networks.randomize(keras.Model(inputs, outputs), rng))
+        after = fold(graph)
+        assert_same_function(after, graph, rng.normal(0, 1, (3, 5, 5, 3)))
+        assert after.output_names[0] == "add"
+        assert kinds_in(after).count("ChannelAffine") == kept
+
+
 @pytest.mark.parametrize("padding", [0, 1])
 def test_fold_keeps_a_scale_that_varies_in_space_where_it_is(padding, rng):
     inputs = keras.Input((6, 6, 3))
@@ -168,12 +191,14 @@ def test_fold_keeps_a_scale_that_varies_in_space_where_it_is(padding, rng):
     graph, data = lower(model), rng.normal(0, 1, (3, 6, 6, 3))
     by_place, by_channel = rng.uniform(0.5, 2, (6, 6, 1)), rng.uniform(0.5, 2, (1, 1, 3))
     values = evaluate(graph, data, everything=True)["conv"]
-    for scale, kept in (
-        (by_place * by_channel, True),
-        (by_place, True),
-        (np.ones((6, 6, 1)) * by_channel, False),
+    for scale, kept, said in (
+        (by_place * by_channel, True, (6, 6, 3)),
+        (by_place, True, (6, 6, 3)),
+        (np.ones((6, 6, 1)) * by_channel, False, (3,)),
+        (np.full((6, 6, 3), 2.5), False, ()),
     ):
         scaled = insert_scale(graph, scale, after="conv")
+        assert scaled.nodes["conv/scale"].scale.shape == said
         after = fold(scaled)
         assert_same_function(after, scaled, data)
         assert ("ChannelAffine" in kinds_in(after)) == kept
