@@ -161,13 +161,26 @@ def test_fold_moves_through_a_concatenation(twice, axis, rng):
 
 @pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.5), (2.0, 0.0)])
 def test_fold_keeps_what_varies_in_space_when_the_rest_does_not(scale, offset, rng):
-    inputs = keras.Input((4, 4, 2))
+    inputs = keras.Input((4, 2))
     x = layers.Concatenate(1)([layers.Rescaling(scale, offset)(layers.ReLU()(inputs)), inputs])
-    for last in (layers.Conv2D(4, 2), layers.Conv2D(4, 2, groups=2)):
+    for last in (layers.Conv1D(4, 2), layers.Conv1D(4, 2, groups=2)):
         graph = lower(networks.randomize(keras.Model(inputs, last(x)), rng))
         after = fold(graph)
-        assert_same_function(after, graph, rng.normal(0, 1, (3, 4, 4, 2)))
+        assert_same_function(after, graph, rng.normal(0, 1, (3, 4, 2)))
         assert kinds_in(after)[-3:] == ["Concatenate", "ChannelAffine", "Affine"]
+
+
+@pytest.mark.parametrize("other", [layers.Identity, layers.ReLU])
+def test_a_batch_norm_that_stays_keeps_its_name_and_a_copy_goes_on(other, rng):
+    """It is needed as an output, or by another user."""
+    inputs = keras.Input((4, 4, 2))
+    norm = layers.BatchNormalization(name="norm")(layers.ReLU()(inputs))
+    pool = layers.AveragePooling2D(2, name="pool")(norm)
+    graph = lower(networks.randomize(keras.Model(inputs, [pool, other()(norm)]), rng))
+    after = fold(graph)
+    assert_same_function(after, graph, rng.normal(0, 1, (3, 4, 4, 2)))
+    assert after.nodes["norm"].shape == (4, 4, 2)
+    assert after.nodes["norm_2"].inputs == ("pool",)
 
 
 def test_fold_moves_batch_norm_behind_a_sum_into_a_branch_that_ends_in_one(rng):
