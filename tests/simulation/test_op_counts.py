@@ -131,6 +131,12 @@ def test_operations_of_a_spiking_network_are_those_of_its_spikes(pooling, rng):
     assert by_name["conv3"].biases == 0
 
 
+def bytes_of_states(snn):
+    """Bytes of all states of one sample: of neurons, pooling, read-out and random numbers."""
+    states = [layer.get_initial_state(1) for layer in snn.layers if hasattr(layer, "get_initial_state")]
+    return sum(keras.ops.convert_to_numpy(value).nbytes for state in states for value in state)
+
+
 def test_an_encoded_input_is_no_analog_layer(rng):
     model = keras.Sequential([keras.Input((5,)), layers.Dense(4, activation="relu"), layers.Dense(2)])
     networks.randomize(model, rng)
@@ -138,10 +144,13 @@ def test_an_encoded_input_is_no_analog_layer(rng):
     snn = keras_snn.convert(model, x, timesteps=7, verbose=0, input_encoding="poisson", seed=1)
     counts = count_operations(snn, x)
     assert not any(layer.is_analog for layer in counts.layers)
+    assert counts.footprint - counts.ann_footprint == bytes_of_states(snn)
     events = keras_snn.convert(model, x, timesteps=7, verbose=0, input_encoding="events")
     ones = np.ones((3, 7, 5), "float32")
     np.testing.assert_array_equal(count_operations(events, ones).layers[0].additions, [20] * 7)
     np.testing.assert_array_equal(count_operations(events, 0.5 * ones).layers[0].multiply_adds, [20] * 7)
+    # Two spikes at once.
+    np.testing.assert_array_equal(count_operations(events, 2 * ones).layers[0].additions, [40] * 7)
 
 
 @pytest.mark.parametrize(("neuron", "unit"), [("multi_threshold", 1 / 8), ("burst", 1.0)])
@@ -169,6 +178,25 @@ def test_every_network_is_counted(network, rng):
     counts, of_source = count_operations(snn, x), count_operations(model)
     assert counts.macs >= of_source.macs > 0
     assert np.all(np.diff(counts.snn_operations) >= 0)
+
+
+def test_inside_of_a_layer_values_are_no_spikes(rng):
+    """Of a separable convolution the second part gets currents, of which each is taken to be not 0."""
+    spiking = keras_snn.layers
+    inputs = keras.Input((3, 5, 5, 2))
+    first = spiking.SpikingConv2D(3, 2, name="conv")(inputs)
+    second = spiking.SpikingSeparableConv2D(4, 2, name="separable")(first)
+    model = networks.randomize(keras.Model(inputs, second), rng)
+    x = rng.integers(0, 2, (6, 3, 5, 5, 2)).astype("float32")
+    counts = count_operations(model, x)
+    _, depthwise, pointwise = counts.layers
+    trains = np.asarray(keras.Model(inputs, first).predict(x, verbose=0))
+    meets = sum(trains[:, :, i : i + 3, j : j + 3].sum(axis=(2, 3, 4)) for i in range(2) for j in range(2))
+    np.testing.assert_allclose(depthwise.additions, meets.mean(axis=0), rtol=1e-6)
+    assert not depthwise.multiply_adds.any()
+    np.testing.assert_array_equal(pointwise.additions, np.zeros(3))
+    np.testing.assert_array_equal(pointwise.multiply_adds, [3 * 3 * 3 * 4] * 3)
+    assert list(counts.by_layer) == ["conv", "separable"]
 
 
 def test_layers_that_do_not_spike_are_named(rng):
@@ -516,6 +544,7 @@ def test_reach_adds_up_what_spikes_and_other_values_reach(unit, rng):
     assert reach.shape[0] > 1
     assert reach.padding > 0
     found = keras.ops.convert_to_numpy(reach(values.astype("float32"), leading=2, unit=unit))
+    assert found.shape == (2, 3, reach.shape[0], 2)
     size = np.abs(values)
     spikes = np.where(values % unit == 0, size / unit, 0) if unit else size == 1
     others = (values != 0) & (spikes == 0)
@@ -546,7 +575,9 @@ def test_metrics_of_layers_add_up_to_those_of_the_network(rng):
     networks.randomize(model, rng)
     model.set_weights([w * (rng.random(w.shape) < 0.7) if w.ndim > 1 else w for w in model.get_weights()])
     x = networks.data_for(model, rng)
-    counts = count_operations(keras_snn.convert(model, x, timesteps=5, verbose=0), x)
+    snn = keras_snn.convert(model, x, timesteps=5, verbose=0)
+    counts = count_operations(snn, x)
+    assert counts.footprint - counts.ann_footprint == bytes_of_states(snn)
     of_layers = {name: part.metrics for name, part in counts.by_layer.items()}
     assert len(of_layers) == 3
     for name in ("macs", "acs"):
