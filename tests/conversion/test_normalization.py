@@ -216,6 +216,7 @@ def test_ltb_is_its_equation(rng):
             added[i] = 2 * (counts[i] * clipped).sum() / (counts[i].sum() + zeros[i])
         scale = scale + added
     np.testing.assert_allclose(rule("ltb").scales(bins), scale, rtol=1e-12)
+    assert rule("ltb").scales(Bins([1.5], [[1]])) == [3.0]
 
 
 def test_gaussian_is_mse_of_normal_currents(rng):
@@ -289,7 +290,8 @@ def test_calls_of_one_layer_have_one_scale_and_no_others_have(rng):
         x = layer(x)
     graph = lower(networks.randomize(keras.Model(inputs, layers.ReLU(max_value=0.5, name="last")(x)), rng))
     names = [node.name for node in relus(graph)]
-    values = {name: Values(rng.uniform(1, 2, 3)) for name in names}
+    # The first call has the largest.
+    values = {name: Values(rng.uniform(1, 2, 3) + 6 - i) for i, name in enumerate(names)}
     ones, twos = (sum((values[name] for name in part), Values()) for part in (names[0:5:2], names[1:5:2]))
     expected = [max(ones), max(twos), max(ones), max(twos), max(ones), 0.5]
     assert choose_scales(graph, values, Largest()) == dict(zip(names, expected, strict=True))
@@ -308,6 +310,16 @@ def test_calls_of_one_layer_have_one_scale_and_no_others_have(rng):
     nobody = {n.name: dataclasses.replace(n, source=None) for n in graph.nodes.values()}
     largest = {name: max(values[name]) for name in names[:5]}
     assert choose_scales(graph.with_nodes(nobody), values, Largest()) == {**largest, "last": 0.5}
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_scales_are_a_number_or_one_for_each_channel(channels, rng):
+    inputs = keras.Input((channels,))
+    graph = lower(keras.Model(inputs, layers.ReLU(max_value=2.0, name="r")(inputs)))
+    scales = rng.uniform(1, 3, channels)
+    found = choose_scales(graph, {"r": _ConstantScale(scales)}, _Constant())["r"]
+    assert isinstance(found, float) == (channels == 1)
+    np.testing.assert_array_equal(found, np.minimum(scales, 2.0) if channels > 1 else min(scales[0], 2.0))
 
 
 @pytest.mark.parametrize(
@@ -388,7 +400,11 @@ class _Constant:
         (("percentile", 100.5), ValueError, "Received: percentile=100.5. Use 99.9 to ignore"),
         (("percentile", float("nan")), ValueError, "Received: percentile=nan."),
         (("percentile", "99"), TypeError, "`percentile` must be a number. Received: percentile='99'."),
-        (("mean", 99), ValueError, "`normalization` must be one of 'percentile', 'max', 'mse'"),
+        (
+            ("mean", 99),
+            ValueError,
+            "`normalization` must be one of 'percentile', 'max', 'mse', 'gaussian', 'ltb', 'auto', 'none'.",
+        ),
     ],
 )
 def test_check_normalization_raises_when_an_argument_is_wrong(arguments, error, message):
