@@ -1,5 +1,8 @@
 import ast
+import dataclasses
+import importlib
 import pathlib
+import pkgutil
 import re
 import subprocess
 import sys
@@ -104,3 +107,14 @@ def test_import_makes_no_layers():
         "import keras_snn; assert made == ['Dense'], made"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_data_never_changes():
+    found = 0
+    for info in pkgutil.walk_packages(keras_snn.__path__, "keras_snn."):
+        for value in vars(importlib.import_module(info.name)).values():
+            if isinstance(value, type) and dataclasses.is_dataclass(value) and dataclasses.fields(value):
+                found += 1
+                with pytest.raises(dataclasses.FrozenInstanceError):
+                    setattr(object.__new__(value), dataclasses.fields(value)[0].name, 0)
+    assert found > 20

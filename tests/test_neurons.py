@@ -1,4 +1,6 @@
+import dataclasses
 import itertools
+import types
 
 import keras
 import numpy as np
@@ -7,7 +9,10 @@ from keras import ops
 
 from keras_snn import neurons
 from keras_snn.neurons import (
+    Binary,
     Burst,
+    Corrected,
+    Delayed,
     IntegrateAndFire,
     LeakyIntegrateAndFire,
     MultiThreshold,
@@ -95,39 +100,122 @@ def test_neuron_survives_serialization():
     assert neurons.get("if") == IntegrateAndFire()
 
 
+ALL = [
+    IntegrateAndFire,
+    LeakyIntegrateAndFire,
+    SignedIntegrateAndFire,
+    MultiThreshold,
+    Burst,
+    Binary,
+    Corrected,
+    Delayed,
+]
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_files_know_a_neuron_by_package_and_name(kind):
+    assert keras.saving.get_registered_name(kind) == f"keras_snn>{kind.__name__}"
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_neuron_never_changes(kind):
+    arguments = {"neuron": IntegrateAndFire(), "timesteps": 2}
+    names = {field.name for field in dataclasses.fields(kind)}
+    neuron, other = (kind(**{k: v for k, v in arguments.items() if k in names}) for _ in range(2))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(neuron, min(names), 3)
+    assert hash(neuron) == hash(other)
+    assert neuron == other
+
+
+def test_names_stand_for_the_documented_defaults():
+    half = {"v_threshold": 1.0, "initial_potential": 0.5}
+    expected = {
+        "if": {**half, "reset": "subtract"},
+        "signed": {**half, "levels": None},
+        "multi_threshold": {**half, "levels": 4, "max_rate": None},
+        "burst": {**half, "gamma": 5},
+        "lif": {"v_threshold": 1.0, "initial_potential": 0.0, "reset": "subtract", "leak": 0.9},
+    }
+    assert {name: neurons.get(name).get_config() for name in expected} == expected
+    assert Binary().get_config() == {"function": "sign", "at_zero": 1.0, "reset": "none"}
+    assert Binary().v_threshold == 1.0
+
+
+_POTENTIAL = "`initial_potential` must be finite. Received: initial_potential=inf."
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("kind", "arguments", "message"),
     [
-        ({"v_threshold": 0}, "`v_threshold` must be finite and above 0. Received: v_threshold=0."),
-        ({"v_threshold": float("nan")}, "Received: v_threshold=nan."),
-        ({"reset": "soft"}, "`reset` must be one of 'subtract', 'zero'. Received: reset='soft'."),
-        ({"initial_potential": float("inf")}, "`initial_potential` must be finite. Received"),
+        *(
+            (
+                kind,
+                {"v_threshold": value},
+                f"`v_threshold` must be finite and above 0. Received: v_threshold={value}.",
+            )
+            for kind in ALL[:5]
+            for value in (0, float("nan"))
+        ),
+        *((kind, {"initial_potential": float("inf")}, _POTENTIAL) for kind in ALL[:5]),
+        *(
+            (kind, {"reset": "soft"}, "`reset` must be one of 'subtract', 'zero'. Received: reset='soft'.")
+            for kind in ALL[:2]
+        ),
+        (LeakyIntegrateAndFire, {"leak": 0}, "`leak` must be in (0, 1]. Received: leak=0."),
+        (LeakyIntegrateAndFire, {"leak": 1.25}, "`leak` must be in (0, 1]. Received: leak=1.25."),
+        (SignedIntegrateAndFire, {"levels": 0}, "`levels` must be at least 1. Received: levels=0."),
+        (MultiThreshold, {"levels": 0}, "`levels` must be at least 1. Received: levels=0."),
+        (MultiThreshold, {"max_rate": 0}, "`max_rate` must be finite and above 0. Received: max_rate=0."),
+        (Burst, {"gamma": 0}, "`gamma` must be at least 1. Received: gamma=0."),
+        (
+            Binary,
+            {"function": "step"},
+            "`function` must be one of 'sign', 'heaviside'. Received: function='step'.",
+        ),
+        (Binary, {"at_zero": 2}, "`at_zero` must be one of -1, 0, 1. Received: at_zero=2."),
+        (
+            Binary,
+            {"function": "heaviside", "at_zero": -1},
+            "`at_zero` must be one of 0, 1. Received: at_zero=-1.",
+        ),
+        (Binary, {"reset": "subtract"}, "`reset` must be one of 'none', 'zero'. Received: reset='subtract'."),
+        (
+            Delayed,
+            {"neuron": Burst(), "timesteps": -1},
+            "`timesteps` must be at least 0. Received: timesteps=-1.",
+        ),
     ],
 )
-def test_neuron_raises_when_an_argument_is_wrong(arguments, message):
+def test_neuron_raises_when_an_argument_is_wrong(kind, arguments, message):
     with pytest.raises(ValueError) as error:
-        IntegrateAndFire(**arguments)
-    assert message in str(error.value)
+        kind(**arguments)
+    assert message == str(error.value)
 
 
 def test_get_raises_when_there_is_no_such_neuron():
-    with pytest.raises(
-        ValueError,
-        match="`neuron` must be one of 'if', 'signed', 'multi_threshold', .* Received: neuron='rf'.",
-    ):
+    names = "`neuron` must be one of 'if', 'signed', 'multi_threshold', 'burst', 'lif'"
+    with pytest.raises(ValueError, match=f"{names}. Received: neuron='rf'."):
         neurons.get("rf")
-    with pytest.raises(
-        TypeError, match="an object with `v_threshold`, `initial_state` and `step`. Received: neuron=3"
-    ):
+    needed = f"{names} or an object with `v_threshold`, `initial_state` and `step`. Received: neuron="
+    complete = {"v_threshold": 1.0, "initial_state": None, "step": None}
+    for missing in complete:
+        some = types.SimpleNamespace(**{name: v for name, v in complete.items() if name != missing})
+        with pytest.raises(TypeError, match=f"{needed}namespace"):
+            neurons.get(some)
+    with pytest.raises(TypeError, match=f"{needed}3. See `keras_snn.neurons`."):
         neurons.get(3)
-    with pytest.raises(TypeError, match="Received: neuron=<class .*IntegrateAndFire'>"):
+    with pytest.raises(TypeError, match=f"{needed}<class .*IntegrateAndFire'>"):
         neurons.get(IntegrateAndFire)
+    own = types.SimpleNamespace(**complete)
+    assert neurons.get(own) is own
 
 
-@pytest.mark.parametrize(("levels", "v_threshold"), [(None, 1.0), (3, 0.7), (1, 2.5)])
+@pytest.mark.parametrize(("levels", "v_threshold"), [(None, 1.0), (3, 0.75), (1, 2.5)])
 def test_signed_neuron_is_its_equations(levels, v_threshold, rng):
-    currents = rng.normal(0.1, 0.9, (60, 40)) * v_threshold
-    start = float(rng.uniform(0, 0.9))
+    # Multiples of 1/8: potentials are often at a threshold, exactly.
+    currents = rng.integers(-13, 15, (60, 40)) / 8 * v_threshold
+    start = float(rng.integers(0, 8) / 8)
     spikes, potentials = simulate(SignedIntegrateAndFire(levels, v_threshold, start), currents)
     for i in range(currents.shape[1]):
         v, n = start * v_threshold, 0
@@ -136,7 +224,7 @@ def test_signed_neuron_is_its_equations(levels, v_threshold, rng):
             s = 1 if v >= v_threshold and n < (levels or 1000) else -1 if v < 0 and n > 0 else 0
             v, n = v - s * v_threshold, n + s
             assert spikes[t, i] == s
-            assert potentials[t, i] == pytest.approx(v, abs=1e-12)
+            assert potentials[t, i] == v
     assert set(np.unique(spikes)) == {-1, 0, 1}
 
 
@@ -205,15 +293,17 @@ def test_burst_neuron_is_its_equations(gamma, v_threshold, rng):
     assert spikes.max() == gamma
 
 
-def test_leaky_neuron_is_its_equations(rng):
+@pytest.mark.parametrize("reset", ["subtract", "zero"])
+def test_leaky_neuron_is_its_equations(reset, rng):
     currents = rng.normal(0.3, 0.5, (50, 60))
-    spikes, potentials = simulate(LeakyIntegrateAndFire(0.8, 1.1, 0.2), currents)
+    spikes, potentials = simulate(LeakyIntegrateAndFire(0.8, 1.1, 0.2, reset), currents)
     for i in range(currents.shape[1]):
         v = 0.2 * 1.1
         for t in range(len(currents)):
             v = 0.8 * v + currents[t, i]
             fires = v >= 1.1
-            v -= 1.1 * fires
+            if fires:
+                v = v - 1.1 if reset == "subtract" else 0.0
             assert spikes[t, i] == fires
             assert potentials[t, i] == pytest.approx(v, abs=1e-12)
 
@@ -261,11 +351,51 @@ def test_rate_of_constant_current_is_it(neuron, rng):
 
 @pytest.mark.parametrize(
     ("neuron", "largest"),
-    [(MultiThreshold(4), 1.875), (MultiThreshold(3).limited(1.4), 1.25), (Burst(5).limited(2.7), 2.0)],
+    [
+        (MultiThreshold(4), 1.875),
+        (MultiThreshold(3).limited(1.4), 1.25),
+        (MultiThreshold(3).limited(8.0), 1.75),
+        (Burst(5).limited(2.7), 2.0),
+        (Burst(5).limited(0.4), 1.0),
+        (Burst(3).limited(8.0), 3.0),
+    ],
 )
-def test_neuron_that_can_exceed_rate_1_is_limited(neuron, largest, rng):
+def test_neuron_that_can_exceed_rate_1_is_limited(neuron, largest):
     spikes, _ = simulate(neuron, np.full((5, 1), 90.0))
     np.testing.assert_array_equal(spikes, largest)
+    assert neuron.largest_spike == largest
+
+
+class Bare:
+    """A neuron of a user, who says no more than is needed."""
+
+    v_threshold = 0.75
+
+    def initial_state(self, shape, dtype):
+        return [ops.zeros(shape, dtype)]
+
+    def step(self, current, state):
+        return current, state
+
+
+@pytest.mark.parametrize(
+    ("neuron", "unit", "largest", "words"),
+    [
+        (IntegrateAndFire(), 1.0, 1.0, "0 or 1"),
+        (SignedIntegrateAndFire(), 1.0, 1.0, "−1, 0 or 1"),
+        (MultiThreshold(3), 0.25, 1.75, "multiples of 0.25 up to 1.75, negative ones too"),
+        (Burst(3), 1.0, 3.0, "whole numbers from 0 to 3"),
+        (Binary(), 1.0, 1.0, "−1, 0 or 1"),
+        (Binary("heaviside"), 1.0, 1.0, "0 or 1"),
+        (Bare(), 1.0, 1.0, "0 or 1"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_neuron_says_the_values_of_its_spikes_delayed_and_corrected_as_well(neuron, unit, largest, words):
+    around = [Delayed(neuron, 2), Corrected(neuron, (0.5,))]
+    for one in around if isinstance(neuron, Bare) else [neuron, *around]:
+        assert (one.unit, one.largest_spike, one.spike_values) == (unit, largest, words)
+        assert one.v_threshold == neuron.v_threshold
 
 
 @pytest.mark.parametrize("reset", ["none", "zero"])
@@ -273,7 +403,7 @@ def test_neuron_that_can_exceed_rate_1_is_limited(neuron, largest, rng):
 def test_binary_neuron_is_its_equations(at_zero, reset, rng):
     currents = rng.integers(-2, 3, (50, 40)) / 2
     for function, at in (("sign", at_zero), ("heaviside", max(at_zero, 0))):
-        spikes, potentials = simulate(neurons.Binary(function, at, reset), currents)
+        spikes, potentials = simulate(Binary(function, at, reset), currents)
         for i in range(currents.shape[1]):
             v = 0.0
             for t in range(len(currents)):
@@ -285,19 +415,45 @@ def test_binary_neuron_is_its_equations(at_zero, reset, rng):
                 assert potentials[t, i] == v
 
 
-def test_delayed_neuron_is_the_neuron_some_steps_later(rng):
-    currents = rng.integers(-4, 9, (30, 20)) / 8
+@pytest.mark.parametrize("neuron", [IntegrateAndFire(0.75, "subtract", 0.25), SignedIntegrateAndFire(2)])
+def test_delayed_neuron_is_the_neuron_some_steps_later(neuron, rng):
+    currents = rng.integers(-4, 9, (30, 5, 4)) / 8
+    start = neuron.initial_potential * neuron.v_threshold
+    for steps in (12, 0):
+        spikes, potentials = simulate(Delayed(neuron, steps), currents)
+        assert not spikes[:steps].any()
+        assert np.all(potentials[:steps] == start)
+        kinds = {value.dtype for value in Delayed(neuron, steps).initial_state((5, 4), "float64")}
+        assert {keras.backend.standardize_dtype(kind) for kind in kinds} == {"float64"}
+        later_spikes, later_potentials = simulate(neuron, currents[steps:])
+        np.testing.assert_array_equal(spikes[steps:], later_spikes)
+        np.testing.assert_array_equal(potentials[steps:], later_potentials)
+
+
+def test_corrected_neuron_is_the_neuron_under_more_current_and_charge(rng):
+    currents = rng.normal(0.3, 0.6, (30, 6, 5))
     neuron = IntegrateAndFire(0.75, initial_potential=0.25)
-    spikes, potentials = simulate(neurons.Delayed(neuron, 12), currents)
-    assert not spikes[:12].any()
-    assert np.all(potentials[:12] == 0.25 * 0.75)
-    later_spikes, later_potentials = simulate(neuron, currents[12:])
-    np.testing.assert_array_equal(spikes[12:], later_spikes)
-    np.testing.assert_array_equal(potentials[12:], later_potentials)
+    current, charge = (tuple(rng.normal(0, 0.5, 5)) for _ in range(2))
+    for added, before in ((current, charge), (current, ()), ((), charge), ((), ())):
+        spikes, potentials = simulate(Corrected(neuron, added, before), currents)
+        more = currents + (added or 0.0)
+        more[0] += before or 0.0
+        expected_spikes, expected_potentials = by_hand(more.reshape(30, -1), 0.75, "subtract", 0.25)
+        np.testing.assert_array_equal(spikes.reshape(30, -1), expected_spikes)
+        np.testing.assert_allclose(potentials.reshape(30, -1), expected_potentials, rtol=0, atol=1e-12)
+
+
+def test_corrected_neuron_says_what_is_corrected():
+    words = {"current and potential": ((0.5,), (1.0,)), "current": ((0.5,),), "potential": ((), (1.0,))}
+    for said, corrections in {**words, "nothing": ()}.items():
+        neuron = Corrected(Burst(), *corrections)
+        assert repr(neuron) == f"Corrected(Burst(gamma=5, v_threshold=1.0, initial_potential=0.5), {said})"
+    # Files have lists.
+    assert Corrected(Burst(), [0.5], [1.0]) == Corrected(Burst(), (0.5,), (1.0,))
 
 
 @pytest.mark.parametrize(
-    "neuron", [*RATE_CODING, neurons.Binary("heaviside", 0, "zero"), neurons.Delayed(neurons.Burst(), 3)]
+    "neuron", [*RATE_CODING, Binary("heaviside", 0, "zero"), Delayed(Burst(), 3), Corrected(Burst(), (0.5,))]
 )
 def test_every_neuron_comes_back_from_its_config(neuron):
     assert neurons.get(keras.saving.serialize_keras_object(neuron)) == neuron
@@ -308,7 +464,7 @@ def test_if_charge_tells_the_spike_count(timesteps, rng):
     """Beside a loop that counts; currents vary, and in float64 nothing is lost."""
     z = rng.normal(rng.normal(0.3, 0.5, 500), 1.0, (timesteps, 500))
     for v_threshold, initial_potential in ((1.0, 0.0), (0.7, 0.5), (1.9, 0.875)):
-        neuron = neurons.IntegrateAndFire(v_threshold, initial_potential=initial_potential)
+        neuron = IntegrateAndFire(v_threshold, initial_potential=initial_potential)
         v, count = np.full(500, initial_potential * v_threshold), np.zeros(500)
         for current in z:
             v = v + current
@@ -317,3 +473,10 @@ def test_if_charge_tells_the_spike_count(timesteps, rng):
         charge, state = (ops.convert_to_tensor(x, "float64") for x in (z.sum(axis=0), v))
         told = ops.convert_to_numpy(neuron.count_spikes(charge, [state]))
         np.testing.assert_allclose(told, count, rtol=0, atol=1e-9)
+
+
+def test_charge_tells_a_spike_count_only_if_all_of_it_is_kept():
+    kept = {0.0: True, 0.5: True, 0.999: True, 1.0: False, -0.001: False}
+    for initial_potential, expected in kept.items():
+        assert IntegrateAndFire(0.3, "subtract", initial_potential).conserves_charge is expected
+        assert not IntegrateAndFire(0.3, "zero", initial_potential).conserves_charge

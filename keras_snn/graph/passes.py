@@ -119,7 +119,7 @@ def _fold_forward(affine, node, shape):
 def _with_weights(affine, scale, bias, node):
     """Return `affine` with its kernel multiplied by `scale`, and this bias."""
     # Into its own dtype piece by piece: in that of the scale, large weights would take memory twice more.
-    kernel = np.multiply(affine.kernel, scale, out=np.empty_like(affine.kernel), casting="same_kind")
+    kernel = np.multiply(affine.kernel, scale, out=np.empty_like(affine.kernel))
     bias = bias.astype(affine.kernel.dtype)
     return dataclasses.replace(affine, kernel=kernel, bias=bias, origins=_union(affine, node))
 
@@ -212,7 +212,7 @@ def _rearranged(user, value, shape):
     if value.ndim == 0:
         return value
     # What lies on padding multiplies zeros; the edge keeps a scale per channel one.
-    return user.move(np.broadcast_to(value, shape), mode="edge" if user.function == "pad" else "constant")
+    return user.move(np.broadcast_to(value, shape), mode="edge")
 
 
 def _channel_affine(taken, name, source, scale, shift, *, origins):

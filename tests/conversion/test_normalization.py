@@ -18,12 +18,14 @@ from keras_snn.conversion.normalization import (
     choose_scales,
     normalize,
     relus,
+    trained_scales,
 )
 from keras_snn.conversion.spiking import to_spiking
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.evaluation import evaluate
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.passes import fold
+from keras_snn.layers import QuantizedClip
 from keras_snn.neurons import Burst, IntegrateAndFire, MultiThreshold, SignedIntegrateAndFire
 
 
@@ -165,6 +167,58 @@ def test_mse_loses_no_more_than_any_other_scale(neuron, units, largest, rng):
     assert scales[1] / scales[0] == pytest.approx(4.0, rel=0.15)
 
 
+class Bins:
+    """A histogram whose values are exact."""
+
+    def __init__(self, values, counts, zeros=0):
+        self.values, self.counts = np.array(values, float), np.array(counts)
+        self.zeros = np.broadcast_to(zeros, len(self.counts))
+        self.maximum = np.where(self.counts > 0, self.values, 0).max(axis=1)
+
+    def used(self):
+        return self.values, self.counts
+
+
+@pytest.mark.parametrize("start", [0.0, 0.5])
+@pytest.mark.parametrize("neuron", [IntegrateAndFire, SignedIntegrateAndFire])
+def test_mse_is_the_best_percentage_of_the_maximum(neuron, start, rng):
+    """Channel by channel, the largest if several are: r = clip(floor(T·a/λ + V(0)), 0, T)/T."""
+    neuron = neuron(initial_potential=start)
+    values, counts = np.sort(rng.exponential(1, 40)), rng.integers(0, 90, (3, 40)) + [[3], [0], [0]]
+    # Of these 1 % is the best: values far apart, and one step. And of these 100 %.
+    few = Bins([0.01, 1.0], [[10**6, 1], [200, 10**6]])
+    for bins, timesteps in ((Bins(values, counts), 4), (Bins(values, counts), 1), (few, 1), (few, 2)):
+        found = rule("mse", timesteps=timesteps, neuron=neuron).scales(bins)
+        for scale, counts, largest in zip(found, bins.counts, bins.maximum, strict=True):
+            errors = {}
+            for percent in range(100, 0, -1):
+                candidate = largest * percent / 100
+                rounded = np.clip(np.floor(bins.values / candidate * timesteps + start), 0, timesteps)
+                rounded = rounded * candidate / timesteps
+                errors[candidate] = sum(counts * (bins.values - rounded) ** 2)
+            assert scale == pytest.approx(min(errors, key=errors.get), rel=1e-12)
+
+
+def test_mse_of_a_larger_scale_than_the_maximum_is_not_tried():
+    """101 % would be better: its half is where nearly all values are."""
+    bins = Bins([0.505, 1.0], [[1000, 1]])
+    assert rule("mse", timesteps=2).scales(bins) == [1.0]
+
+
+def test_ltb_is_its_equation(rng):
+    """λ ← λ + 2·mean(max(a − λ, 0)) of all channels, until that adds less than 1 % to each."""
+    counts, zeros = rng.integers(100, 900, (3, 30)), rng.integers(0, 9000, 3)
+    bins = Bins(np.sort(rng.exponential(1, 30)), counts, zeros)
+    scale, added = np.zeros(3), np.ones(3)
+    while (added > 0.01 * scale).any():
+        for i in range(3):
+            clipped = np.maximum(bins.values - scale[i], 0)
+            added[i] = 2 * (counts[i] * clipped).sum() / (counts[i].sum() + zeros[i])
+        scale = scale + added
+    np.testing.assert_allclose(rule("ltb").scales(bins), scale, rtol=1e-12)
+    assert rule("ltb").scales(Bins([1.5], [[1]])) == [3.0]
+
+
 def test_gaussian_is_mse_of_normal_currents(rng):
     """With data and without: on currents that are normal, nearly what the values themselves give."""
     mean, deviation = rng.normal(0, 1, 3), rng.uniform(0.5, 2, 3)
@@ -194,6 +248,102 @@ def test_a_channel_with_few_values_takes_the_scale_of_the_layer(rng):
     assert scales[2] == pytest.approx(np.percentile(values[:, 2], 99), rel=0.03)
     silent = rule("mse").scales(histogram_of(np.zeros((5, 3), "float32")))
     np.testing.assert_array_equal(silent, np.ones(3))
+
+
+def test_a_channel_needs_100_values_for_a_scale_of_its_own(rng):
+    values = rng.uniform(1, 2, (300, 3)).astype("float32")
+    values[100:, 1] = values[99:, 2] = 0
+    values[5] *= [3, 0.9, 0.8]
+    largest = values.max(axis=0)
+    expected = [largest[0], largest[1], largest[0]]
+    np.testing.assert_array_equal(rule("max").scales(histogram_of(values)), expected)
+
+
+def test_scales_are_chosen_for_relus_alone(rng):
+    inputs = keras.Input((6,))
+    x = layers.Dense(5, activation="relu", name="a")(inputs)
+    x = layers.Dense(5, name="b")(x)
+    x = keras.ops.sign(x)
+    x = QuantizedClip(4, 1.7, name="c")(layers.Dense(5, name="d")(x))
+    graph = lower(keras.Model(inputs, layers.Dense(3, activation="softmax", name="e")(x)))
+    assert [node.name for node in relus(graph)] == ["a/relu", "c"]
+    assert trained_scales(graph) == {"c": pytest.approx(1.7)}
+
+
+class Values(tuple):
+    """Activations, which are those of both when added."""
+
+    def __add__(self, other):
+        return Values((*self, *other))
+
+
+class Largest:
+    def scales(self, values):
+        return np.array([max(values)])
+
+
+def test_calls_of_one_layer_have_one_scale_and_no_others_have(rng):
+    inputs = keras.Input((5,))
+    one, two = (layers.Dense(5, activation="relu", name=name) for name in ("one", "two"))
+    x = inputs
+    for layer in (one, two, one, two, one):
+        x = layer(x)
+    graph = lower(networks.randomize(keras.Model(inputs, layers.ReLU(max_value=0.5, name="last")(x)), rng))
+    names = [node.name for node in relus(graph)]
+    # The first call has the largest.
+    values = {name: Values(rng.uniform(1, 2, 3) + 6 - i) for i, name in enumerate(names)}
+    ones, twos = (sum((values[name] for name in part), Values()) for part in (names[0:5:2], names[1:5:2]))
+    expected = [max(ones), max(twos), max(ones), max(twos), max(ones), 0.5]
+    assert choose_scales(graph, values, Largest()) == dict(zip(names, expected, strict=True))
+    # What was folded into one of the calls makes it another layer, as another number does, or none.
+    third = graph.nodes[graph.nodes[names[2]].inputs[0]]
+    for change in (
+        {"kernel": 2 * third.kernel},
+        {"bias": third.bias + 1},
+        {"source": -1},
+        {"kernel": 2 * third.kernel, "bias": third.bias + 1},
+    ):
+        other = graph.with_nodes({**graph.nodes, third.name: dataclasses.replace(third, **change)})
+        scales = choose_scales(other, values, Largest())
+        assert scales[names[2]] == max(values[names[2]])
+        assert scales[names[0]] == scales[names[4]] == max(values[names[0]] + values[names[4]])
+    nobody = {n.name: dataclasses.replace(n, source=None) for n in graph.nodes.values()}
+    largest = {name: max(values[name]) for name in names[:5]}
+    assert choose_scales(graph.with_nodes(nobody), values, Largest()) == {**largest, "last": 0.5}
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_scales_are_a_number_or_one_for_each_channel(channels, rng):
+    inputs = keras.Input((channels,))
+    graph = lower(keras.Model(inputs, layers.ReLU(max_value=2.0, name="r")(inputs)))
+    scales = rng.uniform(1, 3, channels)
+    found = choose_scales(graph, {"r": _ConstantScale(scales)}, _Constant())["r"]
+    assert isinstance(found, float) == (channels == 1)
+    np.testing.assert_array_equal(found, np.minimum(scales, 2.0) if channels > 1 else min(scales[0], 2.0))
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "depthwise"),
+    [
+        (lambda: layers.DepthwiseConv2D(2), (4, 4, 2), True),
+        (lambda: layers.Conv2D(4, 2, groups=4), (4, 4, 4), True),
+        (lambda: layers.Conv2D(4, 2, groups=2), (4, 4, 4), False),
+        (lambda: layers.Conv2D(4, 2), (4, 4, 1), False),
+        (lambda: layers.Dense(4), (1,), False),
+        (lambda: layers.MaxPooling2D(2), (4, 4, 3), False),
+    ],
+)
+def test_channels_are_apart_behind_depthwise_convolutions_or_on_demand(make, shape, depthwise):
+    inputs = keras.Input(shape)
+    x = make()(inputs)
+    graph = lower(keras.Model(inputs, layers.ReLU(name="r")(x)))
+    assert channels_apart(graph, True) == {"r": x.shape[-1]}
+    assert channels_apart(graph, False) == ({"r": x.shape[-1]} if depthwise else {})
+
+
+def test_a_single_value_has_no_channels():
+    inputs = keras.Input(())
+    assert channels_apart(lower(keras.Model(inputs, layers.ReLU()(inputs))), True) == {}
 
 
 def test_depthwise_convolutions_always_have_scales_per_channel(rng, tmp_path):
@@ -250,7 +400,11 @@ class _Constant:
         (("percentile", 100.5), ValueError, "Received: percentile=100.5. Use 99.9 to ignore"),
         (("percentile", float("nan")), ValueError, "Received: percentile=nan."),
         (("percentile", "99"), TypeError, "`percentile` must be a number. Received: percentile='99'."),
-        (("mean", 99), ValueError, "`normalization` must be one of 'percentile', 'max', 'mse'"),
+        (
+            ("mean", 99),
+            ValueError,
+            "`normalization` must be one of 'percentile', 'max', 'mse', 'gaussian', 'ltb', 'auto', 'none'.",
+        ),
     ],
 )
 def test_check_normalization_raises_when_an_argument_is_wrong(arguments, error, message):

@@ -14,15 +14,24 @@ def kinds_in(graph):
     return [type(node).__name__ for node in graph.nodes.values()]
 
 
-def folded(rng, *steps, shape=(6, 6, 3)):
+def assert_same_function(graph, other, data):
+    values = (keras.tree.flatten(evaluate(one, data)) for one in (graph, other))
+    for one, another in zip(*values, strict=True):
+        np.testing.assert_allclose(one, another, rtol=1e-4, atol=1e-5)
+
+
+def folded(rng, *steps, shape=(6, 6, 3), norm=None):
+    """Fold a chain of layers with random weights; batch norms multiply and add `norm`, if it is given."""
     x = inputs = keras.Input(shape)
     for step in steps:
         x = step(x)
     model = networks.randomize(keras.Model(inputs, x), rng)
+    for step in steps if norm else ():
+        if isinstance(step, layers.BatchNormalization):
+            step.set_weights([*map(np.array, norm), np.zeros(len(norm[0])), np.ones(len(norm[0]))])
     graph = lower(model)
     after = fold(graph)
-    data = rng.normal(0, 1, (3, *shape))
-    np.testing.assert_allclose(evaluate(after, data), evaluate(graph, data), rtol=1e-4, atol=1e-5)
+    assert_same_function(after, graph, rng.normal(0, 1, (3, *shape)))
     return after
 
 
@@ -38,11 +47,24 @@ def test_fold_moves_several_batch_norms_forward_through_relu_pooling_and_flatten
     assert kinds_in(graph) == ["Input", "Activation", "Pool", "Rearrange", "Affine"]
 
 
-def test_fold_keeps_a_shift_before_zero_padding(rng):
-    graph = folded(rng, layers.ReLU(), layers.BatchNormalization(), layers.Conv2D(4, 3, padding="same"))
-    assert kinds_in(graph) == ["Input", "Activation", "ChannelAffine", "Affine"]
-    graph = folded(rng, layers.BatchNormalization(), layers.ZeroPadding2D(), layers.Conv2D(4, 3))
-    assert kinds_in(graph) == ["Input", "ChannelAffine", "Rearrange", "Affine"]
+@pytest.mark.parametrize(
+    "padded",
+    [
+        lambda: [layers.Conv2D(4, 3, padding="same")],
+        lambda: [layers.Conv2D(4, (2, 1), padding="same")],
+        lambda: [layers.Conv2D(4, (1, 2), padding="same")],
+        lambda: [layers.DepthwiseConv2D(3, padding="same")],
+        lambda: [layers.Conv2DTranspose(4, 2, strides=2)],
+        lambda: [layers.ZeroPadding2D(((0, 0), (1, 0))), layers.Conv2D(4, 3)],
+    ],
+)
+def test_fold_keeps_a_shift_of_any_channel_before_zeros_that_come_in(padded, rng):
+    for beta, kept in ((np.zeros(3), False), (np.array([0, 0.5, 0]), True), (rng.normal(0, 1, 3), True)):
+        graph = folded(
+            rng, layers.ReLU(), layers.BatchNormalization(), *padded(), norm=(rng.uniform(0.5, 2, 3), beta)
+        )
+        assert kinds_in(graph)[:2] == ["Input", "Activation"]
+        assert ("ChannelAffine" in kinds_in(graph)) == kept
 
 
 def test_fold_passes_same_padding_that_pads_nothing(rng):
@@ -51,20 +73,166 @@ def test_fold_passes_same_padding_that_pads_nothing(rng):
 
 
 def test_fold_passes_a_maximum_only_when_no_scale_is_negative(rng):
-    for sign, expected in (
-        (1, ["Input", "Pool", "Affine"]),
-        (-1, ["Input", "ChannelAffine", "Pool", "Affine"]),
+    for gamma, expected in (
+        ([0.5, 0.0, 2.0], ["Input", "Pool", "Affine"]),
+        ([0.5, 1.0, -2.0], ["Input", "ChannelAffine", "Pool", "Affine"]),
     ):
-        inputs = keras.Input((6, 6, 3))
-        norm = layers.BatchNormalization()
-        x = layers.Conv2D(2, 2)(layers.MaxPooling2D(2)(norm(inputs)))
-        model = networks.randomize(keras.Model(inputs, x), rng)
-        norm.gamma.assign([0.5, 1.0, sign * 2.0])
-        graph = lower(model)
+        norm = (gamma, rng.normal(0, 1, 3))
+        steps = [layers.BatchNormalization(), layers.MaxPooling2D(2), layers.Conv2D(2, 2)]
+        assert kinds_in(folded(rng, *steps, norm=norm)) == expected
+    steps = [layers.BatchNormalization(), layers.AveragePooling2D(2), layers.Conv2D(2, 2)]
+    assert kinds_in(folded(rng, *steps, norm=norm)) == ["Input", "Pool", "Affine"]
+
+
+def test_fold_leaves_alone_what_changes_no_value(rng):
+    inputs = keras.Input((4,))
+    x = layers.ReLU(name="r")(inputs)
+    for scale, offset in ((1, 0), (1, 0.5), (2, 0)):
+        graph = lower(keras.Model(inputs, layers.Rescaling(scale, offset)(x)))
         after = fold(graph)
-        assert kinds_in(after) == expected
-        data = rng.normal(0, 1, (3, 6, 6, 3))
-        np.testing.assert_allclose(evaluate(after, data), evaluate(graph, data), rtol=1e-4, atol=1e-5)
+        assert_same_function(after, graph, rng.normal(0, 1, (3, 4)))
+        assert ("ChannelAffine" in kinds_in(after)) == ((scale, offset) != (1, 0))
+    # Of some channels is not of all.
+    for norm in (([1, 1], [0, 0.5]), ([1, 0.5], [0, 0])):
+        steps = [layers.ReLU(), layers.BatchNormalization(epsilon=0.0)]
+        assert kinds_in(folded(rng, *steps, shape=(2,), norm=norm)) == [
+            "Input",
+            "Activation",
+            "ChannelAffine",
+        ]
+    assert kinds_in(folded(rng, *steps, shape=(2,), norm=([1, 1], [0, 0]))) == ["Input", "Activation"]
+
+
+def test_fold_keeps_the_values_of_all_outputs(rng):
+    inputs = keras.Input((6, 6, 3))
+    conv = layers.Conv2D(3, 2, name="conv")(inputs)
+    norm = layers.BatchNormalization(name="norm")(conv)
+    pool = layers.AveragePooling2D(2, name="pool")(norm)
+    sums = layers.Add(name="add")([layers.Conv2D(3, 3, padding="same", name="other")(norm), conv])
+    again = layers.BatchNormalization(name="again")(sums)
+    model = networks.randomize(keras.Model(inputs, [conv, norm, pool, again]), rng)
+    graph = lower(model)
+    after = fold(graph)
+    assert_same_function(after, graph, rng.normal(0, 1, (3, 6, 6, 3)))
+    # A copy goes on behind the pool; nothing goes into a layer whose own value is needed.
+    kept = [node.name for node in after.nodes.values() if isinstance(node, kinds.ChannelAffine)]
+    assert sorted(kept) == ["again", "norm", "norm_2"]
+    assert after.nodes["norm_2"].inputs == ("pool",)
+
+
+def test_fold_merges_batch_norms_in_a_row_for_each_user(rng):
+    inputs = keras.Input((5,))
+    first = layers.BatchNormalization(name="first")(layers.ReLU()(inputs))
+    outputs = [layers.ReLU()(layers.BatchNormalization(name=name)(first)) for name in "ab"]
+    graph = lower(networks.randomize(keras.Model(inputs, outputs), rng))
+    after = fold(graph)
+    assert_same_function(after, graph, rng.normal(0, 1, (3, 5)))
+    merged = {n.name: n.origins for n in after.nodes.values() if isinstance(n, kinds.ChannelAffine)}
+    assert merged == {"a": ("first", "a"), "b": ("first", "b")}
+
+
+def test_fold_leaves_a_batch_norm_behind_a_sum_that_cannot_take_it(rng):
+    inputs = keras.Input((5, 5, 3))
+    for other in (layers.ReLU(), layers.MaxPooling2D(3, strides=1, padding="same")):
+        x = layers.Add()([layers.Conv2D(3, 1)(inputs), other(inputs)])
+        graph = lower(networks.randomize(keras.Model(inputs, layers.BatchNormalization()(x)), rng))
+        after = fold(graph)
+        assert_same_function(after, graph, rng.normal(0, 1, (3, 5, 5, 3)))
+        assert kinds_in(after)[-2:] == ["Add", "ChannelAffine"]
+
+
+@pytest.mark.parametrize("axis", [1, 2, 3])
+@pytest.mark.parametrize("twice", [False, True])
+def test_fold_moves_through_a_concatenation(twice, axis, rng):
+    """Of places side by side each keeps its own scale, which only a dense layer on all of them can take."""
+    inputs = keras.Input((4, 4, 2))
+    norm = layers.BatchNormalization()(layers.ReLU()(inputs))
+    joined = layers.Concatenate(axis)([norm, norm if twice else inputs])
+    for steps in ([layers.Flatten(), layers.Dense(3)], [layers.Conv2D(3, 2)]):
+        x = joined
+        for step in steps:
+            x = step(x)
+        graph = lower(networks.randomize(keras.Model(inputs, x), rng))
+        after = fold(graph)
+        assert_same_function(after, graph, rng.normal(0, 1, (3, 4, 4, 2)))
+        goes_in = twice or axis == 3 or len(steps) == 2
+        assert ("ChannelAffine" in kinds_in(after)) != goes_in
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.5), (2.0, 0.0)])
+def test_fold_keeps_what_varies_in_space_when_the_rest_does_not(scale, offset, rng):
+    inputs = keras.Input((4, 2))
+    x = layers.Concatenate(1)([layers.Rescaling(scale, offset)(layers.ReLU()(inputs)), inputs])
+    for last in (layers.Conv1D(4, 2), layers.Conv1D(4, 2, groups=2)):
+        graph = lower(networks.randomize(keras.Model(inputs, last(x)), rng))
+        after = fold(graph)
+        assert_same_function(after, graph, rng.normal(0, 1, (3, 4, 2)))
+        assert kinds_in(after)[-3:] == ["Concatenate", "ChannelAffine", "Affine"]
+
+
+@pytest.mark.parametrize("other", [layers.Identity, layers.ReLU])
+def test_a_batch_norm_that_stays_keeps_its_name_and_a_copy_goes_on(other, rng):
+    """It is needed as an output, or by another user."""
+    inputs = keras.Input((4, 4, 2))
+    norm = layers.BatchNormalization(name="norm")(layers.ReLU()(inputs))
+    pool = layers.AveragePooling2D(2, name="pool")(norm)
+    graph = lower(networks.randomize(keras.Model(inputs, [pool, other()(norm)]), rng))
+    after = fold(graph)
+    assert_same_function(after, graph, rng.normal(0, 1, (3, 4, 4, 2)))
+    assert after.nodes["norm"].shape == (4, 4, 2)
+    assert after.nodes["norm_2"].inputs == ("pool",)
+
+
+def test_fold_moves_batch_norm_behind_a_sum_into_a_branch_that_ends_in_one(rng):
+    inputs = keras.Input((5, 5, 3))
+    norm = layers.BatchNormalization(name="norm")(layers.ReLU()(inputs))
+    x = layers.BatchNormalization()(layers.Add(name="add")([norm, layers.Conv2D(3, 1)(inputs)]))
+    for outputs, kept in ((x, 1), ([x, norm], 2)):
+        graph = lower(networks.randomize(keras.Model(inputs, outputs), rng))
+        after = fold(graph)
+        assert_same_function(after, graph, rng.normal(0, 1, (3, 5, 5, 3)))
+        assert after.output_names[0] == "add"
+        assert kinds_in(after).count("ChannelAffine") == kept
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_fold_keeps_a_scale_that_varies_in_space_where_it_is(padding, rng):
+    inputs = keras.Input((6, 6, 3))
+    x = layers.Conv2D(3, 3, padding="same", name="conv")(inputs)
+    x = layers.AveragePooling2D(2, name="pool")(layers.ZeroPadding2D(padding)(x))
+    model = networks.randomize(keras.Model(inputs, layers.Conv2D(2, 2, name="last")(x)), rng)
+    graph, data = lower(model), rng.normal(0, 1, (3, 6, 6, 3))
+    by_place, by_channel = rng.uniform(0.5, 2, (6, 6, 1)), rng.uniform(0.5, 2, (1, 1, 3))
+    values = evaluate(graph, data, everything=True)["conv"]
+    for scale, kept, said in (
+        (by_place * by_channel, True, (6, 6, 3)),
+        (by_place, True, (6, 6, 3)),
+        (np.ones((6, 6, 1)) * by_channel, False, (3,)),
+        (np.full((6, 6, 3), 2.5), False, ()),
+    ):
+        scaled = insert_scale(graph, scale, after="conv")
+        assert scaled.nodes["conv/scale"].scale.shape == said
+        after = fold(scaled)
+        assert_same_function(after, scaled, data)
+        assert ("ChannelAffine" in kinds_in(after)) == kept
+        of_conv = evaluate(scaled, data, everything=True)["conv/scale"]
+        np.testing.assert_allclose(of_conv, values * scale, rtol=1e-12)
+
+
+def test_fold_says_what_each_layer_stands_for(rng):
+    graph = folded(rng, layers.Conv2D(4, 3, name="conv"), layers.BatchNormalization(name="norm"))
+    assert graph.nodes["conv"].origins == ("conv", "norm")
+    graph = folded(rng, layers.BatchNormalization(name="norm"), layers.Conv2D(4, 3, name="conv"))
+    assert graph.nodes["conv"].origins == ("conv", "norm")
+    assert graph.nodes["conv"].kernel.dtype == graph.nodes["conv"].bias.dtype == "float32"
+    graph = folded(rng, layers.BatchNormalization(name="norm"), layers.AveragePooling2D(2, name="pool"))
+    assert (graph.nodes["norm"].inputs, graph.nodes["norm"].origins) == (("pool",), ("norm",))
+    inputs = keras.Input((5,))
+    parts = [layers.Dense(3, name=name)(inputs) for name in "ab"]
+    x = layers.BatchNormalization(name="norm")(layers.Add(name="add")(parts))
+    graph = fold(lower(networks.randomize(keras.Model(inputs, x), rng)))
+    origins = {name: node.origins for name, node in graph.nodes.items() if name in ("a", "b", "add")}
+    assert origins == {name: (name, "norm") for name in ("a", "b", "add")}
 
 
 def test_fold_keeps_batch_norm_behind_a_value_with_another_user(rng):
@@ -81,8 +249,7 @@ def test_fold_moves_batch_norm_behind_a_sum_into_its_branches(rng):
     graph = lower(networks.randomize(keras.Model(inputs, x), rng))
     after = fold(graph)
     assert "ChannelAffine" not in kinds_in(after)
-    data = rng.normal(0, 1, (3, 5, 5, 2))
-    np.testing.assert_allclose(evaluate(after, data), evaluate(graph, data), rtol=1e-4, atol=1e-5)
+    assert_same_function(after, graph, rng.normal(0, 1, (3, 5, 5, 2)))
 
 
 def test_fold_goes_into_grouped_convolutions(rng):
@@ -111,6 +278,9 @@ def test_insert_scale_multiplies_one_value(where, rng):
     expected = (2.5 * x) @ kernel + bias if where == "before" else 2.5 * (x @ kernel + bias)
     scaled = insert_scale(graph, 2.5, **{where: "d"})
     np.testing.assert_allclose(evaluate(scaled, x), expected, rtol=1e-12)
+    assert scaled.nodes["d/scale"].origins == ()
+    again = insert_scale(scaled, 0.4, **{where: "d"})
+    np.testing.assert_allclose(evaluate(again, x), evaluate(graph, x), rtol=1e-12)
 
 
 def test_a_batch_norm_that_moves_keeps_its_name(rng):

@@ -117,6 +117,21 @@ def test_charge_tells_what_trains_of_spikes_say(network, rng):
     assert counted(snn) == expected(snn, x)
 
 
+@pytest.mark.parametrize("timesteps", [1, 7, 1000])
+def test_charge_tells_the_spikes_of_a_constant_current(timesteps, rng):
+    """Near the threshold, at it, and far away, where potentials grow until rounding hides what comes in."""
+    z = np.concatenate([rng.uniform(-1, 3, 500), rng.normal(0, 1e4, 500), [0, 0.5, 1, 1 / 3]])
+    hidden = [keras.layers.Dense(len(z), "relu", use_bias=False), keras.layers.Dense(1)]
+    model = networks.randomize(keras.Sequential([keras.Input((1,)), *hidden]), rng)
+    x = np.ones((1, 1), "float32")
+    snn = convert(model, x, timesteps=timesteps)
+    snn.layers[0].set_weights([z[None].astype("float32")])
+    snn.watch = True
+    snn.predict(x, verbose=0)
+    assert next(iter(snn.counter.read(timesteps).values())).unsure == 0
+    assert counted(snn) == expected(snn, x)
+
+
 def test_counter_says_what_it_is_unsure_of(rng):
     """Weights so large that rounding hides spikes: not of a constant current, of which none is in doubt."""
     hidden = [keras.layers.Dense(50, "relu"), keras.layers.Dense(40, "relu"), keras.layers.Dense(3)]

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import contracts
 import keras
@@ -11,7 +12,16 @@ import keras_snn
 from keras_snn import count_operations
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.nodes import Affine
-from keras_snn.simulation.op_counts import _Reach, fan_out
+from keras_snn.simulation.op_counts import (
+    LayerOperations,
+    NeuronOperations,
+    OperationCounts,
+    _joules,
+    _Reach,
+    check_figures,
+    fan_out,
+    show_metric,
+)
 
 CONVOLUTIONS = [
     (lambda: layers.Conv2D(4, 3, strides=2, padding="same"), (7, 6, 3)),
@@ -121,6 +131,12 @@ def test_operations_of_a_spiking_network_are_those_of_its_spikes(pooling, rng):
     assert by_name["conv3"].biases == 0
 
 
+def bytes_of_states(snn):
+    """Bytes of all states of one sample: of neurons, pooling, read-out and random numbers."""
+    states = [layer.get_initial_state(1) for layer in snn.layers if hasattr(layer, "get_initial_state")]
+    return sum(keras.ops.convert_to_numpy(value).nbytes for state in states for value in state)
+
+
 def test_an_encoded_input_is_no_analog_layer(rng):
     model = keras.Sequential([keras.Input((5,)), layers.Dense(4, activation="relu"), layers.Dense(2)])
     networks.randomize(model, rng)
@@ -128,10 +144,13 @@ def test_an_encoded_input_is_no_analog_layer(rng):
     snn = keras_snn.convert(model, x, timesteps=7, verbose=0, input_encoding="poisson", seed=1)
     counts = count_operations(snn, x)
     assert not any(layer.is_analog for layer in counts.layers)
+    assert counts.footprint - counts.ann_footprint == bytes_of_states(snn)
     events = keras_snn.convert(model, x, timesteps=7, verbose=0, input_encoding="events")
     ones = np.ones((3, 7, 5), "float32")
     np.testing.assert_array_equal(count_operations(events, ones).layers[0].additions, [20] * 7)
     np.testing.assert_array_equal(count_operations(events, 0.5 * ones).layers[0].multiply_adds, [20] * 7)
+    # Two spikes at once.
+    np.testing.assert_array_equal(count_operations(events, 2 * ones).layers[0].additions, [40] * 7)
 
 
 @pytest.mark.parametrize(("neuron", "unit"), [("multi_threshold", 1 / 8), ("burst", 1.0)])
@@ -159,6 +178,25 @@ def test_every_network_is_counted(network, rng):
     counts, of_source = count_operations(snn, x), count_operations(model)
     assert counts.macs >= of_source.macs > 0
     assert np.all(np.diff(counts.snn_operations) >= 0)
+
+
+def test_inside_of_a_layer_values_are_no_spikes(rng):
+    """Of a separable convolution the second part gets currents, of which each is taken to be not 0."""
+    spiking = keras_snn.layers
+    inputs = keras.Input((3, 5, 5, 2))
+    first = spiking.SpikingConv2D(3, 2, name="conv")(inputs)
+    second = spiking.SpikingSeparableConv2D(4, 2, name="separable")(first)
+    model = networks.randomize(keras.Model(inputs, second), rng)
+    x = rng.integers(0, 2, (6, 3, 5, 5, 2)).astype("float32")
+    counts = count_operations(model, x)
+    _, depthwise, pointwise = counts.layers
+    trains = np.asarray(keras.Model(inputs, first).predict(x, verbose=0))
+    meets = sum(trains[:, :, i : i + 3, j : j + 3].sum(axis=(2, 3, 4)) for i in range(2) for j in range(2))
+    np.testing.assert_allclose(depthwise.additions, meets.mean(axis=0), rtol=1e-6)
+    assert not depthwise.multiply_adds.any()
+    np.testing.assert_array_equal(pointwise.additions, np.zeros(3))
+    np.testing.assert_array_equal(pointwise.multiply_adds, [3 * 3 * 3 * 4] * 3)
+    assert list(counts.by_layer) == ["conv", "separable"]
 
 
 def test_layers_that_do_not_spike_are_named(rng):
@@ -313,6 +351,220 @@ def test_energy_is_operations_times_published_figures(rng):
         count_operations(model).energy()
 
 
+NUMBERS = ("macs", "biases", "dense", "weights", "zeros", "footprint")
+
+
+def random_counts(rng, timesteps=5):
+    """Counts of a layer that is computed once, one of spikes, and one of other values; and two of neurons."""
+    parts = {"once": {"is_analog": True, "reads": 50}, "spikes": {}, "others/0": {}}
+    layers_ = []
+    for name, options in parts.items():
+        numbers = dict(zip(NUMBERS, rng.integers(10, 10**6, len(NUMBERS)).tolist(), strict=True))
+        options["additions"] = rng.uniform(1, 1e5, timesteps)
+        options["multiply_adds"] = rng.uniform(1, 1e5, timesteps) * (name != "spikes")
+        options["ann_additions"] = rng.uniform(1, 1e5)
+        options["ann_multiply_adds"] = rng.uniform(1, 1e5) * (name != "once")
+        layers_.append(LayerOperations(name, **numbers, **options))
+    neurons = [
+        NeuronOperations(name, n, timesteps, rng.uniform(1, n * timesteps), rng.uniform(1, n), 8 * n)
+        for name, n in (("spikes", 70), ("relu", 30))
+    ]
+    return OperationCounts(tuple(layers_), ("pool",), tuple(neurons), 12)
+
+
+def test_counts_are_sums_as_documented(rng):
+    counts = random_counts(rng)
+    once, spikes, others = counts.layers
+    steps = np.arange(1, 6)
+    for layer in counts.layers:
+        assert layer.ann_operations == 2 * layer.macs + layer.biases
+    operations = {
+        "once": 2 * once.macs + once.biases + 50 * steps,
+        "spikes": spikes.additions.cumsum() + spikes.biases * steps,
+        "others/0": (others.additions + 2 * others.multiply_adds).cumsum() + others.biases * steps,
+    }
+    for layer in counts.layers:
+        np.testing.assert_allclose(layer.snn_operations, operations[layer.name], rtol=1e-12)
+    firsts, seconds = counts.neurons
+    weights, zeros = (sum(getattr(layer, name) for layer in counts.layers) for name in ("weights", "zeros"))
+    expected = {
+        "macs": once.macs + spikes.macs + others.macs,
+        "ann_operations": sum(2 * layer.macs + layer.biases for layer in counts.layers),
+        "snn_operations": sum(operations.values()),
+        # Once, as in the source network, or in all steps; a MAC as soon as one input is no spike.
+        "effective_macs": others.additions.sum() + others.multiply_adds.sum(),
+        "effective_acs": once.ann_additions + spikes.additions.sum(),
+        "ann_effective_macs": sum(part.ann_additions + part.ann_multiply_adds for part in (spikes, others)),
+        "ann_effective_acs": once.ann_additions,
+        "ann_dense": once.dense + spikes.dense + others.dense,
+        "dense": once.dense + 5 * (spikes.dense + others.dense),
+        "neuron_updates": 5 * 100,
+        "activation_sparsity": 1 - (firsts.spikes + seconds.spikes) / 500,
+        "ann_activation_sparsity": 1 - (firsts.ann_active + seconds.ann_active) / 100,
+        "connection_sparsity": zeros / weights,
+        "ann_footprint": sum(layer.footprint for layer in counts.layers),
+        "footprint": sum(layer.footprint for layer in counts.layers) + 8 * 100 + 12,
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(getattr(counts, name), value, rtol=1e-12, err_msg=name)
+    for layer in counts.neurons:
+        assert layer.updates == 5 * layer.neurons
+        assert layer.activation_sparsity == pytest.approx(1 - layer.spikes / layer.updates, rel=1e-12)
+        assert layer.ann_activation_sparsity == pytest.approx(1 - layer.ann_active / layer.neurons, rel=1e-12)
+    del expected["macs"]
+    expected["snn_operations"] = expected["snn_operations"][-1]
+    assert counts.metrics == pytest.approx(expected, rel=1e-12)
+    # A part that does not exist has no metrics.
+    no_neurons = dataclasses.replace(counts, neurons=())
+    of_neurons = {"neuron_updates", "activation_sparsity", "ann_activation_sparsity"}
+    assert no_neurons.metrics.keys() == expected.keys() - of_neurons
+    assert (no_neurons.neuron_updates, no_neurons.activation_sparsity) == (0, 1)
+    assert no_neurons.ann_activation_sparsity == 1
+    no_layers = dataclasses.replace(counts, layers=())
+    assert no_layers.metrics.keys() == of_neurons | {"footprint", "ann_footprint"}
+    assert no_layers.connection_sparsity == 0
+    unspiking = tuple(dataclasses.replace(layer, additions=None) for layer in counts.layers)
+    static = OperationCounts(unspiking)
+    assert static.metrics == {
+        name: expected[name]
+        for name in ("ann_operations", "ann_dense", "connection_sparsity", "ann_footprint")
+    }
+    assert not static.has_spikes
+    assert (static.not_counted, static.other_state) == ((), 0)
+
+
+def test_counts_by_layer_have_all_parts_of_each(rng):
+    counts = random_counts(rng)
+    parts = counts.by_layer
+    assert list(parts) == ["once", "spikes", "others", "relu"]
+    names = {
+        name: ([p.name for p in part.layers], [p.name for p in part.neurons]) for name, part in parts.items()
+    }
+    assert names == {
+        "once": (["once"], []),
+        "spikes": (["spikes"], ["spikes"]),
+        "others": (["others/0"], []),
+        "relu": ([], ["relu"]),
+    }
+    assert all(part.other_state == 0 and part.not_counted == () for part in parts.values())
+    # Arrays in them are no obstacle.
+    assert len({counts, *counts.layers, *counts.neurons, *parts.values()}) == 1 + 3 + 2 + 4
+    assert counts.layers[0] != dataclasses.replace(counts.layers[0])
+
+
+def test_energy_is_the_sum_over_operations(rng):
+    counts = random_counts(rng)
+    once, spikes, others = counts.layers
+    mac, ac = rng.uniform(1, 5, 2)
+    energy = counts.energy([mac, ac])
+    biases = once.biases + spikes.biases + others.biases
+    added = once.biases + 50 * 5 + 5 * (spikes.biases + others.biases)
+    np.testing.assert_allclose(energy.ann, 1e-12 * (mac * counts.ann_dense + ac * biases), rtol=1e-12)
+    effective = mac * counts.ann_effective_macs + ac * (counts.ann_effective_acs + biases)
+    np.testing.assert_allclose(energy.ann_effective, 1e-12 * effective, rtol=1e-12)
+    np.testing.assert_allclose(
+        energy.snn, 1e-12 * (mac * counts.effective_macs + ac * (counts.effective_acs + added)), rtol=1e-12
+    )
+    assert (energy.mac, energy.ac, energy.source) == (mac, ac, "figures of the user")
+    said = [_joules(value) for value in (energy.ann, energy.ann_effective, energy.snn)]
+    assert str(energy).startswith("ANN {} ({} without zeros), SNN {}. An estimate: ".format(*said))
+
+
+def test_published_figures_are_those_of_horowitz():
+    """Figure 1.1.9: of a multiplication and an addition, and of an addition, in picojoules."""
+    figures = {"45nm_float32": (3.7, 0.9), "45nm_float16": (1.1, 0.4), "45nm_int32": (3.1, 0.1)}
+    for name, (product, addition) in {**figures, "45nm_int8": (0.2, 0.03)}.items():
+        assert check_figures("energy", name)[:2] == (product + addition, addition)
+    with pytest.raises(ValueError, match="`energy` must be finite and above 0. Received: energy=0."):
+        check_figures("energy", (0, 1))
+
+
+def table(text):
+    """Read a table in plain text: rows of cells, the header first, of which a line may have a part."""
+    lines = text.splitlines()
+    rule = next(i for i, line in enumerate(lines) if not line.strip("- "))
+    spans = [match.span() for match in re.finditer("-+", lines[rule])]
+    rows = [[line[a:z].strip() for a, z in spans] for line in lines]
+    header = [" ".join(part for part in column if part) for column in zip(*rows[:rule], strict=True)]
+    return [header, *rows[rule + 1 :]]
+
+
+def test_tables_say_the_metrics_of_every_layer(rng):
+    counts = random_counts(rng)
+    operations, synapses, of_neurons, energy, last = str(counts).split("\n\n")
+    expected = [["layer", "ANN operations", "SNN operations", "per step"]]
+    for name, part in [*zip(["once", "spikes", "others/0"], counts.layers, strict=True), ("total", counts)]:
+        total = part.snn_operations[-1]
+        expected.append([name, f"{part.ann_operations:,}", f"{total:,.0f}", f"{total / 5:,.0f}"])
+    assert table(operations) == expected
+    keys = ["effective_macs", "effective_acs", "dense"]
+    headers = [
+        f"{net} {key}" for key in ("effective MACs", "effective ACs", "dense") for net in ("ANN", "SNN")
+    ]
+    columns = [prefix + key for key in keys for prefix in ("ann_", "")]
+    more = ["ANN activation sparsity", "SNN activation sparsity", "neuron updates", "connection sparsity"]
+    others = ["ann_activation_sparsity", "activation_sparsity", "neuron_updates", "connection_sparsity"]
+    for text, header, names in (
+        (synapses, headers, columns),
+        (of_neurons, [*more, "ANN footprint", "SNN footprint"], [*others, "ann_footprint", "footprint"]),
+    ):
+        rows = table(text)
+        assert rows[0] == ["for one sample", *header]
+        for row, (name, part) in zip(rows[1:], [*counts.by_layer.items(), ("total", counts)], strict=True):
+            assert row == [name, *(show_metric(key, part.metrics.get(key)) for key in names)]
+    assert " ".join(energy.split()) == f"Energy: {counts.energy()}"
+    assert last == "Not counted, run on averages: pool."
+    assert max(map(len, str(counts).splitlines())) <= 100
+    static = OperationCounts(tuple(dataclasses.replace(layer, additions=None) for layer in counts.layers))
+    assert table(str(static)) == [row[:2] for row in expected]
+
+
+def test_metrics_and_energies_have_readable_units():
+    said = {
+        ("dense", 0): "0",
+        ("dense", 10**9 - 1): "999,999,999",
+        ("dense", 10**9): "1,000 M",
+        ("footprint", 1024): "1.0 KiB",
+        ("footprint", 2**20 - 2**10): "1023.0 KiB",
+        ("ann_footprint", 2**20): "1.0 MiB",
+        ("activation_sparsity", 0.12345): "12.35%",
+        ("footprint", None): "",
+    }
+    assert {case: show_metric(*case) for case in said} == said
+    energies = {2.5: "2.5e+03 mJ", 1e-4: "0.1 mJ", 9.99e-5: "99.9 µJ", 1e-7: "0.1 µJ", 9.99e-8: "99.9 nJ"}
+    assert {energy: _joules(energy) for energy in energies} == energies
+
+
+@pytest.mark.parametrize("unit", [None, 0.25])
+def test_reach_adds_up_what_spikes_and_other_values_reach(unit, rng):
+    """In several blocks, whose length does not divide the number of inputs."""
+    fan = rng.integers(0, 3500, (7, 11, 13))
+    values = rng.choice([0, 0.25, -0.25, 0.6, 1.0, -1.0, -0.3, 1.25], (2, 3, *fan.shape))
+    reach = _Reach(fan)
+    assert reach.shape[0] > 1
+    assert reach.padding > 0
+    found = keras.ops.convert_to_numpy(reach(values.astype("float32"), leading=2, unit=unit))
+    assert found.shape == (2, 3, reach.shape[0], 2)
+    size = np.abs(values)
+    spikes = np.where(values % unit == 0, size / unit, 0) if unit else size == 1
+    others = (values != 0) & (spikes == 0)
+    expected = [np.sum(part * fan, axis=(2, 3, 4)) for part in (spikes, others)]
+    np.testing.assert_array_equal(found.astype("float64").sum(axis=2), np.stack(expected, axis=-1))
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("float64", 8), ("float32", 4), ("bfloat16", 2), ("float16", 2)])
+def test_footprint_is_that_of_the_dtype_of_the_weights(dtype, size, rng, request):
+    policy = keras.config.dtype_policy()
+    request.addfinalizer(lambda: keras.config.set_dtype_policy(policy))
+    keras.config.set_dtype_policy(dtype)
+    inputs = keras.Input((5,))
+    shared = layers.Dense(5, name="shared")
+    x = layers.Dense(5, use_bias=False, name="other")(shared(shared(inputs)))
+    counts = count_operations(networks.randomize(keras.Model(inputs, x), rng))
+    # A call of a layer that was called before has no weights of its own.
+    assert [layer.footprint for layer in counts.layers] == [30 * size, 0, 25 * size]
+
+
 def test_metrics_of_layers_add_up_to_those_of_the_network(rng):
     model = keras.Sequential([keras.Input((7, 6, 2)), layers.Conv2D(4, 3, activation="relu", name="conv")])
     model.add(layers.MaxPooling2D(2, strides=1))
@@ -323,7 +575,9 @@ def test_metrics_of_layers_add_up_to_those_of_the_network(rng):
     networks.randomize(model, rng)
     model.set_weights([w * (rng.random(w.shape) < 0.7) if w.ndim > 1 else w for w in model.get_weights()])
     x = networks.data_for(model, rng)
-    counts = count_operations(keras_snn.convert(model, x, timesteps=5, verbose=0), x)
+    snn = keras_snn.convert(model, x, timesteps=5, verbose=0)
+    counts = count_operations(snn, x)
+    assert counts.footprint - counts.ann_footprint == bytes_of_states(snn)
     of_layers = {name: part.metrics for name, part in counts.by_layer.items()}
     assert len(of_layers) == 3
     for name in ("macs", "acs"):
