@@ -1,4 +1,4 @@
-"""The laws on random architectures, composed of all that converts.
+"""The laws on random architectures, composed of all that converts, with random options, and by hand.
 
 An architecture is plain data: a dict that `build` makes a model of. A step that does not fit
 the value it meets is left out, so any list of steps will do and a failing one shrinks to few.
@@ -9,6 +9,7 @@ import itertools
 import math
 import os
 import tempfile
+import warnings
 from unittest import mock
 
 import contracts
@@ -20,29 +21,68 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from keras import layers, ops
 
+import keras_snn
+from keras_snn import neurons
 from keras_snn.conversion.calibration import calibrate
 from keras_snn.conversion.normalization import relus
 from keras_snn.graph.evaluation import evaluate
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.passes import fold
+from keras_snn.simulation.by_hand import as_spiking_model
 
 EXAMPLES = int(os.environ.get("KERAS_SNN_EXAMPLES", "40"))
 SEED = int(os.environ.get("KERAS_SNN_SEED", "0"))
 SHARDS = 4
 LARGEST = 256
 
+# What cases have that does not matter, and those that once failed.
 PLAIN = {
-    "shapes": [(4, 5, 2)], "outputs": [], "named": False, "seed": 0,
-    "compiled": False, "saved": False, "long": False,
+    "shapes": [(4, 5, 2)], "shape": (5,), "outputs": [], "named": False, "seed": 0, "compiled": False,
+    "saved": False, "long": False, "calibrated": True, "options": {}, "dtype": "float32",
 }  # fmt: skip
-FOUND = [
-    {
-        "steps": [
-            ("for_each", {"steps": [("merge", {"name": "gate", "back": 1, "swap": False})]}),
-            ("operation", {"name": "relu"}),
-        ]
-    },
-]
+_BLOCK = ("block", {"units": 2, "stride": 1, "norm": "no"})
+_HOW = {
+    "neuron": neurons.IntegrateAndFire(), "pooling": "exact", "softmax": "potential", "averages": False,
+    "back": 0,
+}  # fmt: skip
+FOUND = {
+    "a gate for each": (
+        "architectures",
+        {
+            "steps": [
+                ("for_each", {"steps": [("merge", {"name": "gate", "back": 1, "swap": False})]}),
+                ("operation", {"name": "relu"}),
+            ]
+        },
+    ),
+    "an input that nothing takes": (
+        "conversions",
+        {"steps": [_BLOCK], "shapes": [(5,), (5,)], "options": {"input_encoding": "poisson"}},
+    ),
+    "maxima of volumes in float64": (
+        "conversions",
+        {
+            "steps": [
+                _BLOCK,
+                ("pool", {"function": "Max", "window": (2, 1, 3), "strides": (1, 2, 2), "same": True}),
+            ],
+            "shapes": [(3, 2, 4, 2)],
+            "options": {"dtype": "float64", "neuron": neurons.SignedIntegrateAndFire()},
+        },
+    ),
+    "a state in half precision": (
+        "by hand",
+        {"steps": [{"step": "activation", **_HOW}], "dtype": "mixed_bfloat16"},
+    ),
+    "a value returned twice": (
+        "by hand",
+        {
+            "steps": [{"step": step, **_HOW} for step in ("activation", ("permute", {"order": 1}))],
+            "shape": (7, 3),
+            "outputs": [0],
+        },
+    ),
+}
 
 STEPS, DRAWN = {}, {}
 
@@ -203,6 +243,9 @@ def block(network, x, units, stride, norm):
 @_step(function=st.sampled_from(["Max", "Average"]), window=per_axis, strides=per_axis, same=flags)
 def pool(network, x, function, window, strides, same):
     kind, sizes = _spatial(f"{function}Pooling", x)
+    if len(sizes) == 3 and keras.config.dtype_policy().compute_dtype == "float64":
+        # TensorFlow has no such maximum.
+        raise _MisfitError
     window, strides = (tuple(map(min, v, sizes)) for v in (window, strides))
     return network(kind(window, strides=strides, padding="same" if same else "valid"), x)
 
@@ -424,19 +467,373 @@ def _is_near(snn, x, expected, timesteps):
     return all(np.abs(a - b).mean() <= 0.02 * max(np.abs(b).mean(), 0.1) for a, b in pairs)
 
 
-@pytest.mark.parametrize("shard", range(SHARDS))
-def test_laws_hold_on_random_architectures(shard):
+# --- With options --------------------------------------------------------------
+
+TIMESTEPS = 4
+RECORDS = ["spike_trains", "membrane_potentials"]
+# What divides, or is no polynomial, leaves the multiples of powers of two.
+INEXACT = [
+    "up_sampling", *OTHERS, "hard_sigmoid", "relu6", "leaky_relu", "LayerNormalization",
+    "Resizing", "GlobalAveragePooling", "softmax", "divided by", "leaky_relu of ops", "tanh of ops", "exp",
+    "mean", "mean of last", "Average", "product", "gate",
+]  # fmt: skip
+
+thresholds = st.sampled_from([1.0, 1.0, 0.5, 2.0])
+starts = st.sampled_from([0.5, 0.5, 0.0, 0.25, 1.25, -0.5])
+resets = st.sampled_from(["subtract", "zero"])
+integrating = st.builds(
+    neurons.IntegrateAndFire, v_threshold=thresholds, reset=resets, initial_potential=starts
+)
+signed = st.builds(
+    neurons.SignedIntegrateAndFire,
+    levels=st.sampled_from([None, None, 2, 5]), v_threshold=thresholds, initial_potential=starts,
+)  # fmt: skip
+graded = st.one_of(
+    st.builds(neurons.MultiThreshold, levels=few, v_threshold=thresholds, initial_potential=starts),
+    st.builds(neurons.Burst, gamma=few, v_threshold=thresholds, initial_potential=starts),
+)
+DEFAULTS = {
+    "neuron": neurons.IntegrateAndFire(), "normalization": "percentile", "percentile": 99.9,
+    "per_channel": False, "input_encoding": "current", "input_rate": 1.0, "max_pool": "exact",
+    "softmax": "potential", "delay": 0, "readout_delay": 0, "bias_correction": False, "dtype": None,
+    "unroll": "auto", "seed": 0,
+}  # fmt: skip
+CHOICES = {
+    "normalization": ["percentile", "max", "mse", "gaussian", "ltb", "none"],
+    "percentile": [90.0, 100.0],
+    "per_channel": [True],
+    "input_encoding": ["poisson", "events"],
+    "input_rate": [0.5],
+    "max_pool": ["fir", "avg", "exp"],
+    "softmax": ["poisson", "clock"],
+    "delay": [1, 2],
+    "readout_delay": [1, 3],
+    "dtype": ["float32", "float64", "mixed_bfloat16"],
+    "unroll": [1, 3],
+    "seed": [1, 2],
+}
+# These run the network several times.
+SLOW = [
+    {"normalization": "auto"}, {"readout_delay": "auto"},
+    {"bias_correction": "bias"}, {"bias_correction": "potential"},
+]  # fmt: skip
+# With these it matters when a spike comes.
+TIMED = ["max_pool", "softmax", "delay", "readout_delay", "bias_correction"]
+options = st.builds(
+    lambda options, slow: {**options, **slow},
+    st.fixed_dictionaries(
+        {
+            "neuron": st.one_of(integrating, signed, graded),
+            **{name: st.sampled_from([DEFAULTS[name]] * 2 + values) for name, values in CHOICES.items()},
+        }
+    ),
+    st.sampled_from([{}] * 50 + SLOW),
+)
+
+
+def check_options(case):
+    """The laws hold for an architecture with options of `convert`."""
+    keras.utils.clear_session(free_memory=False)
+    model, x, rng = build(case)
+    x = keras.tree.map_structure(lambda a: np.round(a * 4) / 4, x)
+    given, seen = {**DEFAULTS, **case["options"]}, x
+    if given["input_encoding"] == "events":
+        x = keras.tree.map_structure(lambda a: rng.permuted([a] * TIMESTEPS, axis=2).swapaxes(0, 1), x)
+        seen = _averaged(x)
+    given["dtype"] = _dtype(given["dtype"], case["steps"])
+    # Chosen on data.
+    calibrated = case["calibrated"] or given["bias_correction"] or given["readout_delay"] == "auto"
+    with mock.patch.object(keras.Model, "run_eagerly", not case["compiled"]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*estimated the scales")
+        snn = contracts.convert(model, seen if calibrated else None, timesteps=TIMESTEPS, **given)
+        _make_exact(snn)
+        run = _check_run(snn, x)
+        _check_independence(snn, x, run)
+        if case["saved"]:
+            with tempfile.TemporaryDirectory() as folder:
+                contracts.law_8_saved_and_loaded_it_spikes_the_same(snn, x, f"{folder}/snn.keras")
+        in_any_order = all(given[name] == DEFAULTS[name] for name in TIMED)
+        is_signed = isinstance(given["neuron"], neurons.SignedIntegrateAndFire)
+        if is_signed and in_any_order and given["input_encoding"] != "poisson":
+            _check_settled(snn, x)
+
+
+def _dtype(dtype, steps):
+    """Return a dtype in which no rounding tips a potential over its threshold."""
+    return "float64" if any(repr(name) in repr(steps) for name in INEXACT) else dtype
+
+
+def _averaged(events):
+    return keras.tree.map_structure(lambda a: a.mean(axis=1), events)
+
+
+def _make_exact(model):
+    """Round all weights, so that no order of additions matters."""
+    for layer in model.layers:
+        layer.set_weights([np.round(w * 8) / 8 for w in layer.get_weights()])
+
+
+def _check_run(snn, x):
+    """Spikes are what neurons may give, a call gives the last step, and the counter counts the spikes."""
+    run = snn.simulate(x, record=RECORDS)
+    assert all(np.isfinite(a).all() for a in keras.tree.flatten([run.outputs, run.membrane_potentials]))
+    for name, train in run.spike_trains.items():
+        neuron, spikes = snn.network.stateful[name].neuron, np.asarray(train, "float64")
+        np.testing.assert_array_equal(spikes % neuron.unit, 0)
+        # No more is taken back than was fired.
+        assert spikes.max() <= neuron.largest_spike
+        assert spikes.cumsum(axis=1).min() >= 0
+    snn.watch = True
+    outputs = snn.predict_on_batch(x)
+    snn.watch = False
+    contracts.assert_same(outputs, run.outputs, tolerance=_rounding(snn))
+    for name, firing in snn.counter.read(TIMESTEPS).items():
+        fired = (run.spike_trains[name] != 0).sum(axis=1)
+        assert (firing.neurons, firing.spikes) == (fired.size, fired.sum())
+        assert (firing.silent, firing.saturated) == ((fired == 0).sum(), (fired == TIMESTEPS).sum())
+    assert len(snn.counter.read(TIMESTEPS)) == len(run.spike_trains)
+    return run
+
+
+def _rounding(snn):
+    """Return what divisions and softmax may round in another order of vectors."""
+    return 2.0**-7 if snn.compute_dtype == "bfloat16" else 1e-6
+
+
+def _check_independence(snn, x, run):
+    """Other batches, chunks and fewer steps give the same spikes."""
+    snn.unroll = 1 if snn.unroll == TIMESTEPS - 1 else TIMESTEPS - 1
+    # With fewer events it is another sample, with other random numbers.
+    timesteps = TIMESTEPS - (not snn.network.events)
+    again = snn.simulate(x, record="spike_trains", batch_size=2, timesteps=timesteps)
+    first = keras.tree.map_structure(lambda a: a[:, :timesteps], [run.spike_trains, run.outputs_over_time])
+    contracts.assert_same(again.spike_trains, first[0])
+    contracts.assert_same(again.outputs_over_time, first[1], tolerance=_rounding(snn))
+
+
+def _check_settled(snn, x):
+    """Settled, signed neurons add up to the activations of the quantized network."""
+    settled = snn.simulate(x, settle=True).outputs
+    reference = keras_snn.quantized_reference(snn)
+    seen = keras.tree.flatten(_averaged(x) if snn.network.events else x)
+    expected = reference(keras.tree.pack_sequence_as(reference.input, seen))
+    contracts.assert_same(settled, expected, tolerance=_rounding(snn))
+
+
+# --- By hand -------------------------------------------------------------------
+
+
+def _twin(x, step, neuron, pooling, softmax, averages):
+    """Return a layer for every time step: the spiking twin of what a step makes, if it has one; or `None`."""
+    network = _Network([start := keras.Input(x.shape[2:])])
+    y = network.run([step])
+    if y is start:
+        return None
+    layer = network.calls[0][0] if len(network.calls) == 1 else None
+    if step == SOFTMAX:
+        return keras_snn.layers.SpikingSoftmax(method=softmax)
+    twin = getattr(keras_snn.layers, f"Spiking{type(layer).__name__}", None)
+    if twin is None:
+        inner = keras.Model(start, y)
+        return (keras_snn.layers.NonSpiking if averages else keras_snn.layers.PerTimestep)(inner)
+    config = layer.get_config()
+    if "activation" in config:
+        return twin.from_config({**config, "activation": "relu", "neuron": neuron})
+    return twin.from_config({**config, "method": pooling})
+
+
+def build_by_hand(case):
+    """Return the model, its calls `(layer, inputs, value)`, and data."""
+    x = inputs = keras.Input((TIMESTEPS, *case["shape"]))
+    calls, rng = [], np.random.default_rng(case["seed"])
+    for how in case["steps"]:
+        how = dict(how)
+        step, back = how["step"], how.pop("back")
+        earlier = [call for call in calls if getattr(call[1], "shape", None) == x.shape]
+        if step == "again" and earlier:
+            layer = earlier[back % len(earlier)][0]
+        elif step == "add" and calls:
+            same = [call[2] for call in calls if call[2].shape == x.shape]
+            x = [x, same[back % len(same)]]
+            layer = keras_snn.layers.PerTimestep(layers.Add())
+        elif step == "activation":
+            layer = keras_snn.layers.SpikingActivation("relu", neuron=how["neuron"])
+        elif step == "encoder":
+            layer = keras_snn.layers.PoissonEncoder(rate=0.5, seed=back)
+        else:
+            layer = None if isinstance(step, str) else _twin(x, **how)
+        if layer is not None:
+            calls.append((layer, x, layer(x)))
+            x = calls[-1][2]
+    outputs = [x] + [calls[-1 - back % len(calls)][2] for back in case["outputs"] if calls]
+    model = networks.randomize(keras.Model(inputs, outputs), rng)
+    _make_exact(model)
+    return model, calls, rng.integers(0, 5, (3, *inputs.shape[1:])) / 4
+
+
+def check_by_hand(case):
+    """The laws hold for a model of spiking layers."""
+    keras.utils.clear_session(free_memory=False)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(_dtype(case["dtype"], [how["step"] for how in case["steps"]]))
+    try:
+        with mock.patch.object(keras.Model, "run_eagerly", True):
+            _check_by_hand(case)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _check_by_hand(case):
+    model, calls, x = build_by_hand(case)
+    if not any(isinstance(layer, keras_snn.layers.SpikingLayer) for layer, *_ in calls):
+        return
+    tensors = {id(model.inputs[0]): ops.convert_to_tensor(x, model.compute_dtype)}
+    for layer, inputs, output in calls:
+        given = keras.tree.map_structure(lambda v: tensors[id(v)], inputs)
+        tensors[id(output)] = layer(given)
+        _check_steps(layer, given, ops.convert_to_numpy(tensors[id(output)]))
+    values = {id(output): ops.convert_to_numpy(tensors[id(output)]) for *_, output in calls}
+    expected = [values[id(output)] for output in model.outputs]
+    _assert_equal(keras.tree.flatten(model(x)), expected)
+    snn = as_spiking_model(model)
+    run = _check_run(snn, x)
+    # The random numbers of a sample are by its place here, by its content there.
+    if not any(getattr(layer, "draws", False) for layer, *_ in calls):
+        outputs = {call["name"]: output for call, (*_, output) in zip(snn.calls, calls, strict=False)}
+        for name, train in run.spike_trains.items():
+            _assert_equal(train, values[id(outputs[name])])
+    _check_independence(snn, x, run)
+    if case["saved"]:
+        with tempfile.TemporaryDirectory() as folder:
+            model.save(f"{folder}/by_hand.keras")
+            loaded = keras.models.load_model(f"{folder}/by_hand.keras")
+            _assert_equal(keras.tree.flatten(loaded(x)), expected)
+            contracts.law_8_saved_and_loaded_it_spikes_the_same(snn, x, f"{folder}/snn.keras")
+
+
+def _assert_equal(first, second):
+    """Spikes are the same; what an activation gives may be rounded in another order of vectors."""
+    half = keras.config.dtype_policy().compute_dtype == "bfloat16"
+    contracts.assert_same(first, second, tolerance=2.0**-7 if half else 1e-6)
+
+
+def _check_steps(layer, inputs, outputs):
+    """Step by step, with the state handed on, a layer gives the same; neurons by their equations."""
+    steps = [keras.tree.map_structure(lambda v, t=t: v[:, t : t + 1], inputs) for t in range(TIMESTEPS)]
+    if not isinstance(layer, keras_snn.layers.SpikingLayer):
+        _assert_equal(np.concatenate([layer(x) for x in steps], axis=1), outputs)
+        return
+    if hasattr(layer, "neuron"):
+        currents = [ops.convert_to_numpy(layer.analog(x[:, 0])) for x in steps]
+        contracts.assert_same(_by_equations(layer.neuron, currents).astype(outputs.dtype), outputs)
+    layer.return_state, state, values = True, None, []
+    for x in steps:
+        value, *state = layer(x, initial_state=state)
+        values.append(ops.convert_to_numpy(value))
+    layer.return_state = False
+    _assert_equal(np.concatenate(values, axis=1), outputs)
+
+
+def _by_equations(neuron, currents):
+    """Return the spikes of a neuron, `(batch, time, …)`, as its equations say, in NumPy."""
+    theta, unit = neuron.v_threshold, neuron.unit
+    v, n, spikes = neuron.initial_potential * unit * theta, 0.0, []
+    for current in currents:
+        v = getattr(neuron, "leak", 1.0) * v + current.astype("float64")
+        if isinstance(neuron, neurons.MultiThreshold):
+            s = unit * np.clip(np.floor(v / (theta * unit)), -n / unit, (2 - unit) / unit)
+        elif isinstance(neuron, neurons.Burst):
+            s = np.clip(np.floor(v / theta), 0, neuron.gamma)
+        elif isinstance(neuron, neurons.SignedIntegrateAndFire):
+            s = ((v >= theta) & (n < (neuron.levels or np.inf))) - 1.0 * ((v < 0) & (n > 0))
+        else:
+            s = 1.0 * (v >= theta)
+        v = np.where(s > 0, 0.0, v) if getattr(neuron, "reset", "") == "zero" else v - theta * s
+        n = n + s
+        spikes.append(s)
+    return np.stack(spikes, axis=1)
+
+
+SOFTMAX = ("operation", {"name": "softmax"})
+leaky = st.builds(
+    neurons.LeakyIntegrateAndFire,
+    leak=st.sampled_from([0.5, 0.75, 1.0]), v_threshold=thresholds, reset=resets, initial_potential=starts,
+)  # fmt: skip
+linear = st.one_of(DRAWN["dense"], DRAWN["conv"], DRAWN["pool"])
+# `PerTimestep` is faster than what is for each of several axes.
+others = st.one_of(*(drawn for name, drawn in DRAWN.items() if name != "for_each"))
+plain_steps = st.sampled_from(["activation", "again", "add", "encoder", SOFTMAX])
+hand_steps = st.fixed_dictionaries(
+    {
+        "step": st.one_of(linear, linear, others, plain_steps),
+        "back": backs,
+        "neuron": st.one_of(integrating, leaky, signed, graded),
+        "pooling": st.sampled_from(["exact", "fir", "avg", "exp"]),
+        "softmax": st.sampled_from(["potential", "poisson", "clock"]),
+        "averages": flags,
+    }
+)
+models_by_hand = st.fixed_dictionaries(
+    {
+        "shape": shapes,
+        "steps": st.integers(1, 5).flatmap(lambda n: st.lists(hand_steps, min_size=n, max_size=n)),
+        "outputs": st.lists(backs, max_size=1),
+        "seed": st.integers(0, 999),
+        "dtype": st.sampled_from(["float32", "float64", "mixed_bfloat16"]),
+        "saved": st.sampled_from([False] * 5 + [True]),
+    }
+)
+conversions = st.fixed_dictionaries(
+    {
+        "shapes": st.lists(shapes, min_size=1, max_size=2),
+        "steps": st.builds(
+            lambda steps, end: steps + end,
+            st.integers(1, 5).flatmap(lambda n: st.lists(steps, min_size=n, max_size=n)),
+            st.sampled_from([[], [], [("reshape", {"rank": 1, "turn": False}), SOFTMAX]]),
+        ),
+        "outputs": st.lists(backs, max_size=1),
+        "named": flags,
+        "seed": st.integers(0, 999),
+        "compiled": st.sampled_from([False] * 59 + [True]),
+        "saved": st.sampled_from([False] * 5 + [True]),
+        "calibrated": st.sampled_from([False] + [True] * 3),
+        "options": options,
+    }
+)
+
+
+# --- The tests -----------------------------------------------------------------
+
+CHECKS = {
+    "architectures": (check, architectures),
+    "conversions": (check_options, conversions),
+    "by hand": (check_by_hand, models_by_hand),
+}
+
+
+def _hold(name, number, shard=0):
+    """Check laws on so many random cases."""
+    law, cases = CHECKS[name]
+
     @seed(SEED * SHARDS + shard)
-    @settings(
-        max_examples=EXAMPLES // SHARDS, deadline=None, database=None, suppress_health_check=HealthCheck
-    )
-    @given(architectures)
-    def holds(architecture):
-        check(architecture)
+    @settings(max_examples=number, deadline=None, database=None, suppress_health_check=HealthCheck)
+    @given(cases)
+    def holds(case):
+        law(case)
 
     holds()
 
 
-@pytest.mark.parametrize("architecture", FOUND)
-def test_laws_hold_on_architectures_that_once_failed(architecture):
-    check({**PLAIN, **architecture})
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_laws_hold_on_random_architectures(shard):
+    _hold("architectures", EXAMPLES // SHARDS, shard)
+
+
+@pytest.mark.parametrize("name", ["conversions", "by hand"])
+def test_laws_hold_with_random_options_and_by_hand(name):
+    _hold(name, EXAMPLES // 2)
+
+
+@pytest.mark.parametrize(("name", "case"), FOUND.values(), ids=FOUND)
+def test_laws_hold_in_cases_that_once_failed(name, case):
+    CHECKS[name][0]({**PLAIN, **case})

@@ -83,7 +83,9 @@ class Histogram:
         counts = np.zeros((len(mean), _BINS_OF_CHANNEL), "int64")
         counts[:, first + 1 : last + 1] = np.round((above[:, :-1] - above[:, 1:]) * 2.0**30)
         zeros = np.round((1 - above[:, 0]) * 2.0**30).astype("int64")
-        return cls(counts, zeros, np.maximum(mean + 4 * deviation, 0.0))
+        maximum = np.maximum(mean + 4 * deviation, 0.0)
+        # What is active beyond four deviations only is never active: no value is above the maximum.
+        return cls(np.where(maximum[:, None] > 0, counts, 0), np.where(maximum > 0, zeros, 2**30), maximum)
 
     def __add__(self, other):
         """Return the histogram of the activations of both."""

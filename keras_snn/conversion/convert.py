@@ -30,7 +30,7 @@ from keras_snn.conversion.spiking import encode, to_spiking
 from keras_snn.errors import CalibrationError
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import lower
-from keras_snn.graph.passes import fold
+from keras_snn.graph.passes import fold, pool_by_axes
 from keras_snn.layers import SpikingLayer
 from keras_snn.simulation.model import SpikingModel
 
@@ -136,8 +136,10 @@ def convert(
     _check_is_analog(model)
     source = lower(model, input_shapes=_input_shapes(model, calibration_data), nonspiking=nonspiking)
     _check_becomes_spiking(model, source, nonspiking)
-    graph = fold(source)
     own_dtype = _policy_of(model)
+    graph = fold(source)
+    if keras.backend.backend() == "tensorflow" and "float64" in _compute_dtypes(policy, own_dtype):
+        graph = pool_by_axes(graph)
     encodes = input_encoding == "poisson"
     if normalization == "auto" and calibration_data is None:
         normalization = "gaussian"
@@ -322,6 +324,10 @@ def _float_policy(dtype):
             f"Received: dtype={dtype!r}."
         )
     return policy
+
+
+def _compute_dtypes(*policies):
+    return {policy.compute_dtype for policy in policies if policy is not None}
 
 
 def _policy_of(model):

@@ -97,5 +97,7 @@ def encode(graph, maxima, rate, seed):
             seed=seed_for(seed, "input", i),
         )
         graph = graph.with_nodes({**graph.nodes, spikes.name: spikes}, {node.name: spikes.name})
-        graph = insert_scale(graph, maxima[node.name] / rate, after=spikes.name)
+        # An input that nothing takes has no spikes either.
+        if spikes.name in graph.nodes:
+            graph = insert_scale(graph, maxima[node.name] / rate, after=spikes.name)
     return fold(graph)

@@ -86,7 +86,8 @@ class SpikingLayer(keras.layers.Layer):
     keeps_total = False
 
     def __init__(self, *, return_state=False, stateful=False, **kwargs):
-        super().__init__(**kwargs)
+        # Else Keras rounds a state that is given to the dtype of the inputs.
+        super().__init__(autocast=False, **kwargs)
         self.return_state = return_state
         self.stateful = stateful
         self._kept_state = []
@@ -192,20 +193,26 @@ class SpikingLayer(keras.layers.Layer):
 
     def call(self, inputs, initial_state=None):
         timesteps = self._timesteps(inputs)
-        current = self.current(inputs)
-        if initial_state is not None:
-            state = list(initial_state) if isinstance(initial_state, (list, tuple)) else [initial_state]
-        elif self.stateful:
+        current = self.current(keras.tree.map_structure(self._cast, inputs))
+        if self.stateful and initial_state is None:
             self._check_batch(current.shape[0])
             state = [ops.convert_to_tensor(variable) for variable in self._kept_state]
         else:
             shape = ops.shape(current)
             state = self.start((shape[0], *shape[2:]))
+        if initial_state is not None:
+            given = list(initial_state) if isinstance(initial_state, (list, tuple)) else [initial_state]
+            state = [ops.cast(new, old.dtype) for new, old in zip(given, state, strict=True)]
         outputs, state = self.advance(current, state, timesteps)
         if self.stateful:
             for variable, value in zip(self._kept_state, state, strict=True):
                 variable.assign(value)
         return (outputs, *state) if self.return_state else outputs
+
+    def _cast(self, x):
+        """Return floats in the dtype that the layer computes in, as Keras does."""
+        is_float = keras.backend.is_float_dtype(keras.backend.standardize_dtype(x.dtype))
+        return ops.cast(x, self.compute_dtype) if is_float else x
 
     def _check_batch(self, batch_size):
         kept = self._kept_state[0].shape[0]

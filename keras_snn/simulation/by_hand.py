@@ -45,13 +45,16 @@ def as_spiking_model(model):
         calls.append({"name": names[id(outputs)], "layer": layer.name, "inputs": given})
         called[names[id(outputs)]] = layer
         layers += [] if layer in layers else [layer]
-    outputs = keras.tree.map_structure(lambda x: names[id(x)], clone.outputs)
-    for i, (name, tensor) in enumerate(zip(outputs, clone.outputs, strict=True)):
+    # A value that is returned twice has one read-out.
+    shapes = {names[id(x)]: tuple(x.shape) for x in clone.outputs}
+    readouts = {name: name for name in shapes}
+    for name, shape in shapes.items():
         if not isinstance(called[name], SpikingLayer):
             layers.append(Readout(name=free_name(f"{name}_readout", names.values())))
-            layers[-1].build(tuple(tensor.shape))
-            calls.append({"name": layers[-1].name, "layer": layers[-1].name, "inputs": [name]})
-            outputs[i] = layers[-1].name
+            layers[-1].build(shape)
+            readouts[name] = layers[-1].name
+            calls.append({"name": readouts[name], "layer": readouts[name], "inputs": [name]})
+    outputs = [readouts[names[id(x)]] for x in clone.outputs]
     inputs = [names[id(x)] for x in clone.inputs]
     return SpikingModel(
         layers,

@@ -5,6 +5,7 @@ import pytest
 from keras import layers
 
 from keras_snn.conversion.calibration import Histogram, calibrate, moments_on
+from keras_snn.conversion.normalization import Rule
 from keras_snn.errors import CalibrationError
 from keras_snn.graph.evaluation import evaluate
 from keras_snn.graph.lowering import lower
@@ -214,3 +215,15 @@ def test_histogram_of_normal_is_that_of_drawn_values(rng):
         np.testing.assert_allclose(histogram.percentile(percentile), exact, rtol=0.04)
     together = Histogram.of_normal(mean, deviation**2, per_channel=False)
     assert together.percentile(99) == pytest.approx(np.percentile(drawn[drawn > 0], 99), rel=0.04)
+
+
+def test_histogram_of_normal_has_no_values_when_they_are_beyond_four_deviations():
+    """As the maximum, so that no scale is chosen of what counts as never active."""
+    mean = np.array([-5.0, 1.0])
+    apart = Histogram.of_normal(mean, np.ones(2), per_channel=True)
+    np.testing.assert_array_equal(apart.maximum, [0.0, 5.0])
+    assert not apart.counts[0].any()
+    assert apart.counts[1].any()
+    assert apart.zeros[0] == 2**30
+    silent = Histogram.of_normal(mean[:1], np.ones(1), per_channel=False)
+    assert Rule("percentile", 99.9, "if", 8).scales(silent) == [1.0]
