@@ -542,7 +542,7 @@ class Around:
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
-@dataclasses.dataclass(frozen=True, repr=False)
+@dataclasses.dataclass(frozen=True)
 class Corrected(Around):
     """Another neuron that gets more current than its input, channel by channel.
 

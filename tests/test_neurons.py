@@ -433,7 +433,7 @@ def test_delayed_neuron_is_the_neuron_some_steps_later(neuron, rng):
 def test_corrected_neuron_is_the_neuron_under_more_current_and_charge(rng):
     currents = rng.normal(0.3, 0.6, (30, 6, 5))
     neuron = IntegrateAndFire(0.75, initial_potential=0.25)
-    current, charge = (tuple(rng.normal(0, 0.5, 5)) for _ in range(2))
+    current, charge = (tuple(rng.normal(0, 0.5, 5).tolist()) for _ in range(2))
     for added, before in ((current, charge), (current, ()), ((), charge), ((), ())):
         spikes, potentials = simulate(Corrected(neuron, added, before), currents)
         more = currents + (added or 0.0)

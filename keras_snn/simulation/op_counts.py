@@ -117,7 +117,7 @@ def _macs_and_acs(additions, multiply_adds):
     return (additions + multiply_adds, 0.0) if multiply_adds else (0.0, additions)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class NeuronOperations:
     """A layer of neurons, or its activation in the source network; mean over the samples.
 

@@ -283,6 +283,15 @@ def test_insert_scale_multiplies_one_value(where, rng):
     np.testing.assert_allclose(evaluate(again, x), evaluate(graph, x), rtol=1e-12)
 
 
+def test_scales_of_a_single_place_are_scales_of_channels(rng):
+    inputs = keras.Input((3, 3, 2))
+    model = networks.randomize(keras.Model(inputs, layers.Conv2D(4, 3, name="conv")(inputs)), rng)
+    graph, scale = lower(model), rng.uniform(0.5, 2, (1, 1, 4))
+    scaled = insert_scale(graph, scale, after="conv")
+    np.testing.assert_array_equal(scaled.nodes["conv/scale"].scale, scale[0, 0])
+    assert kinds_in(fold(scaled)) == ["Input", "Affine"]
+
+
 def test_a_batch_norm_that_moves_keeps_its_name(rng):
     inputs = keras.Input((8, 8, 3))
     norm = layers.BatchNormalization(name="norm")

@@ -450,6 +450,7 @@ def test_counts_by_layer_have_all_parts_of_each(rng):
     # Arrays in them are no obstacle.
     assert len({counts, *counts.layers, *counts.neurons, *parts.values()}) == 1 + 3 + 2 + 4
     assert counts.layers[0] != dataclasses.replace(counts.layers[0])
+    assert counts.neurons[0] == dataclasses.replace(counts.neurons[0])
 
 
 def test_energy_is_the_sum_over_operations(rng):
