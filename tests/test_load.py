@@ -96,9 +96,7 @@ def test_a_network_of_more_than_a_hundred_layers_works(rng, tmp_path):
     assert len(model.layers) > 100
     model.set_weights([rng.normal(0, 0.3, w.shape) for w in model.get_weights()])
     data = networks.data_for(model, rng, samples=4)
-    snn = contracts.convert(model, data, timesteps=2, unroll=1, neuron="signed")
-    predicted = snn.predict(data, verbose=0)
-    # Four functions more would take long to compile.
+    # Which takes seconds; compiled, minutes.
     with mock.patch.object(keras.Model, "run_eagerly", True):
-        loaded = contracts.law_8_saved_and_loaded_it_spikes_the_same(snn, data, tmp_path / "snn.keras")
-        contracts.assert_same(loaded.predict(data, verbose=0), predicted, tolerance=1e-6)
+        snn = contracts.convert(model, data, timesteps=2, neuron="signed")
+        contracts.law_8_saved_and_loaded_it_spikes_the_same(snn, data, tmp_path / "snn.keras")
