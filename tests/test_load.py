@@ -1,0 +1,102 @@
+"""Many calls, many threads, many layers; how memory grows over thousands, `benchmarks/load.py` measures."""
+
+import gc
+import threading
+import weakref
+from unittest import mock
+
+import contracts
+import keras
+import networks
+from keras import layers
+
+THREADS = 4
+
+
+def network(rng, width=6):
+    hidden = [layers.Conv2D(width, 3, activation="relu"), layers.MaxPooling2D(2), layers.Flatten()]
+    model = keras.Sequential([keras.Input((8, 8, 2)), *hidden, layers.Dense(3, activation="softmax")])
+    return networks.randomize(model, rng)
+
+
+def in_threads(functions):
+    """Return what functions return that start at the same moment, each in a thread of its own."""
+    results, start = [None] * len(functions), threading.Barrier(len(functions))
+
+    def run(i):
+        start.wait()
+        try:
+            results[i] = functions[i]()
+        except Exception as error:
+            results[i] = error
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(len(functions))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def test_threads_that_predict_at_once_get_what_one_gets(rng):
+    """Other data in each, from the first call on, which compiles."""
+    model = network(rng)
+    x = [networks.data_for(model, rng, samples=4) for _ in range(THREADS)]
+    snn, other = (contracts.convert(model, x[0], timesteps=4) for _ in range(2))
+    expected = [other.predict(part, verbose=0) for part in x]
+    for _ in range(3):
+        found = in_threads([lambda part=part: snn.predict(part, verbose=0) for part in x])
+        contracts.assert_same(found, expected)
+    assert len({value.tobytes() for value in expected}) == THREADS
+
+
+def test_models_in_threads_of_their_own_give_what_they_give_alone(rng):
+    """They are converted there, too."""
+    models = [network(rng, width) for width in (4, 7)]
+    x = networks.data_for(models[0], rng, samples=4)
+
+    def run(model):
+        snn = contracts.convert(model, x, timesteps=4)
+        return snn.predict(x, verbose=0), snn.simulate(x, record="spike_counts").spike_counts
+
+    alone = [run(model) for model in models]
+    contracts.assert_same(in_threads([lambda model=model: run(model) for model in models]), alone)
+
+
+def test_converted_models_that_nobody_holds_are_gone(rng):
+    """With the functions that ran them; as many objects are left as behind the conversion before."""
+    model = network(rng)
+    x = networks.data_for(model, rng, samples=4)
+
+    def use():
+        snn = contracts.convert(model, x, timesteps=2)
+        snn.predict(x, verbose=0)
+        snn.simulate(x)
+        return [weakref.ref(part) for part in (snn, snn.network, snn.predict_function, *snn.layers)]
+
+    def objects():
+        gc.collect()
+        return len(gc.get_objects())
+
+    use()
+    before = objects()
+    references = [reference for _ in range(3) for reference in use()]
+    after = objects()
+    assert not any(reference() for reference in references)
+    # The weak references, and less than 20 for each model that Keras keeps of a plain one, too.
+    assert after - before < len(references) + 3 * 20
+
+
+def test_a_network_of_more_than_a_hundred_layers_works(rng, tmp_path):
+    x = inputs = keras.Input((6,))
+    for i in range(70):
+        y = layers.Dense(6, activation="relu")(x)
+        x = layers.Add()([x, y]) if i % 2 else y
+    model = keras.Model(inputs, layers.Dense(3)(x))
+    assert len(model.layers) > 100
+    model.set_weights([rng.normal(0, 0.3, w.shape) for w in model.get_weights()])
+    data = networks.data_for(model, rng, samples=4)
+    # Which takes seconds; compiled, minutes.
+    with mock.patch.object(keras.Model, "run_eagerly", True):
+        snn = contracts.convert(model, data, timesteps=2, neuron="signed")
+        contracts.law_8_saved_and_loaded_it_spikes_the_same(snn, data, tmp_path / "snn.keras")
