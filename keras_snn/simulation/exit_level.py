@@ -64,7 +64,8 @@ def calibrate_exit(model, x, y, *, max_loss=0.001, timesteps=None, batch_size=32
         TypeError, ValueError: If an argument is not what it may be, or the model does not classify.
 
     Source:
-        Li et al. (2023), "SEENN: Towards temporal spiking early-exit neural networks", NeurIPS.
+        Li et al. (2023), "SEENN: Towards temporal spiking early-exit neural networks", NeurIPS. What
+        confidence is, and whence: `keras_snn.simulation.exiting.confidence`.
     """
     check_spiking(model)
     check_exit(model, "confidence", 1.0, (), False)

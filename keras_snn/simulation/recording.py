@@ -53,9 +53,10 @@ def simulate(
         settle: Whether to run on, with input and biases off, until no neuron fires. These steps are
             recorded behind the others, but the read-out still divides by `timesteps`. With signed
             neurons it is then that of `keras_snn.quantized_reference(model)`.
-        exit: `"confidence"` ends the simulation of a sample at the first step at which the largest of its
-            class probabilities reaches `level`; its outputs stay what they are then. Time is saved as
-            samples end. Nothing can be recorded.
+        exit: `"confidence"` ends the simulation of a sample at the first step at which its confidence
+            reaches `level`: m/(1 + m), with m the lead of its largest logit over the next, summed over the
+            steps so far. Its outputs stay what they are then. Time is saved as samples end. Nothing can
+            be recorded.
         level: In (0, 1]; see `keras_snn.calibrate_exit`.
         batch_size: Samples that run together.
         verbose: 1 shows a progress bar, and the memory that trains and potentials take.

@@ -20,8 +20,15 @@ def classifier(rng):
     return snn, x, snn.simulate(x).outputs_over_time
 
 
+def confidence(outputs):
+    """The lead of the best class over the next, as many times as there were steps, in [0, 1]."""
+    sorted_outputs = np.sort(np.log(outputs.astype("float64")), axis=-1)
+    lead = (sorted_outputs[..., -1] - sorted_outputs[..., -2]) * np.arange(1, TIMESTEPS + 1)
+    return lead / (1 + lead)
+
+
 def steps_at(outputs, level):
-    reached = outputs.max(axis=-1) >= level
+    reached = confidence(outputs) >= level
     return np.array([row.argmax() + 1 if row.any() else TIMESTEPS for row in reached])
 
 
@@ -30,7 +37,7 @@ def test_samples_end_at_the_first_confident_step_of_the_whole_simulation(
     classifier, quantile, batch_size, rng
 ):
     snn, x, outputs = classifier
-    level = float(np.quantile(outputs.max(axis=-1), quantile))
+    level = float(np.quantile(confidence(outputs), quantile))
     labels = rng.integers(0, 4, len(x))
     run = snn.simulate(x, labels, exit="confidence", level=level, batch_size=batch_size)
     steps = steps_at(outputs, level)
@@ -43,10 +50,25 @@ def test_samples_end_at_the_first_confident_step_of_the_whole_simulation(
     assert run.accuracy_over_time[-1] == np.mean(run.outputs.argmax(axis=-1) == labels)
 
 
+def test_confidence_of_logits_is_that_of_their_softmax(rng):
+    """A network without a softmax at its end, beside the same network with one."""
+    steps = []
+    for activation in (None, "softmax"):
+        inputs = keras.Input((5,))
+        hidden = layers.Dense(8, activation="relu")(inputs)
+        model = keras.Model(inputs, layers.Dense(4, activation=activation)(hidden))
+        networks.randomize(model, np.random.default_rng(3))
+        x = np.random.default_rng(4).uniform(0, 1, (20, 5)).astype("float32")
+        snn = keras_snn.convert(model, x, timesteps=TIMESTEPS, verbose=0)
+        steps.append(snn.simulate(x, exit="confidence", level=0.9).steps_used)
+    assert len(np.unique(steps[0])) > 3
+    np.testing.assert_array_equal(*steps)
+
+
 def test_batches_shrink_as_samples_end(classifier, monkeypatch):
     """No more rows run than the smallest half that holds who is not done."""
     snn, x, outputs = classifier
-    level = float(np.quantile(outputs[:, 3].max(axis=-1), 0.3))
+    level = float(np.quantile(confidence(outputs)[:, 3], 0.3))
     from keras_snn.simulation.recording import Runner
 
     rows, advance = [], Runner.advance
