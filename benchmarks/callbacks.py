@@ -1,11 +1,13 @@
 """What watching costs: `predict` with the TensorBoard callback against `predict` without, in one process.
 
-    python benchmarks/callbacks.py [networks] [--timesteps 64] [--repeats 9]
+    python benchmarks/callbacks.py [networks] [--timesteps 64] [--repeats 21]
 
-The three ways take turns; CPU time of all threads beside wall time, medians, and their ratios.
+The three ways take turns; CPU time of all threads beside wall time, medians. Ratios are those of a turn:
+their median with its interval of 95 % confidence.
 """
 
 import argparse
+import math
 import tempfile
 import time
 
@@ -20,19 +22,38 @@ WAYS = {"nobody": None, "scalars": 0, "scalars and histograms": 1}
 
 
 def take_turns(ways, repeats):
-    """Return median CPU and wall seconds of functions by name, behind first calls that are not counted."""
+    """Return CPU and wall seconds of functions, `(repeats, 2)` by name.
+
+    First calls are not counted. Who begins a turn changes, so that none gains by its place.
+    """
     times = {name: [] for name in ways}
     for turn in range(repeats + 1):
-        for name, function in ways.items():
+        first = turn % len(ways)
+        for name, function in [*ways.items()][first:] + [*ways.items()][:first]:
             cpu, wall = time.process_time(), time.perf_counter()
             function()
             if turn:
                 times[name].append((time.process_time() - cpu, time.perf_counter() - wall))
-    return {name: np.median(pairs, axis=0) for name, pairs in times.items()}
+    return {name: np.array(pairs) for name, pairs in times.items()}
+
+
+def show_ratio(ratios):
+    """Return the median and, between order statistics, its interval of at least 95 % confidence.
+
+    Of fewer than six ratios it is all that there is, the range.
+
+    >>> show_ratio(np.linspace(1, 2, 11))
+    '1.500 [1.100, 1.900]'
+    """
+    ratios, number = np.sort(ratios), len(ratios)
+    # The median lies between the k-th from below and from above unless fewer than k are on one side of it.
+    tails = np.cumsum([math.comb(number, k) for k in range(number)]) / 2.0**number
+    k = max(int(np.searchsorted(tails, 0.025, side="right")), 1) - 1
+    return f"{np.median(ratios):.3f} [{ratios[k]:.3f}, {ratios[-1 - k]:.3f}]"
 
 
 def measure(name, timesteps, repeats, samples, folder):
-    """Return CPU and wall seconds of `predict` by who watches."""
+    """Return what `take_turns` does of `predict`, by who watches."""
     keras.utils.set_random_seed(0)
     make, batch_size, default_samples, _ = ROWS[name]
     model = make()
@@ -52,21 +73,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("names", nargs="*", default=["lenet", "cifar10_cnn"], help=", ".join(ROWS))
     parser.add_argument("--timesteps", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--repeats", type=int, default=21)
     parser.add_argument("--samples", type=int)
     options = parser.parse_args()
     print(f"{describe()}; T = {options.timesteps}, medians of {options.repeats}\n")
-    print("| network | who watches | s CPU (wall) | ratio CPU (wall) |")
-    print("| --- | --- | --- | --- |", flush=True)
+    print("| network | who watches | CPU, s | ratio | wall, s | ratio |")
+    print("| --- | --- | --- | --- | --- | --- |", flush=True)
     for name in options.names:
         with tempfile.TemporaryDirectory() as folder:
             times = measure(name, options.timesteps, options.repeats, options.samples, folder)
-        for way, (cpu, wall) in times.items():
-            ratio_cpu, ratio_wall = times[way] / times["nobody"]
-            print(
-                f"| {name} | {way} | {cpu:.2f} ({wall:.2f}) | {ratio_cpu:.3f} ({ratio_wall:.3f}) |",
-                flush=True,
-            )
+        for way, pairs in times.items():
+            cpu, wall = np.median(pairs, axis=0)
+            ratio_cpu, ratio_wall = map(show_ratio, (pairs / times["nobody"]).T)
+            print(f"| {name} | {way} | {cpu:.2f} | {ratio_cpu} | {wall:.2f} | {ratio_wall} |", flush=True)
 
 
 if __name__ == "__main__":

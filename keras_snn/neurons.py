@@ -128,7 +128,10 @@ class IntegrateAndFire(_Configured):
             state: The state behind the last step.
         """
         (v,) = state
-        return (charge - v) / self.v_threshold + self.initial_potential
+        given = charge - v
+        if self.v_threshold != 1:
+            given = given / self.v_threshold
+        return given + self.initial_potential
 
 
 def _reset(v, spikes, v_threshold, reset):

@@ -104,14 +104,19 @@ class FiringCounter:
         if not self.layers:
             return
         drive, states = keras.tree.map_structure(ops.stop_gradient, (drive, states))
-        counts, unsure = self._complete(counts, drive, states, timesteps)
-        rows = [_row(counts[name], unsure.get(name, 0), timesteps) for name in self.layers]
+        told = self._told_by_charge(counts, drive, states, timesteps)
+        rows = [
+            _row_of_halves(_count_by_value(told[name], 2 * timesteps + 3), timesteps)
+            if name in told
+            else _row(_count_by_value(counts[name], timesteps + 1), 0, timesteps)
+            for name in self.layers
+        ]
         low = self.totals[0] + ops.stack(rows)
         self.totals.assign(ops.stack([low % _WORD, self.totals[1] + low // _WORD]))
 
-    def _complete(self, counts, drive, states, timesteps):
-        """Return the spikes of every neuron `(batch, …)`, and how many are unsure, by name of the call."""
-        counts, unsure = dict(counts), {}
+    def _told_by_charge(self, counts, drive, states, timesteps):
+        """Return what `_of_charge` does of all neurons that it tells, by name of the call."""
+        told = {}
         # What calls give, summed over all steps, `(batch, 1, …)`.
         sums = {name: timesteps * x for name, x in drive.items() if self._network.is_constant(name)}
         for name, layer, sources in self._network.running:
@@ -122,15 +127,14 @@ class FiringCounter:
                 sums[name] = _of_sums(layer, [sums[source] for source in sources], timesteps)
             elif how == "charge" and self._network.is_driven(name):
                 current = ops.cast(ops.squeeze(drive[name], 1), layer.state_dtype)
-                counts[name], unsure[name] = _of_constant(layer.neuron, current, states[name], timesteps)
+                told[name] = _of_constant(layer.neuron, current, states[name], timesteps)
             elif how == "charge":
                 charge = _of_sums(layer.current, [sums[source] for source in sources], timesteps)
-                counts[name], unsure[name] = _of_charge(
-                    layer.neuron, ops.squeeze(charge, 1), states[name], timesteps
-                )
+                told[name] = _of_charge(layer.neuron, ops.squeeze(charge, 1), states[name], timesteps)
             if how in ("charge", "spikes"):
-                sums[name] = ops.cast(ops.expand_dims(counts[name], 1), layer.compute_dtype)
-        return counts, {name: ops.sum(ops.cast(x, "int32")) for name, x in unsure.items()}
+                spikes = counts[name] if how == "spikes" else ops.floor(0.5 * told[name])
+                sums[name] = ops.cast(ops.expand_dims(spikes, 1), layer.compute_dtype)
+        return told
 
     def read(self, timesteps):
         """Return the `LayerFiring` since `reset` by name of the call, `{}` if nothing ran."""
@@ -189,25 +193,42 @@ def _of_sums(affine, sums, timesteps):
 
 
 def _of_charge(neuron, charge, state, timesteps):
-    """Return the spikes that a charge gave, and whether it is unsure that these are all."""
-    exact = neuron.count_spikes(charge, state)
-    count = ops.clip(ops.round(exact), 0, timesteps)
-    return count, ops.abs(exact - count) > 0.25
+    """Return how many half spikes a charge gave, plus one: 2n + 1 for n spikes; even if n is unsure."""
+    halves = ops.round(2 * neuron.count_spikes(charge, state))
+    return ops.clip(halves, -1, 2 * timesteps + 1) + 1
 
 
 def _of_constant(neuron, current, state, timesteps):
     """Return what `_of_charge` does, of a current that was the same at every step."""
-    count, unsure = _of_charge(neuron, timesteps * current, state, timesteps)
-    # Far from the threshold potentials grow, and rounding with them; but there nothing is in doubt.
-    always, never = current >= neuron.v_threshold, current <= 0
-    count = ops.where(always, float(timesteps), ops.where(never, 0.0, count))
-    return count, ops.logical_and(unsure, ops.logical_not(ops.logical_or(always, never)))
+    halves = _of_charge(neuron, timesteps * current, state, timesteps)
+
+    def far_from_threshold():
+        # There potentials grow, and rounding with them; but nothing is in doubt.
+        always, never = current >= neuron.v_threshold, current <= 0
+        return ops.where(always, 2.0 * timesteps + 1, ops.where(never, 1.0, halves))
+
+    precision = np.finfo(keras.backend.standardize_dtype(current.dtype)).eps
+    rounding = timesteps * precision * ops.max(ops.abs(state[0]))
+    return ops.cond(rounding > neuron.v_threshold / 8, far_from_threshold, lambda: halves)
 
 
-def _row(counts, unsure, timesteps):
-    """Return what the totals hold of the spikes of every neuron of a layer, `(batch, …)`, in integers."""
+def _row_of_halves(neurons, timesteps):
+    """Return `_row` from how many neurons have each value of `_of_charge`, `(2·timesteps + 3,)`."""
+    sure, unsure = neurons[1::2], neurons[::2]
+    # Those above the most that is possible count as that.
+    neurons = sure + unsure[:-1] + ops.pad(unsure[-1:], (timesteps, 0))
+    return _row(neurons, ops.sum(unsure), timesteps)
+
+
+def _row(neurons, unsure, timesteps):
+    """Return what the totals hold of a layer, in integers.
+
+    Args:
+        neurons: How many neurons fired 0 … timesteps times, `(timesteps + 1,)`.
+        unsure: Of how many that may be wrong.
+        timesteps: Number of steps.
+    """
     values = ops.arange(timesteps + 1, dtype="int32")
-    neurons = _count_by_value(ops.cast(counts, "int32"), timesteps + 1)
     spikes = values * (neurons % _SHORT)
     numbers = [
         ops.sum(neurons),
@@ -223,8 +244,8 @@ def _row(counts, unsure, timesteps):
 
 
 def _count_by_value(x, size):
-    """Return how often each integer of [0, size) is in `x`."""
-    x = ops.reshape(x, (-1,))
+    """Return how often each integer of [0, size) is in `x`, of any dtype."""
+    x = ops.reshape(ops.cast(x, "int32"), (-1,))
     if keras.backend.backend() == "jax":
         # Which cannot compile bincount; on TensorFlow that is eight times as fast.
         return ops.segment_sum(ops.ones_like(x), x, num_segments=size)

@@ -132,6 +132,24 @@ def test_charge_tells_the_spikes_of_a_constant_current(timesteps, rng):
     assert counted(snn) == expected(snn, x)
 
 
+@pytest.mark.parametrize("shift", [-0.6, -0.3, 0.3, 0.6])
+def test_charge_that_is_no_whole_number_of_spikes_is_unsure(shift, rng):
+    """Of silent and saturated neurons too, which charge cannot have fire less or more."""
+    layers = [keras.layers.Dense(200, "relu"), keras.layers.Dense(3)]
+    model = networks.randomize(keras.Sequential([keras.Input((4,)), *layers]), rng)
+    x = networks.data_for(model, rng)
+    snn = convert(model, x, timesteps=STEPS)
+    drive = snn.network.drive([x])
+    _, states = snn.network.run(drive, snn.network.start([x]), STEPS)
+    (name,) = snn.counter.layers
+    for moved in (0.0, shift):
+        snn.counter.finish({}, drive, {**states, name: [states[name][0] + moved]}, STEPS)
+        layer = snn.counter.read(STEPS)[name]
+        assert layer.unsure == (layer.neurons if moved else 0)
+        assert moved or (layer.silent and layer.saturated)
+        snn.counter.reset()
+
+
 def test_counter_says_what_it_is_unsure_of(rng):
     """Weights so large that rounding hides spikes: not of a constant current, of which none is in doubt."""
     hidden = [keras.layers.Dense(50, "relu"), keras.layers.Dense(40, "relu"), keras.layers.Dense(3)]
