@@ -3,9 +3,27 @@
 The gradient costs nothing unless one is asked for: no operation of it runs in `predict`.
 """
 
+import contextlib
+import contextvars
+
 from keras import ops
 
-__all__ = ["floor", "round_half_up", "triangle", "with_gradient", "within"]
+__all__ = ["floor", "round_half_up", "triangle", "with_gradient", "within", "without_gradients"]
+
+_NOT_ASKED_FOR = contextvars.ContextVar("not_asked_for", default=False)
+
+
+@contextlib.contextmanager
+def without_gradients():
+    """Return a context in which nobody asks for a gradient, as in `predict`.
+
+    TensorFlow keeps every graph with a chosen gradient for as long as the process lives.
+    """
+    token = _NOT_ASKED_FOR.set(True)
+    try:
+        yield
+    finally:
+        _NOT_ASKED_FOR.reset(token)
 
 
 def with_gradient(function, slope, *inputs):
@@ -16,6 +34,8 @@ def with_gradient(function, slope, *inputs):
     >>> ops.convert_to_numpy(with_gradient(ops.floor, ops.ones_like, ops.array([1.5])))
     array([1.], dtype=float32)
     """
+    if _NOT_ASKED_FOR.get():
+        return function(*inputs)
 
     @ops.custom_gradient
     def chosen(*inputs):

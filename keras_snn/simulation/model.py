@@ -14,6 +14,7 @@ from keras import ops
 from keras_snn._data import KINDS, check_numeric, finite, fit_shape, in_order
 from keras_snn._execution import divisible, mended
 from keras_snn._files import output_path, replacing
+from keras_snn._gradients import without_gradients
 from keras_snn._validation import check_integer, check_timesteps
 from keras_snn.simulation.counting import FiringCounter
 from keras_snn.simulation.network import StepNetwork
@@ -287,6 +288,16 @@ class SpikingModel(keras.Model):
             self._expect(x, batch_size)
             with divisible(_samples(x), batch_size):
                 return super().evaluate(x, y, batch_size, verbose, sample_weight, steps, *args, **kwargs)
+
+    def predict_step(self, *args, **kwargs):
+        """As `keras.Model.predict_step`."""
+        with without_gradients():
+            return super().predict_step(*args, **kwargs)
+
+    def test_step(self, *args, **kwargs):
+        """As `keras.Model.test_step`."""
+        with without_gradients():
+            return super().test_step(*args, **kwargs)
 
     @property
     def distribute_strategy(self):

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_snn._data import Batches, is_numeric
 from keras_snn._execution import predict_batch
+from keras_snn._gradients import without_gradients
 from keras_snn._validation import check_choice, check_integer, check_timesteps
 from keras_snn.simulation.exiting import check_exit, run_until_confident
 from keras_snn.simulation.memory import check_memory, show_bytes
@@ -144,7 +145,8 @@ class _Compiled(keras.Model):
         self.built = True
 
     def call(self, inputs):
-        return self._function(inputs)
+        with without_gradients():
+            return self._function(inputs)
 
 
 class Runner:
