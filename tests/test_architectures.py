@@ -74,6 +74,10 @@ FOUND = {
         "by hand",
         {"steps": [{"step": "activation", **_HOW}], "dtype": "mixed_bfloat16"},
     ),
+    "a rule chosen for events": (
+        "conversions",
+        {"steps": [_BLOCK], "options": {"input_encoding": "events", "normalization": "auto"}},
+    ),
     "a value returned twice": (
         "by hand",
         {

@@ -31,7 +31,7 @@ def correct(model, data, *, variant, batch_size, verbose):
         calibration", ICML, "light pipeline".
     """
     graph, activations = source_graph(model)
-    options = {"timesteps": None, "batch_size": batch_size, "verbose": verbose}
+    options = {"timesteps": None, "batch_size": batch_size, "verbose": verbose, "averages": True}
     for layer in model.layers:
         calls = {name: activations[name] for name in activations if model.network.stateful[name] is layer}
         neuron, timesteps = unwrapped(getattr(layer, "neuron", None), model.timesteps)
