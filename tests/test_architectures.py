@@ -78,6 +78,21 @@ FOUND = {
         "conversions",
         {"steps": [_BLOCK], "options": {"input_encoding": "events", "normalization": "auto"}},
     ),
+    "a layer behind others in one step": (
+        "by hand",
+        {
+            "steps": [
+                {
+                    "step": (
+                        "residual",
+                        {"steps": [("concatenate", {"axis": 0, "back": 0, "stack": True}), _BLOCK]},
+                    ),
+                    **_HOW,
+                },
+                {"step": "activation", **_HOW},
+            ]
+        },
+    ),
     "a value returned twice": (
         "by hand",
         {
@@ -633,7 +648,9 @@ def _twin(x, step, neuron, pooling, softmax, averages):
     y = network.run([step])
     if y is start:
         return None
-    layer = network.calls[0][0] if len(network.calls) == 1 else None
+    # Of one layer, on the start itself.
+    is_twin = [shape for _, shape in network.calls] == [start.shape]
+    layer = network.calls[0][0] if is_twin else None
     if step == SOFTMAX:
         return keras_snn.layers.SpikingSoftmax(method=softmax)
     twin = getattr(keras_snn.layers, f"Spiking{type(layer).__name__}", None)
