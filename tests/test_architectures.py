@@ -74,6 +74,17 @@ FOUND = {
         "by hand",
         {"steps": [{"step": "activation", **_HOW}], "dtype": "mixed_bfloat16"},
     ),
+    "averages of volumes in float64": (
+        "conversions",
+        {
+            "steps": [
+                _BLOCK,
+                ("pool", {"function": "Average", "window": (2, 1, 3), "strides": (1, 2, 2), "same": True}),
+            ],
+            "shapes": [(3, 2, 4, 2)],
+            "options": {"dtype": "float64"},
+        },
+    ),
     "a rule chosen for events": (
         "conversions",
         {"steps": [_BLOCK], "options": {"input_encoding": "events", "normalization": "auto"}},
@@ -263,7 +274,7 @@ def block(network, x, units, stride, norm):
 def pool(network, x, function, window, strides, same):
     kind, sizes = _spatial(f"{function}Pooling", x)
     if len(sizes) == 3 and keras.config.dtype_policy().compute_dtype == "float64":
-        # TensorFlow has no such maximum.
+        # TensorFlow has no such pools.
         raise _MisfitError
     window, strides = (tuple(map(min, v, sizes)) for v in (window, strides))
     return network(kind(window, strides=strides, padding="same" if same else "valid"), x)
