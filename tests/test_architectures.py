@@ -89,6 +89,10 @@ FOUND = {
         "conversions",
         {"steps": [_BLOCK], "options": {"input_encoding": "events", "normalization": "auto"}},
     ),
+    "corrected neurons, watched": (
+        "conversions",
+        {"steps": [_BLOCK], "options": {"bias_correction": "potential"}},
+    ),
     "a layer behind others in one step": (
         "by hand",
         {
