@@ -93,6 +93,13 @@ FOUND = {
         "conversions",
         {"steps": [_BLOCK], "options": {"bias_correction": "potential"}},
     ),
+    "a product of values, corrected": (
+        "conversions",
+        {
+            "steps": [_BLOCK, ("merge", {"name": "gate", "back": 1, "swap": False})],
+            "options": {"bias_correction": True},
+        },
+    ),
     "a layer behind others in one step": (
         "by hand",
         {
