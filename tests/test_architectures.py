@@ -74,6 +74,47 @@ FOUND = {
         "by hand",
         {"steps": [{"step": "activation", **_HOW}], "dtype": "mixed_bfloat16"},
     ),
+    "averages of volumes in float64": (
+        "conversions",
+        {
+            "steps": [
+                _BLOCK,
+                ("pool", {"function": "Average", "window": (2, 1, 3), "strides": (1, 2, 2), "same": True}),
+            ],
+            "shapes": [(3, 2, 4, 2)],
+            "options": {"dtype": "float64"},
+        },
+    ),
+    "a rule chosen for events": (
+        "conversions",
+        {"steps": [_BLOCK], "options": {"input_encoding": "events", "normalization": "auto"}},
+    ),
+    "corrected neurons, watched": (
+        "conversions",
+        {"steps": [_BLOCK], "options": {"bias_correction": "potential"}},
+    ),
+    "a product of values, corrected": (
+        "conversions",
+        {
+            "steps": [_BLOCK, ("merge", {"name": "gate", "back": 1, "swap": False})],
+            "options": {"bias_correction": True},
+        },
+    ),
+    "a layer behind others in one step": (
+        "by hand",
+        {
+            "steps": [
+                {
+                    "step": (
+                        "residual",
+                        {"steps": [("concatenate", {"axis": 0, "back": 0, "stack": True}), _BLOCK]},
+                    ),
+                    **_HOW,
+                },
+                {"step": "activation", **_HOW},
+            ]
+        },
+    ),
     "a value returned twice": (
         "by hand",
         {
@@ -244,7 +285,7 @@ def block(network, x, units, stride, norm):
 def pool(network, x, function, window, strides, same):
     kind, sizes = _spatial(f"{function}Pooling", x)
     if len(sizes) == 3 and keras.config.dtype_policy().compute_dtype == "float64":
-        # TensorFlow has no such maximum.
+        # TensorFlow has no such pools.
         raise _MisfitError
     window, strides = (tuple(map(min, v, sizes)) for v in (window, strides))
     return network(kind(window, strides=strides, padding="same" if same else "valid"), x)
@@ -629,7 +670,9 @@ def _twin(x, step, neuron, pooling, softmax, averages):
     y = network.run([step])
     if y is start:
         return None
-    layer = network.calls[0][0] if len(network.calls) == 1 else None
+    # Of one layer, on the start itself.
+    is_twin = [shape for _, shape in network.calls] == [start.shape]
+    layer = network.calls[0][0] if is_twin else None
     if step == SOFTMAX:
         return keras_snn.layers.SpikingSoftmax(method=softmax)
     twin = getattr(keras_snn.layers, f"Spiking{type(layer).__name__}", None)

@@ -59,13 +59,13 @@ def choose_readout_delay(model, data, *, batch_size, verbose):
 
 def _watch(model, data, watcher, *, batch_size, verbose):
     x = _first_samples(model, data, batch_size)
-    options = {"timesteps": None, "batch_size": batch_size, "verbose": verbose}
+    options = {"timesteps": None, "batch_size": batch_size, "verbose": verbose, "averages": True}
     watch(model, x, None, [watcher], graph=watcher.graph, **options)
 
 
 def _first_samples(model, data, batch_size):
     """Return arrays of the first some hundred samples, nested as the model takes them."""
-    _, batches = open_data(model, data, None, timesteps=None, batch_size=batch_size)
+    _, batches = open_data(model, data, None, timesteps=None, batch_size=batch_size, averages=True)
     taken = itertools.islice(batches, max(1, _SAMPLES // batch_size))
     return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *(x for x, _ in taken))
 

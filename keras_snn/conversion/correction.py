@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_snn import neurons
 from keras_snn._rates import unwrapped
+from keras_snn.simulation.counting import FiringCounter
 from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.source import source_graph
 from keras_snn.simulation.watching import Watcher, watch
@@ -31,7 +32,7 @@ def correct(model, data, *, variant, batch_size, verbose):
         calibration", ICML, "light pipeline".
     """
     graph, activations = source_graph(model)
-    options = {"timesteps": None, "batch_size": batch_size, "verbose": verbose}
+    options = {"timesteps": None, "batch_size": batch_size, "verbose": verbose, "averages": True}
     for layer in model.layers:
         calls = {name: activations[name] for name in activations if model.network.stateful[name] is layer}
         neuron, timesteps = unwrapped(getattr(layer, "neuron", None), model.timesteps)
@@ -43,6 +44,8 @@ def correct(model, data, *, variant, batch_size, verbose):
         changed = {"potential": lack * timesteps} if variant == "potential" else {"current": lack}
         changed = {name: tuple(values.tolist()) for name, values in changed.items()}
         layer.neuron = neurons.Corrected(layer.neuron, **changed)
+    # It has looked at the neurons, to know how to count which.
+    model.counter = FiringCounter(model.network)
 
 
 def _up_to(model, names):

@@ -35,31 +35,31 @@ def insert_scale(graph, scale, *, before=None, after=None):
 
 
 def pool_by_axes(graph):
-    """Return the graph with every maximum over three axes as one over the first two and one over the last.
+    """Return the graph with every pool over three axes as one over the first two and one over the last.
 
-    For what has no maximum over three: TensorFlow in float64.
+    For what has none over three: TensorFlow in float64.
     """
     for node in graph.nodes.values():
-        if isinstance(node, kinds.Pool) and node.function == "max" and len(node.window) == 3:
+        if isinstance(node, kinds.Pool) and len(node.window) == 3:
             graph = graph.with_nodes(_in_parts(graph, node))
     return graph
 
 
 def _in_parts(graph, node):
-    """Return the nodes of `graph` with others, of fewer axes, that compute a maximum over three."""
+    """Return the nodes of `graph` with others, of fewer axes, that compute a pool over three."""
     (*first, last, channels), (*pooled, _, _) = graph.nodes[node.inputs[0]].shape, node.shape
     steps = [
         ("reshape", (*first, last * channels)),
-        ("max", node.window[:2], node.strides[:2]),
+        (node.function, node.window[:2], node.strides[:2]),
         ("reshape", (math.prod(pooled), last, channels)),
-        ("max", (1, node.window[2]), (1, node.strides[2])),
+        (node.function, (1, node.window[2]), (1, node.strides[2])),
         ("reshape", node.shape),
     ]
     nodes, source = dict(graph.nodes), graph.nodes[node.inputs[0]]
     for i, (function, *how) in enumerate(steps):
         name = kinds.free_name(f"{node.name}/part", nodes) if i < len(steps) - 1 else node.name
         common = {"name": name, "inputs": (source.name,), "origins": node.origins, "function": function}
-        if function == "max":
+        if function == node.function:
             new = kinds.Pool(**common, window=how[0], strides=how[1], padding=node.padding)
         else:
             new = kinds.Rearrange(**common, argument=how[0])

@@ -39,7 +39,8 @@ for _class in vars(layers).values():
 @_rule(layers.PerTimestep)
 @_rule(layers.NonSpiking)
 def _(layer, *inputs, emit):
-    return emit.call(layer.layer, *inputs)
+    # One argument, as Keras takes it.
+    return emit.call(layer.layer, list(inputs) if len(inputs) > 1 else inputs[0])
 
 
 @_rule(layers.ScaleShift)

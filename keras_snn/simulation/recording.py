@@ -110,8 +110,10 @@ def simulate(
     )
 
 
-def open_data(model, x, y, *, timesteps, batch_size):
+def open_data(model, x, y, *, timesteps, batch_size, averages=False):
     """Return the number of steps, and `Batches` of data for a spiking model; arguments as of `simulate`.
+
+    With `averages` the samples of a network of events have no time axis.
 
     Raises:
         TypeError, ValueError: If an argument is not what it may be. Inputs are checked batch by batch.
@@ -124,7 +126,7 @@ def open_data(model, x, y, *, timesteps, batch_size):
     batches = Batches(
         x if y is None else (x, y),
         model.network.inputs,
-        model.given_shapes,
+        model.input_shapes if averages else model.given_shapes,
         batch_size=check_integer("batch_size", batch_size, minimum=1),
         argument="x",
     )

@@ -3,6 +3,7 @@
 import dataclasses
 
 import keras
+import numpy as np
 
 from keras_snn._execution import predict_batch
 from keras_snn.graph.analog import analog_tensors
@@ -67,7 +68,7 @@ class Watcher:
         raise NotImplementedError
 
 
-def watch(model, x, y, watchers, *, graph, timesteps, batch_size, verbose):
+def watch(model, x, y, watchers, *, graph, timesteps, batch_size, verbose, averages=False):
     """Run a spiking model and its source network over data, and let watchers look.
 
     Args:
@@ -79,6 +80,8 @@ def watch(model, x, y, watchers, *, graph, timesteps, batch_size, verbose):
         timesteps: Number of steps; `model.timesteps` if `None`.
         batch_size: Samples that run together.
         verbose: 1 shows a progress bar.
+        averages: Whether samples are what the source network sees. A network of events gets them at
+            every step.
 
     Returns:
         `(timesteps, samples)`: how many there were.
@@ -86,7 +89,8 @@ def watch(model, x, y, watchers, *, graph, timesteps, batch_size, verbose):
     Raises:
         TypeError, ValueError: If an argument is not what it may be.
     """
-    timesteps, batches = open_data(model, x, y, timesteps=timesteps, batch_size=batch_size)
+    options = {"timesteps": timesteps, "batch_size": batch_size, "averages": averages}
+    timesteps, batches = open_data(model, x, y, **options)
     source = _source_model(graph, watchers, model.dtype_policy)
     runner = Runner(
         model,
@@ -97,7 +101,8 @@ def watch(model, x, y, watchers, *, graph, timesteps, batch_size, verbose):
     progress = keras.utils.Progbar(batches.count, unit_name="batch") if verbose else None
     samples = 0
     for inputs, targets in batches:
-        of_source = predict_batch(source, _averaged(model, inputs, timesteps)) if source else None
+        inputs, average = _with_average(model, inputs, timesteps, averages)
+        of_source = predict_batch(source, average) if source else None
         outputs, steps, sums = collect(runner.run(inputs, timesteps, per_call=per_call, chunk=chunk))
         for i, watcher in enumerate(watchers):
             values = of_source[str(i)] if source else {}
@@ -118,8 +123,10 @@ def _source_model(graph, watchers, dtype):
     return keras.Model(keras.tree.map_structure(values.__getitem__, graph.inputs), wanted)
 
 
-def _averaged(model, inputs, timesteps):
-    """Return what the source network sees: events on average."""
+def _with_average(model, inputs, timesteps, averages):
+    """Return what the spiking network sees, and what the source network does: events on average."""
     if not model.network.events:
-        return inputs
-    return keras.tree.map_structure(lambda x: x.mean(axis=1), model.shaped(inputs, timesteps))
+        return inputs, inputs
+    if averages:
+        return keras.tree.map_structure(lambda x: np.repeat(x[:, None], timesteps, axis=1), inputs), inputs
+    return inputs, keras.tree.map_structure(lambda x: x.mean(axis=1), model.shaped(inputs, timesteps))

@@ -85,6 +85,21 @@ def test_corrected_networks_are_saved_and_still_know_their_source(variant, rng, 
     assert not np.array_equal(corrected[-1].rates, uncorrected[-1].rates)
 
 
+@pytest.mark.parametrize("variant", ["bias", "potential"])
+def test_spikes_of_corrected_neurons_are_counted(variant, rng):
+    """The charge of their inputs does not tell them."""
+    model = dense_model(rng)
+    x = rng.uniform(0, 1, (10, 5)).astype("float32")
+    snn = keras_snn.convert(model, x, timesteps=TIMESTEPS, bias_correction=variant, verbose=0)
+    expected = snn.simulate(x, record="spike_counts").spike_counts
+    snn.watch = True
+    snn.predict(x, verbose=0)
+    found = snn.counter.read(TIMESTEPS)
+    assert {name: layer.spikes for name, layer in found.items()} == {
+        name: counts.sum() for name, counts in expected.items()
+    }
+
+
 def test_settling_ends_with_corrected_neurons(rng):
     """Without input nothing is added any more, so that neurons become silent."""
     model = dense_model(rng)

@@ -139,6 +139,36 @@ def test_events_of_one_value_are_a_constant_current(rng):
     np.testing.assert_allclose(second.outputs, first.outputs, atol=0.02)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"normalization": "auto"},
+        {"readout_delay": "auto"},
+        {"bias_correction": True},
+        {"bias_correction": "potential"},
+    ],
+    ids=str,
+)
+def test_for_events_convert_chooses_by_their_averages_as_constant_currents(options, rng):
+    model = small_model(rng)
+    x = networks.data_for(model, rng, samples=9)
+    constant = convert(model, x, **options)
+    for data in (x, tf.data.Dataset.from_tensor_slices(x).batch(4)):
+        events = convert(model, data, input_encoding="events", **options)
+        report = {**events.conversion_report.options, "input_encoding": "current"}
+        assert report == constant.conversion_report.options
+        contracts.assert_same(events.get_weights(), constant.get_weights(), tolerance=1e-6)
+        for name in ("conv", "hidden"):
+            first, second = (snn.get_layer(name).neuron for snn in (constant, events))
+            assert type(first) is type(second)
+            for added in ("current", "potential"):
+                # Up to neurons whose potential comes within rounding of the threshold.
+                pair = (getattr(neuron, added, ()) for neuron in (first, second))
+                np.testing.assert_allclose(*pair, atol=0.02)
+        outputs = events.predict(given({"input_encoding": "events"}, x, 12), verbose=0)
+        np.testing.assert_allclose(outputs, constant.predict(x, verbose=0), atol=0.02)
+
+
 def test_events_reach_the_network_step_by_step(rng):
     """With one dense layer of neurons: compared with the equations in NumPy."""
     model = keras.Sequential([keras.Input((6,)), layers.Dense(5, activation="relu", name="hidden")])

@@ -304,14 +304,16 @@ def test_a_batch_norm_that_moves_keeps_its_name(rng):
     assert kinds_in(after) == ["Input", "Activation", "Pool", "ChannelAffine", "Pool", "Affine"]
 
 
+@pytest.mark.parametrize("kind", [layers.MaxPooling3D, layers.AveragePooling3D])
 @pytest.mark.parametrize("padding", ["valid", "same"])
 @pytest.mark.parametrize("shape", [(5, 4, 7, 2), (3, 6, 3, 1)])
-def test_pool_by_axes_keeps_the_function_without_maxima_over_three_axes(shape, padding, rng):
+def test_pool_by_axes_keeps_the_function_without_pools_over_three_axes(kind, shape, padding, rng):
     window, strides = (tuple(int(n) for n in rng.integers(1, 4, 3)) for _ in range(2))
     inputs = keras.Input(shape)
-    pool = layers.MaxPooling3D(window, strides=strides, padding=padding)
+    pool = kind(window, strides=strides, padding=padding)
     graph = lower(keras.Model(inputs, layers.Conv3D(3, 1, activation="relu")(pool(inputs))))
     parts = pool_by_axes(graph)
     assert max(len(node.window) for node in parts.nodes.values() if isinstance(node, kinds.Pool)) == 2
     data = rng.normal(0, 1, (3, *shape))
-    np.testing.assert_array_equal(evaluate(parts, data), evaluate(graph, data))
+    tolerance = 1e-12 if kind is layers.AveragePooling3D else 0
+    np.testing.assert_allclose(evaluate(parts, data), evaluate(graph, data), rtol=0, atol=tolerance)

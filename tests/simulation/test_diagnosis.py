@@ -28,6 +28,13 @@ def network(rng):
     return networks.randomize(model, rng)
 
 
+def products(relu, norm):
+    """Of inputs, and of what neurons are before."""
+    first, second = (keras.Input((5,)) for _ in range(2))
+    x = layers.Dense(6, activation=relu())(layers.Multiply()([first, second]))
+    return keras.Model([first, second], layers.Dense(3)(layers.Multiply()([x, layers.Dense(6)(x)])))
+
+
 def activations_of(model, x):
     """Activations of the source network by name of the spiking layer that they become."""
     names = {"conv1": "conv1", "conv2": "conv2", "dense": "relu"}
@@ -42,6 +49,7 @@ def activations_of(model, x):
         *((make, {}) for make in networks.NETWORKS),
         (networks.plain, {"neuron": neurons.IntegrateAndFire(v_threshold=0.7)}),
         (networks.branches, {"input_encoding": "poisson", "seed": 3}),
+        (products, {}),
     ],
 )
 def test_source_graph_computes_what_the_source_does(make, options, rng):
