@@ -5,7 +5,6 @@ from keras import ops
 
 from keras_snn import neurons
 from keras_snn._rates import unwrapped
-from keras_snn.simulation.counting import FiringCounter
 from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.source import source_graph
 from keras_snn.simulation.watching import Watcher, watch
@@ -44,8 +43,6 @@ def correct(model, data, *, variant, batch_size, verbose):
         changed = {"potential": lack * timesteps} if variant == "potential" else {"current": lack}
         changed = {name: tuple(values.tolist()) for name, values in changed.items()}
         layer.neuron = neurons.Corrected(layer.neuron, **changed)
-    # It has looked at the neurons, to know how to count which.
-    model.counter = FiringCounter(model.network)
 
 
 def _up_to(model, names):

@@ -66,7 +66,6 @@ class FiringCounter:
     def __init__(self, network):
         self.layers = {name: layer for name, layer in network.stateful.items() if hasattr(layer, "neuron")}
         self._network = network
-        self._told_by = _told_by(network)
         self.totals = keras.Variable(
             "zeros",
             shape=(2, len(self.layers), 6 + BINS),
@@ -79,7 +78,8 @@ class FiringCounter:
 
     def start(self, batch_size):
         """Return the spikes of every neuron before the first step, by name of the call."""
-        looped = [name for name in self.layers if self._told_by.get(name) != "charge"]
+        told_by = _told_by(self._network)
+        looped = [name for name in self.layers if told_by.get(name) != "charge"]
         return {name: ops.zeros((batch_size, *self.layers[name].value_shape), "float32") for name in looped}
 
     def add(self, counts, values):
@@ -116,11 +116,11 @@ class FiringCounter:
 
     def _told_by_charge(self, counts, drive, states, timesteps):
         """Return what `_of_charge` does of all neurons that it tells, by name of the call."""
-        told = {}
+        told, told_by = {}, _told_by(self._network)
         # What calls give, summed over all steps, `(batch, 1, …)`.
         sums = {name: timesteps * x for name, x in drive.items() if self._network.is_constant(name)}
         for name, layer, sources in self._network.running:
-            how = self._told_by.get(name)
+            how = told_by.get(name)
             if how == "total":
                 sums[name] = ops.expand_dims(states[name][1], 1)
             elif how == "affine":
