@@ -541,8 +541,10 @@ class OperationTally(Watcher):
         """Return the `OperationCounts`."""
         network = self.model.network
         varying = [call for call in self.model.calls if not network.is_constant(call["name"])]
-        # A constant that only another constant is made of is not added at every step.
-        read = {name for call in varying for name in [call["name"], *call["inputs"]]}
+        # What goes into weights once, for the constant current of neurons, is not added at every step.
+        once = {node.origins[0] for node in self.linear if network.is_driven(node.origins[0])}
+        read = {call["name"] for call in varying}
+        read |= {name for call in varying if call["name"] not in once for name in call["inputs"]}
         layers = []
         itemsize = _itemsize(self.model.variable_dtype)
         for layer, node in zip(_static_counts(self.linear, self.graph, itemsize), self.linear, strict=True):
@@ -604,8 +606,8 @@ class _Reach:
     """
 
     def __init__(self, fan):
-        most = max(int(fan.max(initial=1)), 1)
-        blocks = max(math.ceil(fan.size * most * _UNITS / _EXACT), 1)
+        together = max(_EXACT // (int(fan.max(initial=1)) * _UNITS), 1)
+        blocks = max(math.ceil(fan.size / together), 1)
         length = math.ceil(fan.size / blocks)
         self.padding = blocks * length - fan.size
         flat = np.pad(fan.ravel(), (0, self.padding)).astype("float32")

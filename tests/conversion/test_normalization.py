@@ -187,7 +187,10 @@ def test_mse_is_the_best_percentage_of_the_maximum(neuron, start, rng):
     values, counts = np.sort(rng.exponential(1, 40)), rng.integers(0, 90, (3, 40)) + [[3], [0], [0]]
     # Of these 1 % is the best: values far apart, and one step. And of these 100 %.
     few = Bins([0.01, 1.0], [[10**6, 1], [200, 10**6]])
-    for bins, timesteps in ((Bins(values, counts), 4), (Bins(values, counts), 1), (few, 1), (few, 2)):
+    # And of these half of it is as good, when no potential is there at the start.
+    tie = Bins([0.5, 1.0], [[300, 300]])
+    cases = ((Bins(values, counts), 4), (Bins(values, counts), 1), (few, 1), (few, 2), (tie, 1))
+    for bins, timesteps in cases:
         found = rule("mse", timesteps=timesteps, neuron=neuron).scales(bins)
         for scale, counts, largest in zip(found, bins.counts, bins.maximum, strict=True):
             errors = {}
@@ -246,6 +249,9 @@ def test_a_channel_with_few_values_takes_the_scale_of_the_layer(rng):
     scales = rule("percentile", 99).scales(histogram_of(values))
     assert scales[1] == pytest.approx(np.percentile(values[values > 0], 99), rel=0.03)
     assert scales[2] == pytest.approx(np.percentile(values[:, 2], 99), rel=0.03)
+    values[:, 1] = 0
+    ltb = rule("ltb").scales(histogram_of(values))
+    assert ltb[1] == pytest.approx(rule("ltb").scales(histogram_of(values.reshape(-1, 1)))[0], rel=0.02)
     silent = rule("mse").scales(histogram_of(np.zeros((5, 3), "float32")))
     np.testing.assert_array_equal(silent, np.ones(3))
 
@@ -307,6 +313,13 @@ def test_calls_of_one_layer_have_one_scale_and_no_others_have(rng):
         scales = choose_scales(other, values, Largest())
         assert scales[names[2]] == max(values[names[2]])
         assert scales[names[0]] == scales[names[4]] == max(values[names[0]] + values[names[4]])
+    # As does another kind of node.
+    first = graph.nodes[graph.nodes[names[0]].inputs[0]]
+    common = {field: getattr(first, field) for field in ("name", "inputs", "shape", "origins", "source")}
+    other = kinds.ChannelAffine(**common, scale=np.ones(()), shift=np.zeros(()))
+    scales = choose_scales(graph.with_nodes({**graph.nodes, first.name: other}), values, Largest())
+    assert scales[names[0]] == max(values[names[0]])
+    assert scales[names[2]] == scales[names[4]] == max(values[names[2]] + values[names[4]])
     nobody = {n.name: dataclasses.replace(n, source=None) for n in graph.nodes.values()}
     largest = {name: max(values[name]) for name in names[:5]}
     assert choose_scales(graph.with_nodes(nobody), values, Largest()) == {**largest, "last": 0.5}
@@ -326,6 +339,7 @@ def test_scales_are_a_number_or_one_for_each_channel(channels, rng):
     ("make", "shape", "depthwise"),
     [
         (lambda: layers.DepthwiseConv2D(2), (4, 4, 2), True),
+        (lambda: layers.DepthwiseConv1D(2, depth_multiplier=2), (4, 2), True),
         (lambda: layers.Conv2D(4, 2, groups=4), (4, 4, 4), True),
         (lambda: layers.Conv2D(4, 2, groups=2), (4, 4, 4), False),
         (lambda: layers.Conv2D(4, 2), (4, 4, 1), False),

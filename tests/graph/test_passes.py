@@ -36,8 +36,10 @@ def folded(rng, *steps, shape=(6, 6, 3), norm=None):
 
 
 def test_fold_moves_batch_norm_into_the_layer_before_it(rng):
-    graph = folded(rng, layers.Conv2D(4, 3), layers.BatchNormalization(), layers.ReLU())
-    assert kinds_in(graph) == ["Input", "Affine", "Activation"]
+    for norms in (1, 2):
+        norm = (layers.BatchNormalization() for _ in range(norms))
+        graph = folded(rng, layers.Conv2D(4, 3), *norm, layers.ReLU())
+        assert kinds_in(graph) == ["Input", "Affine", "Activation"]
 
 
 def test_fold_moves_several_batch_norms_forward_through_relu_pooling_and_flatten(rng):
@@ -120,6 +122,25 @@ def test_fold_keeps_the_values_of_all_outputs(rng):
     assert after.nodes["norm_2"].inputs == ("pool",)
 
 
+def test_fold_keeps_a_value_that_is_an_output_itself(rng):
+    inputs = keras.Input((4,))
+    first, second = (layers.Dense(3)(inputs) for _ in range(2))
+    for x in (first, layers.Add()([first, second])):
+        outputs = [x, layers.ReLU()(layers.BatchNormalization()(x))]
+        graph = lower(networks.randomize(keras.Model(inputs, outputs), rng))
+        after = fold(graph)
+        assert_same_function(after, graph, rng.normal(0, 1, (3, 4)))
+        assert kinds_in(after)[-2:] == ["ChannelAffine", "Activation"]
+
+
+@pytest.mark.parametrize("shift", [-1, 0, 1, 0.5])
+@pytest.mark.parametrize("scale", [-1, 0, 1, 2])
+def test_fold_moves_any_number_into_the_layer_behind(scale, shift, rng):
+    for last in (layers.Dense(3), layers.Dense(3, use_bias=False)):
+        graph = folded(rng, layers.ReLU(), layers.Rescaling(scale, shift), last, shape=(4,))
+        assert kinds_in(graph) == ["Input", "Activation", "Affine"]
+
+
 def test_fold_merges_batch_norms_in_a_row_for_each_user(rng):
     inputs = keras.Input((5,))
     first = layers.BatchNormalization(name="first")(layers.ReLU()(inputs))
@@ -170,13 +191,15 @@ def test_fold_keeps_what_varies_in_space_when_the_rest_does_not(scale, offset, r
         assert kinds_in(after)[-3:] == ["Concatenate", "ChannelAffine", "Affine"]
 
 
+@pytest.mark.parametrize("order", [1, -1])
 @pytest.mark.parametrize("other", [layers.Identity, layers.ReLU])
-def test_a_batch_norm_that_stays_keeps_its_name_and_a_copy_goes_on(other, rng):
+def test_a_batch_norm_that_stays_keeps_its_name_and_a_copy_goes_on(other, order, rng):
     """It is needed as an output, or by another user."""
     inputs = keras.Input((4, 4, 2))
     norm = layers.BatchNormalization(name="norm")(layers.ReLU()(inputs))
     pool = layers.AveragePooling2D(2, name="pool")(norm)
-    graph = lower(networks.randomize(keras.Model(inputs, [pool, other()(norm)]), rng))
+    outputs = [pool, other()(norm)][::order]
+    graph = lower(networks.randomize(keras.Model(inputs, outputs), rng))
     after = fold(graph)
     assert_same_function(after, graph, rng.normal(0, 1, (3, 4, 4, 2)))
     assert after.nodes["norm"].shape == (4, 4, 2)
@@ -245,11 +268,12 @@ def test_fold_keeps_batch_norm_behind_a_value_with_another_user(rng):
 def test_fold_moves_batch_norm_behind_a_sum_into_its_branches(rng):
     inputs = keras.Input((5, 5, 2))
     branches = [layers.Conv2D(3, k, padding="same")(inputs) for k in (1, 3, 3)]
-    x = layers.BatchNormalization()(layers.Add()([layers.Add()(branches[:2]), branches[2]]))
-    graph = lower(networks.randomize(keras.Model(inputs, x), rng))
-    after = fold(graph)
-    assert "ChannelAffine" not in kinds_in(after)
-    assert_same_function(after, graph, rng.normal(0, 1, (3, 5, 5, 2)))
+    for x in (layers.Add()(branches), layers.Add()([layers.Add()(branches[:2]), branches[2]])):
+        model = keras.Model(inputs, layers.BatchNormalization()(x))
+        graph = lower(networks.randomize(model, rng))
+        after = fold(graph)
+        assert "ChannelAffine" not in kinds_in(after)
+        assert_same_function(after, graph, rng.normal(0, 1, (3, 5, 5, 2)))
 
 
 def test_fold_goes_into_grouped_convolutions(rng):
@@ -283,12 +307,13 @@ def test_insert_scale_multiplies_one_value(where, rng):
     np.testing.assert_allclose(evaluate(again, x), evaluate(graph, x), rtol=1e-12)
 
 
-def test_scales_of_a_single_place_are_scales_of_channels(rng):
-    inputs = keras.Input((3, 3, 2))
-    model = networks.randomize(keras.Model(inputs, layers.Conv2D(4, 3, name="conv")(inputs)), rng)
-    graph, scale = lower(model), rng.uniform(0.5, 2, (1, 1, 4))
+@pytest.mark.parametrize(("conv", "axes"), [(layers.Conv1D, 1), (layers.Conv2D, 2)])
+def test_scales_of_a_single_place_are_scales_of_channels(conv, axes, rng):
+    inputs = keras.Input((*[3] * axes, 2))
+    model = networks.randomize(keras.Model(inputs, conv(4, 3, name="conv")(inputs)), rng)
+    graph, scale = lower(model), rng.uniform(0.5, 2, (*[1] * axes, 4))
     scaled = insert_scale(graph, scale, after="conv")
-    np.testing.assert_array_equal(scaled.nodes["conv/scale"].scale, scale[0, 0])
+    np.testing.assert_array_equal(scaled.nodes["conv/scale"].scale, scale.ravel())
     assert kinds_in(fold(scaled)) == ["Input", "Affine"]
 
 
@@ -317,3 +342,12 @@ def test_pool_by_axes_keeps_the_function_without_pools_over_three_axes(kind, sha
     data = rng.normal(0, 1, (3, *shape))
     tolerance = 1e-12 if kind is layers.AveragePooling3D else 0
     np.testing.assert_allclose(evaluate(parts, data), evaluate(graph, data), rtol=0, atol=tolerance)
+    for name, value in evaluate(parts, data, everything=True).items():
+        assert parts.nodes[name].shape == value.shape[1:]
+
+
+def test_pool_by_axes_changes_nothing_else():
+    for axes, pool in ((1, layers.MaxPooling1D), (2, layers.MaxPooling2D), (2, layers.AveragePooling2D)):
+        inputs = keras.Input((*[4] * axes, 2))
+        graph = lower(keras.Model(inputs, layers.ReLU()(pool(2)(inputs))))
+        assert pool_by_axes(graph).nodes == graph.nodes

@@ -11,13 +11,15 @@ from keras import layers
 import keras_snn
 from keras_snn import count_operations
 from keras_snn.graph.lowering import lower
-from keras_snn.graph.nodes import Affine
+from keras_snn.graph.nodes import Affine, ChannelAffine
+from keras_snn.neurons import IntegrateAndFire, MultiThreshold
 from keras_snn.simulation.op_counts import (
     LayerOperations,
     NeuronOperations,
     OperationCounts,
     _joules,
     _Reach,
+    _state_bytes,
     check_figures,
     fan_out,
     show_metric,
@@ -46,6 +48,32 @@ def test_fan_out_is_what_an_input_reaches(make, shape, rng):
     outputs = keras.ops.convert_to_numpy(model(np.eye(size).reshape(size, *shape)))
     reached = outputs.reshape(size, -1).sum(axis=1)
     np.testing.assert_array_equal(fan_out(node, shape), reached.reshape(shape))
+    whole = dataclasses.replace(node, kernel=np.ones_like(node.kernel))
+    np.testing.assert_array_equal(fan_out(node, shape, zeros=True), fan_out(whole, shape))
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_fan_out_of_a_dilated_window_is_that_of_one_with_zeros_inside(padding, rng):
+    """Which TensorFlow does not compute for transposed convolutions on a CPU."""
+    inputs, nodes = keras.Input((5, 4, 2)), []
+    for options in ({"kernel_size": 3, "dilation_rate": 2}, {"kernel_size": 5}):
+        model = keras.Model(inputs, layers.Conv2DTranspose(3, padding=padding, **options)(inputs))
+        nodes += [n for n in lower(model).nodes.values() if isinstance(n, Affine)]
+    dilated, whole = nodes
+    kernel = np.zeros_like(whole.kernel)
+    kernel[::2, ::2] = dilated.kernel
+    expected = fan_out(dataclasses.replace(whole, kernel=kernel), (5, 4, 2))
+    np.testing.assert_array_equal(fan_out(dilated, (5, 4, 2)), expected)
+
+
+def test_fan_out_of_a_factor_is_one_where_it_is_not_zero(rng):
+    inputs = keras.Input((4, 3))
+    model = keras.Model(inputs, layers.BatchNormalization()(inputs))
+    for gamma in ([0.5, 0.0, -2.0], [0.0, 0.0, 0.0]):
+        model.set_weights([np.array(gamma), *rng.uniform(0.5, 1, (3, 3))])
+        node = next(n for n in lower(model).nodes.values() if isinstance(n, ChannelAffine))
+        np.testing.assert_array_equal(fan_out(node, (4, 3)), [[value != 0 for value in gamma]] * 4)
+        np.testing.assert_array_equal(fan_out(node, (4, 3), zeros=True), np.ones((4, 3)))
 
 
 def paper_cnn():
@@ -170,6 +198,36 @@ def test_a_spike_of_several_units_counts_as_many(neuron, unit, rng):
     assert trains.max() > 1
 
 
+def test_spikes_of_several_sizes_are_counted_in_the_smallest(rng):
+    inputs = keras.Input((5, 6))
+    cells = IntegrateAndFire(), MultiThreshold(levels=3)
+    first, second = (keras_snn.layers.SpikingDense(4, neuron=cell)(inputs) for cell in cells)
+    for parts in ([first, second], [second, first]):
+        joined = keras_snn.layers.PerTimestep(layers.Concatenate())(parts)
+        outputs = keras_snn.layers.SpikingDense(3, name="last")(joined)
+        model = networks.randomize(keras.Model(inputs, outputs), rng)
+        x = rng.integers(0, 2, (7, 5, 6)).astype("float32")
+        spikes = np.asarray(keras.Model(inputs, joined).predict(x, verbose=0))
+        last = count_operations(model, x).layers[-1]
+        np.testing.assert_allclose(
+            7 * last.additions, 3 * np.abs(spikes).sum(axis=(0, 2)) / cells[1].unit, rtol=1e-6
+        )
+        assert not last.multiply_adds.any()
+        assert (spikes % 1).any()
+
+
+def test_of_layers_that_are_computed_once_the_last_alone_is_added_at_every_step(rng):
+    names = ["first", "second", "third"]
+    model = keras.Sequential([keras.Input((5,)), *(layers.Dense(4, name=name) for name in names)])
+    for layer in (layers.ReLU(), layers.Dense(2, name="last")):
+        model.add(layer)
+    networks.randomize(model, rng)
+    x = networks.data_for(model, rng)
+    counts = count_operations(contracts.convert(model, x, timesteps=4), x)
+    assert [layer.name for layer in counts.layers if layer.is_analog] == names
+    assert [layer.reads for layer in counts.layers[:3]] == [0, 0, 4]
+
+
 @pytest.mark.parametrize("network", networks.NETWORKS)
 def test_every_network_is_counted(network, rng):
     model = networks.build(network, rng)
@@ -209,6 +267,7 @@ def test_layers_that_do_not_spike_are_named(rng):
     counts = count_operations(contracts.convert(model, x, timesteps=3), x)
     assert counts.not_counted == ("norm",)
     assert "Not counted, run on averages: norm." in str(counts)
+    assert count_operations(model).not_counted == ("norm",)
 
 
 def test_a_spiking_model_needs_samples(rng):
@@ -334,7 +393,7 @@ def test_energy_is_operations_times_published_figures(rng):
     np.testing.assert_allclose(energy.snn, 1e-12 * (4.6 * 20 + 0.9 * (spikes + 4 + 4 * 6)))
     np.testing.assert_allclose(counts.energy("45nm_int8").ann, 1e-12 * (0.23 * 28 + 0.03 * 4))
     assert "An estimate: 4.6 pJ" in str(energy)
-    assert "Horowitz (2014)" in str(counts)
+    assert "(Horowitz (2014)," in str(counts)
     own = counts.energy((2.5, 0.25))
     np.testing.assert_allclose(own.ann, 1e-12 * (2.5 * 28 + 0.25 * 4))
     np.testing.assert_allclose(own.snn, 1e-12 * (2.5 * 20 + 0.25 * (spikes + 4 + 4 * 6)))
@@ -355,15 +414,15 @@ NUMBERS = ("macs", "biases", "dense", "weights", "zeros", "footprint")
 
 
 def random_counts(rng, timesteps=5):
-    """Counts of a layer that is computed once, one of spikes, and one of other values; and two of neurons."""
-    parts = {"once": {"is_analog": True, "reads": 50}, "spikes": {}, "others/0": {}}
+    """Counts of a layer that is computed once, one of spikes, and two of other values; and two of neurons."""
+    parts = {"once": {"is_analog": True, "reads": 50}, "spikes": {}, "others/0": {}, "others/1": {}}
     layers_ = []
     for name, options in parts.items():
         numbers = dict(zip(NUMBERS, rng.integers(10, 10**6, len(NUMBERS)).tolist(), strict=True))
         options["additions"] = rng.uniform(1, 1e5, timesteps)
         options["multiply_adds"] = rng.uniform(1, 1e5, timesteps) * (name != "spikes")
         options["ann_additions"] = rng.uniform(1, 1e5)
-        options["ann_multiply_adds"] = rng.uniform(1, 1e5) * (name != "once")
+        options["ann_multiply_adds"] = rng.uniform(1, 1e5) * (name in ("spikes", "others/1"))
         layers_.append(LayerOperations(name, **numbers, **options))
     neurons = [
         NeuronOperations(name, n, timesteps, rng.uniform(1, n * timesteps), rng.uniform(1, n), 8 * n)
@@ -374,30 +433,32 @@ def random_counts(rng, timesteps=5):
 
 def test_counts_are_sums_as_documented(rng):
     counts = random_counts(rng)
-    once, spikes, others = counts.layers
+    once, spikes, others, more = counts.layers
     steps = np.arange(1, 6)
     for layer in counts.layers:
         assert layer.ann_operations == 2 * layer.macs + layer.biases
     operations = {
         "once": 2 * once.macs + once.biases + 50 * steps,
         "spikes": spikes.additions.cumsum() + spikes.biases * steps,
-        "others/0": (others.additions + 2 * others.multiply_adds).cumsum() + others.biases * steps,
     }
+    for layer in (others, more):
+        of_steps = layer.additions + 2 * layer.multiply_adds + layer.biases
+        operations[layer.name] = of_steps.cumsum()
     for layer in counts.layers:
         np.testing.assert_allclose(layer.snn_operations, operations[layer.name], rtol=1e-12)
     firsts, seconds = counts.neurons
     weights, zeros = (sum(getattr(layer, name) for layer in counts.layers) for name in ("weights", "zeros"))
     expected = {
-        "macs": once.macs + spikes.macs + others.macs,
+        "macs": sum(layer.macs for layer in counts.layers),
         "ann_operations": sum(2 * layer.macs + layer.biases for layer in counts.layers),
         "snn_operations": sum(operations.values()),
         # Once, as in the source network, or in all steps; a MAC as soon as one input is no spike.
-        "effective_macs": others.additions.sum() + others.multiply_adds.sum(),
+        "effective_macs": sum((part.additions + part.multiply_adds).sum() for part in (others, more)),
         "effective_acs": once.ann_additions + spikes.additions.sum(),
-        "ann_effective_macs": sum(part.ann_additions + part.ann_multiply_adds for part in (spikes, others)),
-        "ann_effective_acs": once.ann_additions,
-        "ann_dense": once.dense + spikes.dense + others.dense,
-        "dense": once.dense + 5 * (spikes.dense + others.dense),
+        "ann_effective_macs": sum(part.ann_additions + part.ann_multiply_adds for part in (spikes, more)),
+        "ann_effective_acs": once.ann_additions + others.ann_additions,
+        "ann_dense": once.dense + spikes.dense + others.dense + more.dense,
+        "dense": once.dense + 5 * (spikes.dense + others.dense + more.dense),
         "neuron_updates": 5 * 100,
         "activation_sparsity": 1 - (firsts.spikes + seconds.spikes) / 500,
         "ann_activation_sparsity": 1 - (firsts.ann_active + seconds.ann_active) / 100,
@@ -423,6 +484,11 @@ def test_counts_are_sums_as_documented(rng):
     no_layers = dataclasses.replace(counts, layers=())
     assert no_layers.metrics.keys() == of_neurons | {"footprint", "ann_footprint"}
     assert no_layers.connection_sparsity == 0
+    # Of a single one the fraction is 1 or 0.
+    neuron = dataclasses.replace(firsts, neurons=1, timesteps=1, spikes=1.0, ann_active=1.0)
+    single = OperationCounts((dataclasses.replace(once, weights=1, zeros=1),), neurons=(neuron,))
+    assert single.connection_sparsity == 1
+    assert single.activation_sparsity == single.ann_activation_sparsity == 0
     unspiking = tuple(dataclasses.replace(layer, additions=None) for layer in counts.layers)
     static = OperationCounts(unspiking)
     assert static.metrics == {
@@ -443,23 +509,23 @@ def test_counts_by_layer_have_all_parts_of_each(rng):
     assert names == {
         "once": (["once"], []),
         "spikes": (["spikes"], ["spikes"]),
-        "others": (["others/0"], []),
+        "others": (["others/0", "others/1"], []),
         "relu": ([], ["relu"]),
     }
     assert all(part.other_state == 0 and part.not_counted == () for part in parts.values())
     # Arrays in them are no obstacle.
-    assert len({counts, *counts.layers, *counts.neurons, *parts.values()}) == 1 + 3 + 2 + 4
+    assert len({counts, *counts.layers, *counts.neurons, *parts.values()}) == 1 + 4 + 2 + 4
     assert counts.layers[0] != dataclasses.replace(counts.layers[0])
     assert counts.neurons[0] == dataclasses.replace(counts.neurons[0])
 
 
 def test_energy_is_the_sum_over_operations(rng):
     counts = random_counts(rng)
-    once, spikes, others = counts.layers
+    once, *rest = counts.layers
     mac, ac = rng.uniform(1, 5, 2)
     energy = counts.energy([mac, ac])
-    biases = once.biases + spikes.biases + others.biases
-    added = once.biases + 50 * 5 + 5 * (spikes.biases + others.biases)
+    biases = once.biases + sum(layer.biases for layer in rest)
+    added = once.biases + 50 * 5 + 5 * sum(layer.biases for layer in rest)
     np.testing.assert_allclose(energy.ann, 1e-12 * (mac * counts.ann_dense + ac * biases), rtol=1e-12)
     effective = mac * counts.ann_effective_macs + ac * (counts.ann_effective_acs + biases)
     np.testing.assert_allclose(energy.ann_effective, 1e-12 * effective, rtol=1e-12)
@@ -481,12 +547,18 @@ def test_published_figures_are_those_of_horowitz():
 
 
 def table(text):
-    """Read a table in plain text: rows of cells, the header first, of which a line may have a part."""
+    """Read a table in plain text: rows of cells, the header first, of which a line may have a part.
+
+    Its numbers must stand on the right.
+    """
     lines = text.splitlines()
     rule = next(i for i, line in enumerate(lines) if not line.strip("- "))
     spans = [match.span() for match in re.finditer("-+", lines[rule])]
     rows = [[line[a:z].strip() for a, z in spans] for line in lines]
     header = [" ".join(part for part in column if part) for column in zip(*rows[:rule], strict=True)]
+    for line, row in zip(lines[rule + 1 :], rows[rule + 1 :], strict=True):
+        for cell, (a, z) in zip(row[1:], spans[1:], strict=True):
+            assert line[a:z].rstrip() == (cell and cell.rjust(z - a))
     return [header, *rows[rule + 1 :]]
 
 
@@ -494,7 +566,7 @@ def test_tables_say_the_metrics_of_every_layer(rng):
     counts = random_counts(rng)
     operations, synapses, of_neurons, energy, last = str(counts).split("\n\n")
     expected = [["layer", "ANN operations", "SNN operations", "per step"]]
-    for name, part in [*zip(["once", "spikes", "others/0"], counts.layers, strict=True), ("total", counts)]:
+    for name, part in [*((layer.name, layer) for layer in counts.layers), ("total", counts)]:
         total = part.snn_operations[-1]
         expected.append([name, f"{part.ann_operations:,}", f"{total:,.0f}", f"{total / 5:,.0f}"])
     assert table(operations) == expected
@@ -515,7 +587,8 @@ def test_tables_say_the_metrics_of_every_layer(rng):
             assert row == [name, *(show_metric(key, part.metrics.get(key)) for key in names)]
     assert " ".join(energy.split()) == f"Energy: {counts.energy()}"
     assert last == "Not counted, run on averages: pool."
-    assert max(map(len, str(counts).splitlines())) <= 100
+    for _ in range(20):
+        assert max(map(len, str(random_counts(rng)).splitlines())) <= 100
     static = OperationCounts(tuple(dataclasses.replace(layer, additions=None) for layer in counts.layers))
     assert table(str(static)) == [row[:2] for row in expected]
 
@@ -540,10 +613,14 @@ def test_metrics_and_energies_have_readable_units():
 def test_reach_adds_up_what_spikes_and_other_values_reach(unit, rng):
     """In several blocks, whose length does not divide the number of inputs."""
     fan = rng.integers(0, 3500, (7, 11, 13))
-    values = rng.choice([0, 0.25, -0.25, 0.6, 1.0, -1.0, -0.3, 1.25], (2, 3, *fan.shape))
+    values = rng.choice([0, 0.25, -0.25, 0.6, 1.0, -1.0, -0.3, 1.25, -2.0], (2, 3, *fan.shape))
     reach = _Reach(fan)
     assert reach.shape[0] > 1
     assert reach.padding > 0
+    # As many inputs together as have a sum below 2²⁴ although each is a spike of 16 units.
+    most = 2**24 // (16 * fan.max())
+    assert most * (reach.shape[0] - 1) < fan.size
+    assert reach.shape[1] <= most
     found = keras.ops.convert_to_numpy(reach(values.astype("float32"), leading=2, unit=unit))
     assert found.shape == (2, 3, reach.shape[0], 2)
     size = np.abs(values)
@@ -551,6 +628,18 @@ def test_reach_adds_up_what_spikes_and_other_values_reach(unit, rng):
     others = (values != 0) & (spikes == 0)
     expected = [np.sum(part * fan, axis=(2, 3, 4)) for part in (spikes, others)]
     np.testing.assert_array_equal(found.astype("float64").sum(axis=2), np.stack(expected, axis=-1))
+
+
+def test_where_all_weights_are_zero_nothing_is_reached():
+    found = keras.ops.convert_to_numpy(_Reach(np.zeros((3, 4), int))(np.ones((2, 3, 4)), leading=1))
+    np.testing.assert_array_equal(found, np.zeros((2, 1, 2)))
+
+
+@pytest.mark.parametrize("size", [4096, 4097])
+def test_reach_is_exact_when_every_spike_is_as_large_as_may_be(size, rng):
+    fan, units = np.full(size, 4095), rng.choice([15, 16], size, p=[0.01, 0.99])
+    found = keras.ops.convert_to_numpy(_Reach(fan)(units[None] / 16, leading=1, unit=1 / 16))
+    assert found.astype("float64").sum() == 4095 * units.sum()
 
 
 @pytest.mark.parametrize(("dtype", "size"), [("float64", 8), ("float32", 4), ("bfloat16", 2), ("float16", 2)])
@@ -564,6 +653,15 @@ def test_footprint_is_that_of_the_dtype_of_the_weights(dtype, size, rng, request
     counts = count_operations(networks.randomize(keras.Model(inputs, x), rng))
     # A call of a layer that was called before has no weights of its own.
     assert [layer.footprint for layer in counts.layers] == [30 * size, 0, 25 * size]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+def test_bytes_of_a_state_are_those_of_its_arrays(dtype):
+    spiking = keras_snn.layers
+    for layer in (spiking.SpikingDense(3, dtype=dtype), spiking.PoissonEncoder(seed=1, dtype=dtype)):
+        layer.build((None, 6, 5))
+        states = layer.get_initial_state(1)
+        assert _state_bytes(layer) == sum(np.asarray(state).nbytes for state in states) > 0
 
 
 def test_metrics_of_layers_add_up_to_those_of_the_network(rng):
