@@ -3,9 +3,10 @@
     TFDS_DATA_DIR=… python benchmarks/few_steps.py [networks] [--samples 10000] [--only exit]
 
 All rows but those of 2016 have the same options, which were not chosen by the test set: scales of
-channels by least squares, potentials corrected, 1,000 training images for both. The rows of 2016 are
-moments of one simulation. Levels of early exit are chosen on 4,000 other training images, of which it
-may lose none.
+channels by least squares, potentials corrected, 1,000 training images for both. Rounded to as many levels
+as there are steps, activations are what signed neurons without correction come to in the end. The rows of
+2016 are moments of one simulation. Levels of early exit are chosen on 4,000 other training images, of
+which it may lose none.
 """
 
 import argparse
@@ -45,7 +46,20 @@ ROWS = {
 }
 # Network: the row that samples leave early, and the most that may be lost by it.
 EXITS = {"cifar10_cnn": ("if", 128, 0.2)}
-KINDS = ("neurons", "exit", "2016")
+# Network: a row that misses, and what else was tried for it, on other training images.
+TRIED = {
+    "mobilenet": (
+        ("signed", 16),
+        [
+            {},
+            {"bias_correction": False},
+            {"bias_correction": "bias"},
+            {"normalization": "percentile"},
+            {"normalization": "ltb"},
+        ],
+    )
+}
+KINDS = ("neurons", "rounded", "tried", "exit", "2016")
 COLUMNS = (
     "network",
     "neuron",
@@ -82,6 +96,23 @@ def rows_of(name, samples, kinds):
         snn = converted(timesteps, neuron=neuron, **OURS)
         accuracy = snn.simulate(x, y, batch_size=100).accuracy_over_time[-1]
         yield cells(neuron, snn, timesteps, accuracy, f"{target:.2f}")
+    for neuron, timesteps, _ in ROWS[name] if "rounded" in kinds else ():
+        if neuron == "signed":
+            snn = converted(timesteps, neuron=neuron, **{**OURS, "bias_correction": False})
+            reference = keras_snn.quantized_reference(snn)
+            accuracy = np.mean(reference.predict(x, batch_size=200, verbose=0).argmax(axis=-1) == y)
+            scores = (f"{100 * ann:.2f}", f"{100 * accuracy:.2f}", f"{100 * (ann - accuracy):+.2f}")
+            yield (name, f"ANN, activations of {timesteps} levels", "", *scores, *[""] * 5)
+    if name in TRIED and "tried" in kinds:
+        (neuron, timesteps), options_tried = TRIED[name]
+        x_tried, y_tried = x_train[1000:3000], y_train[1000:3000]
+        of_ann = np.mean(model.predict(x_tried, batch_size=200, verbose=0).argmax(axis=-1) == y_tried)
+        for options in options_tried:
+            snn = converted(timesteps, neuron=neuron, **{**OURS, **options})
+            accuracy = snn.simulate(x_tried, y_tried, batch_size=100).accuracy_over_time[-1]
+            scores = (f"{100 * of_ann:.2f}", f"{100 * accuracy:.2f}", f"{100 * (of_ann - accuracy):+.2f}")
+            changed = ", ".join(f"{option}={value!r}" for option, value in options.items()) or "as above"
+            yield (name, f"{neuron}, training images, {changed}", timesteps, *scores, *[""] * 5)
     if name in EXITS and "exit" in kinds:
         neuron, timesteps, allowed = EXITS[name]
         snn = converted(timesteps, neuron=neuron, **OURS)
