@@ -664,13 +664,31 @@ def test_bytes_of_a_state_are_those_of_its_arrays(dtype):
         assert _state_bytes(layer) == sum(np.asarray(state).nbytes for state in states) > 0
 
 
+def test_a_factor_counts_as_a_layer_with_one_weight_for_each_channel():
+    inputs = keras.Input((4, 3))
+    model = keras.Model(inputs, layers.BatchNormalization(epsilon=0.0, name="norm")(inputs))
+    model.set_weights([np.array(v) for v in ([0.5, 0.0, -2.0], [0.0, 0.3, 0.0], [0.0] * 3, [1.0] * 3)])
+    (found,) = count_operations(model).layers
+    counts = {"macs": 12, "biases": 12, "dense": 12, "weights": 3, "zeros": 1, "footprint": 4 * 6}
+    counts |= {"reads": 0, "is_analog": False}
+    assert {name: getattr(found, name) for name in counts} == counts
+
+
+def test_factors_that_were_moved_have_weights_of_their_own(rng):
+    x = inputs = keras.Input((4, 4, 3))
+    for _ in range(2):
+        x = layers.AveragePooling2D(2)(layers.BatchNormalization()(layers.ReLU()(x)))
+    model = networks.randomize(keras.Model(inputs, layers.ReLU()(x)), rng)
+    assert [layer.footprint for layer in count_operations(model).layers] == [4 * 6, 4 * 6]
+
+
 def test_metrics_of_layers_add_up_to_those_of_the_network(rng):
     model = keras.Sequential([keras.Input((7, 6, 2)), layers.Conv2D(4, 3, activation="relu", name="conv")])
     model.add(layers.MaxPooling2D(2, strides=1))
     model.add(layers.Conv2D(3, 3, padding="same", name="second"))
     model.add(layers.ReLU(name="relu"))
     model.add(layers.Flatten())
-    model.add(layers.Dense(5, name="a_layer_whose_name_is_longer_than_most_names_of_layers_are"))
+    model.add(layers.Dense(5, name="a_layer_with_a_long_name" + "_that_does_not_end" * 5))
     networks.randomize(model, rng)
     model.set_weights([w * (rng.random(w.shape) < 0.7) if w.ndim > 1 else w for w in model.get_weights()])
     x = networks.data_for(model, rng)
