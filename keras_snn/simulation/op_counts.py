@@ -541,10 +541,10 @@ class OperationTally(Watcher):
         """Return the `OperationCounts`."""
         network = self.model.network
         varying = [call for call in self.model.calls if not network.is_constant(call["name"])]
-        # What goes into weights once, for the constant current of neurons, is not added at every step.
-        once = {node.origins[0] for node in self.linear if network.is_driven(node.origins[0])}
+        # A constant that goes into weights does so once, and is not added at every step.
+        weighted = {node.origins[0] for node in self.linear}
         read = {call["name"] for call in varying}
-        read |= {name for call in varying if call["name"] not in once for name in call["inputs"]}
+        read |= {name for call in varying if call["name"] not in weighted for name in call["inputs"]}
         layers = []
         itemsize = _itemsize(self.model.variable_dtype)
         for layer, node in zip(_static_counts(self.linear, self.graph, itemsize), self.linear, strict=True):

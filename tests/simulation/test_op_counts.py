@@ -228,6 +228,17 @@ def test_of_layers_that_are_computed_once_the_last_alone_is_added_at_every_step(
     assert [layer.reads for layer in counts.layers[:3]] == [0, 0, 4]
 
 
+def test_a_constant_branch_of_a_sum_is_added_at_every_step(rng):
+    inputs = keras.Input((5,))
+    branch = layers.Dense(4, name="constant")(inputs)
+    spiking = layers.Dense(4, name="last")(layers.Dense(3, activation="relu", name="first")(inputs))
+    model = keras.Model(inputs, layers.ReLU()(layers.Add()([branch, spiking])))
+    x = networks.data_for(networks.randomize(model, rng), rng)
+    counts = count_operations(contracts.convert(model, x, timesteps=4), x)
+    analog = {layer.name: layer.reads for layer in counts.layers if layer.is_analog}
+    assert analog == {"constant": 4, "first": 3}
+
+
 @pytest.mark.parametrize("network", networks.NETWORKS)
 def test_every_network_is_counted(network, rng):
     model = networks.build(network, rng)
@@ -664,18 +675,45 @@ def test_bytes_of_a_state_are_those_of_its_arrays(dtype):
         assert _state_bytes(layer) == sum(np.asarray(state).nbytes for state in states) > 0
 
 
-def test_metrics_of_layers_add_up_to_those_of_the_network(rng):
+def test_a_factor_counts_as_a_layer_with_one_weight_for_each_channel():
+    inputs = keras.Input((4, 3))
+    model = keras.Model(inputs, layers.BatchNormalization(epsilon=0.0, name="norm")(inputs))
+    model.set_weights([np.array(v) for v in ([0.5, 0.0, -2.0], [0.0, 0.3, 0.0], [0.0] * 3, [1.0] * 3)])
+    (found,) = count_operations(model).layers
+    counts = {"macs": 12, "biases": 12, "dense": 12, "weights": 3, "zeros": 1, "footprint": 4 * 6}
+    counts |= {"reads": 0, "is_analog": False}
+    assert {name: getattr(found, name) for name in counts} == counts
+
+
+def test_a_factor_that_varies_in_space_multiplies_every_value_once(rng):
+    inputs = keras.Input((4, 3))
+    joined = layers.Concatenate(1)([layers.BatchNormalization()(layers.ReLU()(inputs)), inputs])
+    model = networks.randomize(keras.Model(inputs, layers.ReLU()(joined)), rng)
+    (found,) = count_operations(model).layers
+    assert (found.macs, found.biases, found.dense, found.weights) == (24, 24, 24, 24)
+
+
+def test_factors_that_were_moved_have_weights_of_their_own(rng):
+    x = inputs = keras.Input((4, 4, 3))
+    for _ in range(2):
+        x = layers.AveragePooling2D(2)(layers.BatchNormalization()(layers.ReLU()(x)))
+    model = networks.randomize(keras.Model(inputs, layers.ReLU()(x)), rng)
+    assert [layer.footprint for layer in count_operations(model).layers] == [4 * 6, 4 * 6]
+
+
+def test_metrics_of_layers_add_up_to_those_of_the_network(rng, capsys):
     model = keras.Sequential([keras.Input((7, 6, 2)), layers.Conv2D(4, 3, activation="relu", name="conv")])
     model.add(layers.MaxPooling2D(2, strides=1))
     model.add(layers.Conv2D(3, 3, padding="same", name="second"))
     model.add(layers.ReLU(name="relu"))
     model.add(layers.Flatten())
-    model.add(layers.Dense(5, name="a_layer_whose_name_is_longer_than_most_names_of_layers_are"))
+    model.add(layers.Dense(5, name="a_layer_with_a_long_name" + "_that_does_not_end" * 5))
     networks.randomize(model, rng)
     model.set_weights([w * (rng.random(w.shape) < 0.7) if w.ndim > 1 else w for w in model.get_weights()])
     x = networks.data_for(model, rng)
     snn = keras_snn.convert(model, x, timesteps=5, verbose=0)
     counts = count_operations(snn, x)
+    assert capsys.readouterr().out == ""
     assert counts.footprint - counts.ann_footprint == bytes_of_states(snn)
     of_layers = {name: part.metrics for name, part in counts.by_layer.items()}
     assert len(of_layers) == 3
@@ -695,6 +733,8 @@ def test_metrics_of_layers_add_up_to_those_of_the_network(rng):
     assert conv["footprint"] == conv["ann_footprint"] + 4 * 5 * 4 * 4
     assert conv["neuron_updates"] == 5 * (5 * 4 * 4)
     np.testing.assert_allclose(conv["connection_sparsity"], np.mean(kernel == 0))
+    activations = keras.Model(model.inputs, model.get_layer("conv").output).predict(x, verbose=0)
+    np.testing.assert_allclose(conv["ann_activation_sparsity"], np.mean(activations == 0), rtol=1e-12)
     lines = str(counts).splitlines()
     assert max(map(len, lines)) <= 100
     words = str(counts).split()
