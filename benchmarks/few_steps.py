@@ -82,15 +82,13 @@ def rows_of(name, samples, kinds):
     model = networks.trained(name)
     x_train, y_train = networks.data(dataset, "train[:5000]")
     x, y = networks.data(dataset, f"test[:{samples}]")
-    ann = np.mean(model.predict(x, batch_size=200, verbose=0).argmax(axis=-1) == y)
+    ann = accuracy_of(model, x, y)
 
     def converted(timesteps, **options):
         return keras_snn.convert(model, x_train[:1000], timesteps=timesteps, verbose=0, **options)
 
     def cells(label, snn, timesteps, accuracy, target=""):
-        loss = 100 * (ann - accuracy)
-        scores = (f"{100 * ann:.2f}", f"{100 * accuracy:.2f}", f"{loss:+.2f}", target)
-        return (name, label, timesteps, *scores, *costs(snn, x[:COUNTED], timesteps))
+        return (name, label, timesteps, *scores(ann, accuracy), target, *costs(snn, x[:COUNTED], timesteps))
 
     for neuron, timesteps, target in ROWS[name] if "neurons" in kinds else ():
         snn = converted(timesteps, neuron=neuron, **OURS)
@@ -99,20 +97,19 @@ def rows_of(name, samples, kinds):
     for neuron, timesteps, _ in ROWS[name] if "rounded" in kinds else ():
         if neuron == "signed":
             snn = converted(timesteps, neuron=neuron, **{**OURS, "bias_correction": False})
-            reference = keras_snn.quantized_reference(snn)
-            accuracy = np.mean(reference.predict(x, batch_size=200, verbose=0).argmax(axis=-1) == y)
-            scores = (f"{100 * ann:.2f}", f"{100 * accuracy:.2f}", f"{100 * (ann - accuracy):+.2f}")
-            yield (name, f"ANN, activations of {timesteps} levels", "", *scores, *[""] * 5)
+            accuracy = accuracy_of(keras_snn.quantized_reference(snn), x, y)
+            label = f"ANN, activations of {timesteps} levels"
+            yield (name, label, "", *scores(ann, accuracy), *[""] * 5)
     if name in TRIED and "tried" in kinds:
         (neuron, timesteps), options_tried = TRIED[name]
         x_tried, y_tried = x_train[1000:3000], y_train[1000:3000]
-        of_ann = np.mean(model.predict(x_tried, batch_size=200, verbose=0).argmax(axis=-1) == y_tried)
+        of_ann = accuracy_of(model, x_tried, y_tried)
         for options in options_tried:
             snn = converted(timesteps, neuron=neuron, **{**OURS, **options})
             accuracy = snn.simulate(x_tried, y_tried, batch_size=100).accuracy_over_time[-1]
-            scores = (f"{100 * of_ann:.2f}", f"{100 * accuracy:.2f}", f"{100 * (of_ann - accuracy):+.2f}")
             changed = ", ".join(f"{option}={value!r}" for option, value in options.items()) or "as above"
-            yield (name, f"{neuron}, training images, {changed}", timesteps, *scores, *[""] * 5)
+            label = f"{neuron}, training images, {changed}"
+            yield (name, label, timesteps, *scores(of_ann, accuracy), *[""] * 5)
     if name in EXITS and "exit" in kinds:
         neuron, timesteps, allowed = EXITS[name]
         snn = converted(timesteps, neuron=neuron, **OURS)
@@ -120,14 +117,24 @@ def rows_of(name, samples, kinds):
         run = snn.simulate(x, y, exit="confidence", level=found.level, batch_size=100)
         accuracy, mean = run.accuracy_over_time[-1], run.steps_used.mean()
         target = f"that of T = {timesteps} + {allowed}, in {timesteps / 3:.1f} steps"
-        scores = (f"{100 * ann:.2f}", f"{100 * accuracy:.2f}", f"{100 * (ann - accuracy):+.2f}")
-        yield (name, f"{neuron}, early exit at {found.level:.4f}", f"{mean:.1f}", *scores, target, *[""] * 4)
+        label = f"{neuron}, early exit at {found.level:.4f}"
+        yield (name, label, f"{mean:.1f}", *scores(ann, accuracy), target, *[""] * 4)
     if "2016" in kinds:
         steps = sorted({row[1] for row in ROWS[name]})
         snn = converted(steps[-1], **OF_2016)
         accuracies = snn.simulate(x, y, batch_size=100).accuracy_over_time
         for timesteps in steps:
             yield cells("if, as in 2016", snn, timesteps, accuracies[timesteps - 1])
+
+
+def accuracy_of(model, x, y):
+    """Return the fraction of samples that a Keras model classifies rightly."""
+    return np.mean(model.predict(x, batch_size=200, verbose=0).argmax(axis=-1) == y)
+
+
+def scores(ann, snn):
+    """Return the cells of two accuracies and of what is lost."""
+    return f"{100 * ann:.2f}", f"{100 * snn:.2f}", f"{100 * (ann - snn):+.2f}"
 
 
 def costs(snn, x, timesteps):
