@@ -1,9 +1,10 @@
 """Time of a simulated step on every backend, per image; one process per row.
 
     python benchmarks/backends.py [networks] [--backends tensorflow jax torch] [--timesteps 32] [--repeats 5]
+        [--batch-size N]
 
 CPU time of all threads beside wall time, medians. F is a forward pass of the source network on the same
-backend.
+backend, at the batch size where that takes the least CPU time. A backend that finds a graphics card uses it.
 """
 
 import argparse
@@ -21,10 +22,11 @@ from speed import ROWS
 SPEED = pathlib.Path(__file__).parent / "speed.py"
 
 
-def measure(name, backend, timesteps, repeats):
+def measure(name, backend, batch_size, timesteps, repeats):
     """Return CPU and wall seconds of a forward pass and of a step, `(2, 2)`, measured by `speed.py`."""
     command = [sys.executable, str(SPEED), name, "--dtype", "float32"]
     command += ["--timesteps", str(timesteps), "--repeats", str(repeats)]
+    command += ["--batch-size", str(batch_size)]
     environment = {**os.environ, "KERAS_BACKEND": backend}
     found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     times = json.loads(found.stdout.splitlines()[-1])
@@ -37,16 +39,18 @@ def main():
     parser.add_argument("--backends", nargs="+", default=["tensorflow", "jax", "torch"])
     parser.add_argument("--timesteps", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--batch-size", type=int, help="samples per batch of the simulation, of all rows")
     options = parser.parse_args()
     print(f"{describe()}; T = {options.timesteps}, medians of {options.repeats}\n")
     print("| network | batch | backend | F, µs CPU (wall) | step, µs CPU (wall) | step / F |")
     print("| --- | --- | --- | --- | --- | --- |", flush=True)
     for name in options.names:
+        batch_size = options.batch_size or ROWS[name][1]
         for backend in options.backends:
-            times = 1e6 * measure(name, backend, options.timesteps, options.repeats)
+            times = 1e6 * measure(name, backend, batch_size, options.timesteps, options.repeats)
             (pass_cpu, pass_wall), (step_cpu, step_wall) = times
             print(
-                f"| {name} | {ROWS[name][1]} | {backend} {importlib.metadata.version(backend)} "
+                f"| {name} | {batch_size} | {backend} {importlib.metadata.version(backend)} "
                 f"| {pass_cpu:.0f} ({pass_wall:.0f}) | {step_cpu:.1f} ({step_wall:.1f}) "
                 f"| {step_cpu / pass_cpu:.2f} |",
                 flush=True,

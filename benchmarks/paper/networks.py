@@ -8,7 +8,6 @@ import pathlib
 
 import keras
 import numpy as np
-import tensorflow_datasets as tfds
 from keras import layers
 
 from keras_snn.layers import BinaryActivation
@@ -18,6 +17,9 @@ WEIGHTS = pathlib.Path(__file__).parent / "weights"
 
 def data(dataset, split):
     """Return `(x, y)` of a split; pixels in [0, 1]."""
+    # Benchmarks of speed need the networks only, also where there is no TensorFlow.
+    import tensorflow_datasets as tfds
+
     x, y = tfds.as_numpy(tfds.load(dataset, split=split, batch_size=-1, as_supervised=True))
     return (x / 255).astype("float32"), y
 
