@@ -1,7 +1,7 @@
 """Time of a simulated step on every backend, per image; one process per row.
 
     python benchmarks/backends.py [networks] [--backends tensorflow jax torch] [--timesteps 32] [--repeats 5]
-        [--batch-size N]
+        [--batch-size N] [--unroll N]
 
 CPU time of all threads beside wall time, medians. F is a forward pass of the source network on the same
 backend, at the batch size where that takes the least CPU time. A backend that finds a graphics card uses it.
@@ -22,11 +22,11 @@ from speed import ROWS
 SPEED = pathlib.Path(__file__).parent / "speed.py"
 
 
-def measure(name, backend, batch_size, timesteps, repeats):
+def measure(name, backend, batch_size, options):
     """Return CPU and wall seconds of a forward pass and of a step, `(2, 2)`, measured by `speed.py`."""
-    command = [sys.executable, str(SPEED), name, "--dtype", "float32"]
-    command += ["--timesteps", str(timesteps), "--repeats", str(repeats)]
-    command += ["--batch-size", str(batch_size)]
+    command = [sys.executable, str(SPEED), name, "--dtype", "float32", "--batch-size", str(batch_size)]
+    for key in ("timesteps", "repeats", "unroll"):
+        command += [f"--{key}", str(getattr(options, key))] if getattr(options, key) else []
     environment = {**os.environ, "KERAS_BACKEND": backend}
     found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     times = json.loads(found.stdout.splitlines()[-1])
@@ -40,6 +40,7 @@ def main():
     parser.add_argument("--timesteps", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batch-size", type=int, help="samples per batch of the simulation, of all rows")
+    parser.add_argument("--unroll", type=int, help="steps that one pass through the loop over time handles")
     options = parser.parse_args()
     print(f"{describe()}; T = {options.timesteps}, medians of {options.repeats}\n")
     print("| network | batch | backend | F, µs CPU (wall) | step, µs CPU (wall) | step / F |")
@@ -47,7 +48,7 @@ def main():
     for name in options.names:
         batch_size = options.batch_size or ROWS[name][1]
         for backend in options.backends:
-            times = 1e6 * measure(name, backend, batch_size, options.timesteps, options.repeats)
+            times = 1e6 * measure(name, backend, batch_size, options)
             (pass_cpu, pass_wall), (step_cpu, step_wall) = times
             print(
                 f"| {name} | {batch_size} | {backend} {importlib.metadata.version(backend)} "

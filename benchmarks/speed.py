@@ -1,6 +1,6 @@
 """Time of a simulated step against a forward pass of the source network, per image; one process per row.
 
-    python benchmarks/speed.py [networks] [--timesteps 32] [--repeats 5] [--batch-size N]
+    python benchmarks/speed.py [networks] [--timesteps 32] [--repeats 5] [--batch-size N] [--unroll N]
 
 CPU time of all threads beside wall time, medians. F is the CPU time of the float32 source network in the
 same process, at the batch size where that is least.
@@ -85,19 +85,20 @@ def forward_pass(model, x, repeats):
     return min(times, key=lambda pair: pair[0])
 
 
-def measure(name, dtype, timesteps, repeats, batch_size=None):
+def measure(name, options):
     """Return seconds per image of a forward pass, and per image and step of the simulation."""
     keras.utils.set_random_seed(0)
     make, usual, samples, _ = ROWS[name]
-    batch_size = batch_size or usual
+    batch_size = options.batch_size or usual
     samples = max(samples, 2 * batch_size)
     model = make()
     x = np.random.default_rng(0).random((max(samples, 256), *model.input_shape[1:]), dtype="float32")
-    source = forward_pass(model, x, repeats)
-    snn = keras_snn.convert(model, x[:64], timesteps=timesteps, dtype=dtype, verbose=0)
+    source = forward_pass(model, x, options.repeats)
+    snn = keras_snn.convert(model, x[:64], timesteps=options.timesteps, dtype=options.dtype, verbose=0)
+    snn.unroll = options.unroll or "auto"
     x = x[:samples]
-    simulated = median_times(lambda: snn.predict(x, batch_size=batch_size, verbose=0), repeats)
-    return {"F": list(source), "step": list(simulated / samples / timesteps)}
+    simulated = median_times(lambda: snn.predict(x, batch_size=batch_size, verbose=0), options.repeats)
+    return {"F": list(source), "step": list(simulated / samples / options.timesteps)}
 
 
 def main():
@@ -106,12 +107,12 @@ def main():
     parser.add_argument("--timesteps", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batch-size", type=int, help="samples per batch of the simulation, of all rows")
+    parser.add_argument("--unroll", type=int, help="steps that one pass through the loop over time handles")
     parser.add_argument("--dtype", help="measure the one network in this process, in this precision")
     options = parser.parse_args()
     if options.dtype:
         (name,) = options.names
-        found = measure(name, options.dtype, options.timesteps, options.repeats, options.batch_size)
-        print(json.dumps(found))
+        print(json.dumps(measure(name, options)))
         return
     print(f"{describe()}; T = {options.timesteps}, medians of {options.repeats}\n")
     print("| network | batch | precision | F, µs CPU (wall) | step, µs CPU (wall) | step / F | target |")
@@ -121,8 +122,9 @@ def main():
         batch_size = options.batch_size or usual
         for dtype, target in targets.items():
             command = [sys.executable, __file__, name, "--dtype", dtype]
-            command += ["--timesteps", str(options.timesteps), "--repeats", str(options.repeats)]
-            command += ["--batch-size", str(batch_size)]
+            for key in ("timesteps", "repeats", "batch_size", "unroll"):
+                value = getattr(options, key)
+                command += [f"--{key.replace('_', '-')}", str(value)] if value else []
             found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             times = json.loads(found.stdout.splitlines()[-1])
             (pass_cpu, pass_wall), (step_cpu, step_wall) = 1e6 * np.array([times["F"], times["step"]])

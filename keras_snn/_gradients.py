@@ -31,7 +31,7 @@ def with_gradient(function, slope, *inputs):
 
     By the others it is 0.
 
-    >>> ops.convert_to_numpy(with_gradient(ops.floor, ops.ones_like, ops.array([1.5])))
+    >>> ops.convert_to_numpy(with_gradient(ops.floor, ops.ones_like, ops.array([1.5], "float32")))
     array([1.], dtype=float32)
     """
     if _NOT_ASKED_FOR.get():
@@ -52,7 +52,7 @@ def with_gradient(function, slope, *inputs):
 def floor(x):
     """Return the largest integers up to x, in the dtype of x.
 
-    >>> ops.convert_to_numpy(floor(ops.array([1.5, -0.5])))
+    >>> ops.convert_to_numpy(floor(ops.array([1.5, -0.5], "float32")))
     array([ 1., -1.], dtype=float32)
     """
     # On PyTorch it would be float32 (Keras 3.15), and what it is multiplied by with it.
@@ -62,7 +62,7 @@ def floor(x):
 def round_half_up(x):
     """Return floor(x + ½), with the gradient of x.
 
-    >>> ops.convert_to_numpy(round_half_up(ops.array([0.5, 1.49, -0.75])))
+    >>> ops.convert_to_numpy(round_half_up(ops.array([0.5, 1.49, -0.75], "float32")))
     array([ 1.,  1., -1.], dtype=float32)
     """
     return with_gradient(lambda x: floor(x + 0.5), ops.ones_like, x)

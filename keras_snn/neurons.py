@@ -80,7 +80,7 @@ class IntegrateAndFire(_Configured):
         potential: Bu et al. (2022), AAAI.
 
     >>> neuron = IntegrateAndFire(initial_potential=0.0)
-    >>> spikes, (v,) = neuron.step(ops.array([0.75, 1.25]), neuron.initial_state((2,), "float32"))
+    >>> spikes, (v,) = neuron.step(ops.array([0.75, 1.25], "float32"), neuron.initial_state((2,), "float32"))
     >>> ops.convert_to_numpy(spikes), ops.convert_to_numpy(v)
     (array([0., 1.], dtype=float32), array([0.75, 0.25], dtype=float32))
     """
@@ -178,7 +178,7 @@ class LeakyIntegrateAndFire(_Configured):
         Gerstner, Kistler, Naud and Paninski (2014), "Neuronal Dynamics", section 1.3, in steps of time.
 
     >>> neuron = LeakyIntegrateAndFire(leak=0.5)
-    >>> spikes, (v,) = neuron.step(ops.array([0.5]), [ops.array([0.75])])
+    >>> spikes, (v,) = neuron.step(ops.array([0.5], "float32"), [ops.array([0.75], "float32")])
     >>> ops.convert_to_numpy(spikes), ops.convert_to_numpy(v)
     (array([0.], dtype=float32), array([0.875], dtype=float32))
     """
@@ -249,8 +249,8 @@ class SignedIntegrateAndFire(_Counting):
         Hu et al. (2023), "Fast-SNN", IEEE TPAMI; You et al. (2024), "SpikeZIP-TF", ICML.
 
     >>> neuron = SignedIntegrateAndFire(levels=4)
-    >>> spikes, (v, n) = neuron.step(ops.array([0.75]), neuron.initial_state((1,), "float32"))
-    >>> back, (v, n) = neuron.step(ops.array([-0.5]), [v, n])
+    >>> spikes, (v, n) = neuron.step(ops.array([0.75], "float32"), neuron.initial_state((1,), "float32"))
+    >>> back, (v, n) = neuron.step(ops.array([-0.5], "float32"), [v, n])
     >>> [ops.convert_to_numpy(x).item() for x in (spikes, back, v, n)]
     [1.0, -1.0, 0.75, 0.0]
     """
@@ -319,7 +319,8 @@ class MultiThreshold(_Counting):
         Huang et al. (2025), "Differential Coding for Training-Free ANN-to-SNN Conversion", ICML.
 
     >>> neuron = MultiThreshold(levels=3)
-    >>> spikes, (v, n) = neuron.step(ops.array([0.8125, 0.125]), neuron.initial_state((2,), "float32"))
+    >>> z = ops.array([0.8125, 0.125], "float32")
+    >>> spikes, (v, n) = neuron.step(z, neuron.initial_state((2,), "float32"))
     >>> ops.convert_to_numpy(spikes), ops.convert_to_numpy(v)
     (array([0.75, 0.25], dtype=float32), array([0.1875, 0.    ], dtype=float32))
     """
@@ -398,7 +399,7 @@ class Burst(_Configured):
         Spikes", IJCAI.
 
     >>> neuron = Burst(gamma=2)
-    >>> spikes, (v,) = neuron.step(ops.array([1.75, 9.5]), neuron.initial_state((2,), "float32"))
+    >>> spikes, (v,) = neuron.step(ops.array([1.75, 9.5], "float32"), neuron.initial_state((2,), "float32"))
     >>> ops.convert_to_numpy(spikes), ops.convert_to_numpy(v)
     (array([2., 2.], dtype=float32), array([0.25, 8.  ], dtype=float32))
     """
@@ -469,7 +470,7 @@ class Binary(_Configured):
         Courbariaux et al. (2016), arXiv:1602.02830.
 
     >>> neuron = Binary()
-    >>> spikes, (v,) = neuron.step(ops.array([0.75, -1.25]), neuron.initial_state((2,), "float32"))
+    >>> spikes, (v,) = neuron.step(ops.array([0.75, -1.25], "float32"), neuron.initial_state((2,), "float32"))
     >>> ops.convert_to_numpy(spikes), ops.convert_to_numpy(v)
     (array([ 1., -1.], dtype=float32), array([ 0.75, -1.25], dtype=float32))
     """

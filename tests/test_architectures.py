@@ -764,7 +764,7 @@ def _check_steps(layer, inputs, outputs):
     """Step by step, with the state handed on, a layer gives the same; neurons by their equations."""
     steps = [keras.tree.map_structure(lambda v, t=t: v[:, t : t + 1], inputs) for t in range(TIMESTEPS)]
     if not isinstance(layer, keras_snn.layers.SpikingLayer):
-        _assert_equal(np.concatenate([layer(x) for x in steps], axis=1), outputs)
+        _assert_equal(np.concatenate([ops.convert_to_numpy(layer(x)) for x in steps], axis=1), outputs)
         return
     if hasattr(layer, "neuron"):
         currents = [ops.convert_to_numpy(layer.analog(x[:, 0])) for x in steps]

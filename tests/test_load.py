@@ -10,6 +10,8 @@ import keras
 import networks
 from keras import layers
 
+from keras_snn import SpikingModel
+
 THREADS = 4
 
 
@@ -48,6 +50,21 @@ def test_threads_that_predict_at_once_get_what_one_gets(rng):
         found = in_threads([lambda part=part: snn.predict(part, verbose=0) for part in x])
         contracts.assert_same(found, expected)
     assert len({value.tobytes() for value in expected}) == THREADS
+
+
+def test_threads_may_predict_and_evaluate_in_batches_of_their_own(rng, monkeypatch):
+    """Chunks of time depend on the batch size, and what is compiled on the chunks."""
+    monkeypatch.setattr(SpikingModel, "chunk_for", lambda self, size: {None: 1, 2: 2}.get(size, 4))
+    model = network(rng)
+    x = networks.data_for(model, rng, samples=4)
+    y = rng.integers(0, 3, len(x))
+    snn = contracts.convert(model, x, timesteps=4)
+    snn.compile(loss="sparse_categorical_crossentropy")
+    runs = [lambda size=size: snn.predict(x, batch_size=size, verbose=0) for size in (1, 2, 4)]
+    runs += [lambda size=size: snn.evaluate(x, y, batch_size=size, verbose=0) for size in (2, 4)]
+    expected = [run() for run in runs]
+    for _ in range(3):
+        contracts.assert_same(in_threads(runs), expected)
 
 
 def test_models_in_threads_of_their_own_give_what_they_give_alone(rng):

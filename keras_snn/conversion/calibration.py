@@ -173,7 +173,7 @@ class _Observer(keras.layers.Layer):
         # With an axis for the parts of a batch that several devices see.
         return {
             "counts": ops.reshape(counts, (1, self.channels, 1 + self.bins)),
-            "maximum": ops.max(values, axis=0, initial=0.0)[None],
+            "maximum": ops.maximum(ops.max(values, axis=0), 0.0)[None],
         }
 
     def compute_output_spec(self, inputs):
@@ -194,7 +194,7 @@ class _Moments(keras.layers.Layer):
         values = ops.cast(ops.reshape(inputs, (-1, self.channels)), "float32")
         number = ops.cast(ops.sum(ops.ones_like(values), axis=0), "float32")
         # The square of 1e20 is no float32.
-        largest = ops.max(ops.abs(values), axis=0, initial=1e-30)
+        largest = ops.maximum(ops.max(ops.abs(values), axis=0), 1e-30)
         parts = values / largest
         return ops.stack([number, largest * ops.mean(parts, axis=0), largest * ops.std(parts, axis=0)])[None]
 

@@ -1,11 +1,11 @@
 """The converted network as a Keras model."""
 
 import contextlib
-import functools
 import math
 import numbers
 import os
 import pathlib
+import threading
 import types
 
 import keras
@@ -27,22 +27,21 @@ __all__ = ["SpikingModel"]
 # it gains little; PyTorch compiles nothing and copies anyway, so that calls cost it most.
 _CHUNKS = {"tensorflow": (32, 2**19), "jax": (8, 2**19), "torch": (32, 2**22)}
 _LONGEST_CHUNK, _VALUES_IN_CHUNK = _CHUNKS.get(keras.backend.backend(), _CHUNKS["tensorflow"])
+# Of JAX and PyTorch on a graphics card, which wants much to do at every call.
+_VALUES_ON_CARD = 2**26
 
 _COMPILED = ("predict_function", "test_function", "train_function")
 
 
-def _ends_watch(run):
-    """Let `watch`, where a callback sets it, last until the end of a run, also of one that raises."""
-
-    @functools.wraps(run)
-    def watched_run(self, *args, **kwargs):
-        before = self.watch
-        try:
-            return run(self, *args, **kwargs)
-        finally:
-            self.watch = before
-
-    return watched_run
+def _values_in_chunk():
+    """Return the most values of the largest layer in a chunk, on the device where Keras computes."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        # Of which Keras lists no devices.
+        on_card = ops.zeros(()).device.type != "cpu"
+    else:
+        on_card = backend == "jax" and not keras.distribution.list_devices()[0].startswith("cpu")
+    return _VALUES_ON_CARD if on_card else _VALUES_IN_CHUNK
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
@@ -94,6 +93,8 @@ class SpikingModel(keras.Model):
         # Samples per batch, where `predict` or `evaluate` was told.
         self._expected_batch = None
         self._watch = False
+        # Keras keeps in a model what it compiles for a run and, on JAX, the state of the run.
+        self._running = threading.RLock()
         # Both in objects that Keras does not search for layers and variables.
         self.counter = FiringCounter(self.network)
         self._compiled_by = types.SimpleNamespace(watch={})
@@ -168,14 +169,15 @@ class SpikingModel(keras.Model):
 
         It is `unroll`. If that is `"auto"`, it is the largest power of two, up to 32, at which the largest
         layer has at most half a million values in a chunk; and 1 if `batch_size` is `None`, not known.
-        On JAX it is at most 8; on PyTorch chunks may have 4 million values.
+        On JAX it is at most 8; on PyTorch chunks may have 4 million values, and on graphics cards 67 million
+        (JAX and PyTorch).
         """
         if self._unroll != "auto":
             return min(self._unroll, self._timesteps)
         if batch_size is None:
             return 1
         largest = max(math.prod(layer.value_shape) for layer in self.network.stateful.values())
-        steps = min(_VALUES_IN_CHUNK // max(largest * batch_size, 1), _LONGEST_CHUNK, self._timesteps)
+        steps = min(_values_in_chunk() // max(largest * batch_size, 1), _LONGEST_CHUNK, self._timesteps)
         return 2 ** max(steps.bit_length() - 1, 0)
 
     def _expect(self, x, batch_size):
@@ -244,29 +246,38 @@ class SpikingModel(keras.Model):
         """Return arrays as `shaped` does; data that comes in batches is checked batch by batch."""
         return self.shaped(x, self.timesteps) if _are_arrays(x) else x
 
-    def _read(self, x, steps, check_finite):
-        """Return a context that gives what Keras shall read for `x`, in how many steps."""
-        # Before Keras compiles for it: TensorFlow forgets the rank of inputs of two ranks.
-        x = self._checked(x)
-        if not check_finite:
-            return contextlib.nullcontext((x, steps))
-        return finite(x, self.network.inputs, "x", steps)
+    @contextlib.contextmanager
+    def _keeping_watch(self):
+        """Let `watch`, where a callback sets it, last until the end of a run, also of one that raises."""
+        before = self.watch
+        try:
+            yield
+        finally:
+            self.watch = before
 
-    @_ends_watch
+    @contextlib.contextmanager
+    def _run(self, x, batch_size, steps, check_finite):
+        """In this context, which one thread enters at a time, run on what it gives: `(x, steps)`."""
+        with self._running, self._keeping_watch():
+            # Before Keras compiles for it: TensorFlow forgets the rank of inputs of two ranks.
+            x = self._checked(x)
+            finite_only = finite(x, self.network.inputs, "x", steps) if check_finite else None
+            with finite_only or contextlib.nullcontext((x, steps)) as (x, steps):
+                self._expect(x, batch_size)
+                with divisible(_samples(x), batch_size):
+                    yield x, steps
+
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None, *, check_finite=False):
         """As `keras.Model.predict`; raises a `ValueError` if `x` does not fit.
 
         With `check_finite=True` also if a value of `x` is NaN or infinite: of arrays before anything runs,
         of data that comes in batches at the first such batch. Neurons that get NaN are silent, so that
-        the outputs would not tell.
+        the outputs would not tell. Of several threads that predict at once, one runs at a time.
         """
         batch_size = _checked_batch_size(batch_size)
-        with self._read(x, steps, check_finite) as (x, steps):
-            self._expect(x, batch_size)
-            with divisible(_samples(x), batch_size):
-                return super().predict(x, batch_size, verbose, steps, callbacks)
+        with self._run(x, batch_size, steps, check_finite) as (x, steps):
+            return super().predict(x, batch_size, verbose, steps, callbacks)
 
-    @_ends_watch
     def evaluate(
         self,
         x=None,
@@ -281,13 +292,11 @@ class SpikingModel(keras.Model):
     ):
         """As `keras.Model.evaluate`; raises a `ValueError` if `x` does not fit.
 
-        `check_finite` is as of `predict`.
+        `check_finite` is as of `predict`, and so are threads.
         """
         batch_size = _checked_batch_size(batch_size)
-        with self._read(x, steps, check_finite) as (x, steps):
-            self._expect(x, batch_size)
-            with divisible(_samples(x), batch_size):
-                return super().evaluate(x, y, batch_size, verbose, sample_weight, steps, *args, **kwargs)
+        with self._run(x, batch_size, steps, check_finite) as (x, steps):
+            return super().evaluate(x, y, batch_size, verbose, sample_weight, steps, *args, **kwargs)
 
     def predict_step(self, *args, **kwargs):
         """As `keras.Model.predict_step`."""
@@ -325,7 +334,6 @@ class SpikingModel(keras.Model):
 
         return simulate(self, x, y, **options)
 
-    @_ends_watch
     def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
         """As `keras.Model.fit`; needs an optimizer, which a converted model is compiled without."""
         if self.compiled and self.optimizer is None:
@@ -339,7 +347,7 @@ class SpikingModel(keras.Model):
         samples = _samples(x)
         if samples is not None:
             samples = math.floor(samples * (1 - kwargs.get("validation_split", 0.0)))
-        with divisible(samples, batch_size):
+        with self._keeping_watch(), divisible(samples, batch_size):
             return super().fit(x, y, batch_size, *args, **kwargs)
 
     def save(self, filepath, overwrite=True, *args, **kwargs):

@@ -2,6 +2,7 @@ import itertools
 import pathlib
 import sys
 
+import contracts
 import h5py
 import keras
 import networks
@@ -167,8 +168,7 @@ def test_a_file_read_back_is_the_network(network, rng, tmp_path):
     back = import_nir(tmp_path / "net.nir")
     assert back.timesteps == snn.timesteps
     expected, found = (keras.tree.flatten(model.predict(x, verbose=0)) for model in (snn, back))
-    for a, b in zip(expected, found, strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+    contracts.assert_same(found, expected, tolerance=1e-6)
     # And once more: the same words.
     export_nir(back, tmp_path / "again.nir", accept=EVERYTHING)
     first, second = (nir.read(tmp_path / name) for name in ("net.nir", "again.nir"))

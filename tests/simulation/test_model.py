@@ -1,3 +1,5 @@
+import types
+
 import keras
 import networks
 import numpy as np
@@ -112,6 +114,21 @@ def test_auto_takes_the_longest_power_of_two_that_keeps_chunks_small(pair):
         assert snn.chunk_for(None) == 1
     snn.unroll = 7
     assert snn.chunk_for(2**22) == snn.chunk_for(None) == 7
+
+
+@pytest.mark.long_chunks
+def test_auto_takes_longer_chunks_on_a_graphics_card(pair, monkeypatch):
+    """On JAX and PyTorch, of up to 2²⁶ values; TensorFlow was not measured there."""
+    _, snn, _ = pair
+    snn.timesteps = 8
+    batch_size = 2**26 // max(int(np.prod(layer.value_shape)) for layer in snn.network.stateful.values())
+    on_cpu = snn.chunk_for(batch_size // 8), snn.chunk_for(batch_size)
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["gpu:0"])
+    card = types.SimpleNamespace(device=types.SimpleNamespace(type="cuda"))
+    monkeypatch.setattr(keras.ops, "zeros", lambda shape: card)
+    on_card = snn.chunk_for(batch_size // 8), snn.chunk_for(batch_size)
+    assert on_cpu == (1, 1)
+    assert on_card == ((1, 1) if keras.backend.backend() == "tensorflow" else (8, 1))
 
 
 def test_predict_compiles_for_the_batch_size_that_it_was_given(pair, monkeypatch):
