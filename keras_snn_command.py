@@ -21,6 +21,9 @@ def main():
         with _errors_held_back():
             import keras
 
+            # On every backend Keras imports it when it loads or saves a model.
+            with contextlib.suppress(ImportError):
+                import tensorflow  # noqa: F401
             from keras_snn.cli import main as run
 
             keras.ops.zeros(())

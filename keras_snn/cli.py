@@ -371,6 +371,11 @@ def _export(options):
         keras_snn.export_nir(
             model, options.output, dt=options.dt, accept=options.accept, pooling=options.pooling
         )
+    elif keras.backend.backend() == "torch":
+        raise ValueError(
+            f"--output must end in .nir on PyTorch, where Keras writes no SavedModel. Received: "
+            f"'{options.output}'. Run it with KERAS_BACKEND=tensorflow; the model is the same."
+        )
     else:
         with replacing(options.output) as (path,):
             try:

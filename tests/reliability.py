@@ -582,6 +582,8 @@ def _on_small_disk(run):
 
 def _disk_command(*arguments):
     def run(world, folder):
+        if arguments[0] == "export" and keras.backend.backend() == "torch":
+            raise NotPermittedError("Keras writes no SavedModel on PyTorch")
         return _says(1, *[a(world) if callable(a) else a for a in arguments], "-o", folder / "new.keras")(
             world
         )

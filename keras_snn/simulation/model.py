@@ -192,7 +192,9 @@ class SpikingModel(keras.Model):
     def call(self, inputs, training=None):
         network = self.network
         inputs = self.cast(self.shaped(inputs, self.timesteps))
-        chunk = self.chunk_for(inputs[0].shape[0] or self._expected_batch)
+        samples = inputs[0].shape[0]
+        # Not known, or a symbol, where a model is traced for batches of any size.
+        chunk = self.chunk_for(samples if isinstance(samples, int) else self._expected_batch)
         drive = network.drive(inputs)
         batch_size = ops.shape(inputs[0])[0]
         names = self.output_calls
