@@ -146,7 +146,8 @@ class _Compiled(keras.Model):
         self._used_layers = layers
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs, training=None):
+        # With `training`, which Keras then says is False, for layers below too.
         with without_gradients():
             return self._function(inputs)
 
