@@ -17,16 +17,15 @@ import sys
 
 import numpy as np
 from machine import describe
-from speed import ROWS
+from speed import ROWS, passed_on
 
 SPEED = pathlib.Path(__file__).parent / "speed.py"
 
 
-def measure(name, backend, batch_size, options):
+def measure(name, backend, options):
     """Return CPU and wall seconds of a forward pass and of a step, `(2, 2)`, measured by `speed.py`."""
-    command = [sys.executable, str(SPEED), name, "--dtype", "float32", "--batch-size", str(batch_size)]
-    for key in ("timesteps", "repeats", "unroll"):
-        command += [f"--{key}", str(getattr(options, key))] if getattr(options, key) else []
+    command = [sys.executable, str(SPEED), name, "--dtype", "float32"]
+    command += passed_on(options, "timesteps", "repeats", "batch_size", "unroll")
     environment = {**os.environ, "KERAS_BACKEND": backend}
     found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     times = json.loads(found.stdout.splitlines()[-1])
@@ -48,7 +47,7 @@ def main():
     for name in options.names:
         batch_size = options.batch_size or ROWS[name][1]
         for backend in options.backends:
-            times = 1e6 * measure(name, backend, batch_size, options)
+            times = 1e6 * measure(name, backend, options)
             (pass_cpu, pass_wall), (step_cpu, step_wall) = times
             print(
                 f"| {name} | {batch_size} | {backend} {importlib.metadata.version(backend)} "

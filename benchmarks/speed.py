@@ -101,6 +101,14 @@ def measure(name, options):
     return {"F": list(source), "step": list(simulated / samples / options.timesteps)}
 
 
+def passed_on(options, *names):
+    """Return those of the options that are set as arguments of a command."""
+    given = {name: getattr(options, name) for name in names}
+    return [
+        part for name, value in given.items() if value for part in (f"--{name.replace('_', '-')}", str(value))
+    ]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("names", nargs="*", default=list(ROWS), help=", ".join(ROWS))
@@ -122,9 +130,7 @@ def main():
         batch_size = options.batch_size or usual
         for dtype, target in targets.items():
             command = [sys.executable, __file__, name, "--dtype", dtype]
-            for key in ("timesteps", "repeats", "batch_size", "unroll"):
-                value = getattr(options, key)
-                command += [f"--{key.replace('_', '-')}", str(value)] if value else []
+            command += passed_on(options, "timesteps", "repeats", "batch_size", "unroll")
             found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             times = json.loads(found.stdout.splitlines()[-1])
             (pass_cpu, pass_wall), (step_cpu, step_wall) = 1e6 * np.array([times["F"], times["step"]])

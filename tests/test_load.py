@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import time
 import weakref
 from unittest import mock
 
@@ -52,19 +53,38 @@ def test_threads_that_predict_at_once_get_what_one_gets(rng):
     assert len({value.tobytes() for value in expected}) == THREADS
 
 
-def test_threads_may_predict_and_evaluate_in_batches_of_their_own(rng, monkeypatch):
-    """Chunks of time depend on the batch size, and what is compiled on the chunks."""
+class Running(keras.callbacks.Callback):
+    """Counts the runs that are under way, for long enough to meet others."""
+
+    now = most = 0
+
+    def _begin(self, logs=None):
+        self.now += 1
+        self.most = max(self.most, self.now)
+        time.sleep(0.05)
+
+    def _end(self, logs=None):
+        self.now -= 1
+
+    on_predict_begin = on_test_begin = _begin
+    on_predict_end = on_test_end = _end
+
+
+def test_threads_run_a_model_one_at_a_time(rng, monkeypatch):
+    """Batches of their own give chunks of their own, and for these Keras compiles anew."""
     monkeypatch.setattr(SpikingModel, "chunk_for", lambda self, size: {None: 1, 2: 2}.get(size, 4))
     model = network(rng)
     x = networks.data_for(model, rng, samples=4)
     y = rng.integers(0, 3, len(x))
     snn = contracts.convert(model, x, timesteps=4)
     snn.compile(loss="sparse_categorical_crossentropy")
-    runs = [lambda size=size: snn.predict(x, batch_size=size, verbose=0) for size in (1, 2, 4)]
-    runs += [lambda size=size: snn.evaluate(x, y, batch_size=size, verbose=0) for size in (2, 4)]
+    running = Running()
+    options = {"verbose": 0, "callbacks": [running]}
+    runs = [lambda size=size: snn.predict(x, batch_size=size, **options) for size in (1, 2, 4)]
+    runs += [lambda size=size: snn.evaluate(x, y, batch_size=size, **options) for size in (2, 4)]
     expected = [run() for run in runs]
-    for _ in range(3):
-        contracts.assert_same(in_threads(runs), expected)
+    contracts.assert_same(in_threads(runs), expected)
+    assert running.most == 1
 
 
 def test_models_in_threads_of_their_own_give_what_they_give_alone(rng):

@@ -263,8 +263,9 @@ class SpikingModel(keras.Model):
         with self._running, self._keeping_watch():
             # Before Keras compiles for it: TensorFlow forgets the rank of inputs of two ranks.
             x = self._checked(x)
-            finite_only = finite(x, self.network.inputs, "x", steps) if check_finite else None
-            with finite_only or contextlib.nullcontext((x, steps)) as (x, steps):
+            as_given = contextlib.nullcontext((x, steps))
+            reading = finite(x, self.network.inputs, "x", steps) if check_finite else as_given
+            with reading as (x, steps):
                 self._expect(x, batch_size)
                 with divisible(_samples(x), batch_size):
                     yield x, steps
