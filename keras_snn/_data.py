@@ -8,7 +8,7 @@ import operator
 import keras
 import numpy as np
 
-__all__ = ["KINDS", "Batches", "check_numeric", "finite", "fit_shape", "in_order", "is_numeric"]
+__all__ = ["KINDS", "Batches", "check_numeric", "finite", "fit_shape", "in_order", "is_numeric", "rows"]
 
 # What data may be, in words.
 KINDS = "an array, a list or dict of arrays, a tf.data.Dataset or a keras.utils.PyDataset"
@@ -71,7 +71,7 @@ class Batches:
 
         def batches():
             for start in range(0, size, self.batch_size):
-                yield tuple(_rows(part, start, start + self.batch_size) for part in parts)
+                yield tuple(rows(part, start, start + self.batch_size) for part in parts)
 
         self.batches = batches
 
@@ -220,14 +220,19 @@ def fit_shape(name, x, wanted, argument, error=ValueError):
 
 
 def _check_finite(name, array, argument, error):
-    """Raise `error` if an array holds NaN or infinity."""
+    """Raise `error` if an array holds NaN or infinity, as Keras sees it: 1e300 is no float32."""
     if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
         return
+    seen_as = ""
+    if array.dtype == "float64" != keras.config.floatx():
+        seen_as = f" as {keras.config.floatx()}"
+        with np.errstate(over="ignore"):
+            array = array.astype(keras.config.floatx())
     count = array.size - np.count_nonzero(np.isfinite(array))
     if count:
         raise error(
-            f"`{argument}` must be finite. Received: {count} values that are NaN or infinite in input "
-            f"'{name}'. Clean the data."
+            f"`{argument}` must be finite. Received: {count} values that are NaN or infinite{seen_as} "
+            f"in input '{name}'. Clean the data."
         )
 
 
@@ -266,7 +271,8 @@ def _x_and_y(data):
     return data, None
 
 
-def _rows(arrays, start, stop):
+def rows(arrays, start, stop):
+    """Return some of the samples of nested arrays."""
     return keras.tree.map_structure(lambda array: array[start:stop], arrays)
 
 
