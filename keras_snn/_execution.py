@@ -10,27 +10,44 @@ import logging
 import warnings
 
 import keras
+import numpy as np
 
-__all__ = ["divisible", "mended", "predict_batch"]
+from keras_snn._data import rows
+
+__all__ = ["divisible", "mended", "predict_batch", "replicas"]
 
 
-def predict_batch(model, x):
+def predict_batch(model, x, *, sums=False):
     """Return what a model gives for one batch, as NumPy arrays `(batch, …)`.
 
+    Every device gets an equal part of it; samples that are left over, all devices get.
+
     Args:
-        model: A `keras.Model`, all of whose outputs have a batch axis.
+        model: A `keras.Model`.
         x: Nested arrays `(batch, …)`.
+        sums: Whether the model gives one row for all samples of a device instead of one for each. Then
+            there is a row for every part of the batch.
     """
     samples = len(keras.tree.flatten(x)[0])
-    # There on TensorFlow, whose strategies give devices unequal parts, and none, of a batch.
-    strategy = getattr(model, "distribute_strategy", None)
-    if strategy is None:
-        divides = _devices() > 1 and samples % _devices() == 0
-    else:
-        divides = strategy.num_replicas_in_sync > 1
+    devices = replicas(model) if keras.backend.backend() == "tensorflow" else _devices()
+    left_over = samples % devices
+    shared = samples - left_over
+    parts = []
     with _compiling():
-        # predict_on_batch gives every device the whole batch, predict a part of it.
-        return model.predict(x, batch_size=samples, verbose=0) if divides else model.predict_on_batch(x)
+        if devices == 1:
+            return model.predict_on_batch(x)
+        if shared:
+            parts.append(model.predict(rows(x, 0, shared), batch_size=shared, verbose=0))
+        if left_over:
+            of_devices = model.predict_on_batch(rows(x, shared, samples))
+            parts.append(rows(of_devices, 0, 1 if sums else left_over))
+    return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+def replicas(model):
+    """Return how many parts TensorFlow makes of a batch of a model; some of them may have no samples."""
+    strategy = getattr(model, "distribute_strategy", None)
+    return 1 if strategy is None else strategy.num_replicas_in_sync
 
 
 @contextlib.contextmanager

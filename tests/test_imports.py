@@ -24,7 +24,7 @@ ALLOWED = {
     "_data": set(),
     "_files": set(),
     "_text": set(),
-    "_execution": set(),
+    "_execution": {"_data"},
     "neurons": BASE,
     "layers": BASE | {"neurons"},
     "graph": BASE | {"neurons", "layers"},

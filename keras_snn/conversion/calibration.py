@@ -266,6 +266,6 @@ def _look(model, graph, data, *, batch_size, verbose):
     )
     progress = keras.utils.Progbar(batches.count, unit_name="batch") if verbose else None
     for x, _ in batches:
-        yield predict_batch(model, x)
+        yield predict_batch(model, x, sums=True)
         if progress:
             progress.add(1)

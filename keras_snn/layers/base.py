@@ -2,6 +2,7 @@
 
 Tensors of a spiking model have the shape `(batch, time, …)`. A time axis of
 length 1 in front of a longer one stands for a value that is constant in time.
+What has no memory sees time folded into the batch, `(batch·time, …)`.
 """
 
 import inspect
@@ -9,7 +10,7 @@ import inspect
 import keras
 from keras import ops
 
-__all__ = ["SpikingLayer", "SpikingTwin", "fold_time", "unfold_time"]
+__all__ = ["SpikingLayer", "SpikingTwin", "fold_as_long", "fold_time", "repeat_time", "unfold_time"]
 
 
 # JAX compiles 100 unrolled steps for a minute, and their loop for a second. TensorFlow's `ops.scan` copies,
@@ -29,34 +30,39 @@ def unfold_time(x, timesteps):
     return ops.reshape(x, (-1, timesteps, *ops.shape(x)[1:]))
 
 
-def _split_time(x, timesteps):
-    """Return the values of `x` of shape `(batch, time, …)` at each of `timesteps` steps, a list."""
-    # A single step is only another shape: unstack would copy it.
-    return [ops.squeeze(x, 1)] * timesteps if x.shape[1] == 1 else ops.unstack(x, x.shape[1], axis=1)
+def fold_as_long(x, timesteps):
+    """Return `x` of shape `(batch, timesteps, …)`, or `(batch, 1, …)` if it is constant, folded."""
+    return fold_time(x) if x.shape[1] == timesteps else repeat_time(ops.squeeze(x, 1), timesteps)
 
 
-def _join_time(values):
-    """Return values at each step as one tensor `(batch, time, …)`."""
-    return ops.expand_dims(values[0], 1) if len(values) == 1 else ops.stack(values, axis=1)
+def repeat_time(x, timesteps):
+    """Return `(batch·timesteps, …)` of `x`, `(batch, …)`, which is the same at every step."""
+    return x if timesteps == 1 else ops.repeat(x, timesteps, axis=0)
 
 
-def _unroll(step, current, state, timesteps):
+def _unroll(step, current, state, timesteps, constant):
     """Return what `advance` does, from one operation for every step."""
+    if timesteps == 1:
+        # Shapes stay as they are: TensorFlow casts twice where a change of shape follows the cast to spikes.
+        state, output = step(state, current)
+        return output, state
+    currents = [current] * timesteps
+    if not constant:
+        currents = ops.unstack(unfold_time(current, timesteps), timesteps, axis=1)
     outputs = []
-    for one_step in _split_time(current, timesteps):
+    for one_step in currents:
         state, output = step(state, one_step)
         outputs.append(output)
-    return _join_time(outputs), state
+    return fold_time(ops.stack(outputs, axis=1)), state
 
 
-def _scan(step, current, state, timesteps):
+def _scan(step, current, state, timesteps, constant):
     """Return what `advance` does, from one loop of the backend."""
-    if current.shape[1] == 1:
-        constant = ops.squeeze(current, 1)
-        state, outputs = ops.scan(lambda state, _: step(state, constant), state, length=timesteps)
+    if constant:
+        state, outputs = ops.scan(lambda state, _: step(state, current), state, length=timesteps)
     else:
-        state, outputs = ops.scan(step, state, ops.moveaxis(current, 1, 0))
-    return ops.moveaxis(outputs, 0, 1), state
+        state, outputs = ops.scan(step, state, ops.moveaxis(unfold_time(current, timesteps), 1, 0))
+    return fold_time(ops.moveaxis(outputs, 0, 1)), state
 
 
 class SpikingLayer(keras.layers.Layer):
@@ -78,12 +84,14 @@ class SpikingLayer(keras.layers.Layer):
     Attributes:
         value_shape: Shape of the output of one sample and step, once the layer is built.
         keeps_total: Whether the second tensor of the state is the sum of the outputs so far.
+        tells_output: Whether the state tells the output of the last step.
         draws: Whether the layer draws random numbers. Then the last tensor of its state is a key of
             shape `(batch,)`, int32: equal samples with equal keys get equal numbers.
     """
 
     draws = False
     keeps_total = False
+    tells_output = False
 
     def __init__(self, *, return_state=False, stateful=False, **kwargs):
         # Else Keras rounds a state that is given to the dtype of the inputs.
@@ -101,11 +109,11 @@ class SpikingLayer(keras.layers.Layer):
         return "float32" if self.compute_dtype in ("float16", "bfloat16") else self.compute_dtype
 
     def current(self, inputs):
-        """Return what drives the state, `(batch, time, …)`, for inputs `(batch, time, …)`."""
+        """Return what drives the state, `(batch·time, …)`, for inputs `(batch·time, …)` or a list of them."""
         return inputs
 
     def current_shape(self, input_shape):
-        """Return the shape of what `current` returns."""
+        """Return the shape of what drives the state, `(batch, time, …)`, for that of the inputs."""
         return tuple(input_shape)
 
     def start(self, shape):
@@ -124,16 +132,21 @@ class SpikingLayer(keras.layers.Layer):
         """
         raise NotImplementedError
 
-    def advance(self, current, state, timesteps):
+    def read(self, state):
+        """Return the output of the last step, `(batch, …)`, if `tells_output`."""
+        raise NotImplementedError
+
+    def advance(self, current, state, timesteps, *, constant=False):
         """Run `timesteps` steps.
 
         Args:
-            current: Tensor of shape `(batch, timesteps, …)`, or `(batch, 1, …)` if it is constant.
+            current: Tensor of shape `(batch·timesteps, …)`, or `(batch, …)` if it is constant.
             state: What `start` or the previous call returned.
             timesteps: Number of steps, a Python integer.
+            constant: Whether the current is the same at every step.
 
         Returns:
-            `(outputs, state)` with outputs of shape `(batch, timesteps, …)`.
+            `(outputs, state)` with outputs of shape `(batch·timesteps, …)`.
         """
         current = ops.cast(current, self.state_dtype)
 
@@ -142,7 +155,7 @@ class SpikingLayer(keras.layers.Layer):
             return list(state), ops.cast(output, self.compute_dtype)
 
         loop = _scan if keras.backend.backend() == "jax" and timesteps > _LONGEST_UNROLLED else _unroll
-        return loop(step, current, list(state), timesteps)
+        return loop(step, current, list(state), timesteps, constant)
 
     def rewind(self, state):
         """Return `state` with its count of steps, if there is one, less by 1: the next is no step in time."""
@@ -193,13 +206,14 @@ class SpikingLayer(keras.layers.Layer):
 
     def call(self, inputs, initial_state=None):
         timesteps = self._timesteps(inputs)
-        current = self.current(keras.tree.map_structure(self._cast, inputs))
+        first = keras.tree.flatten(inputs)[0]
+        inputs = keras.tree.map_structure(lambda x: fold_as_long(self._cast(x), timesteps), inputs)
+        current = self.current(inputs)
         if self.stateful and initial_state is None:
-            self._check_batch(current.shape[0])
+            self._check_batch(first.shape[0])
             state = [ops.convert_to_tensor(variable) for variable in self._kept_state]
         else:
-            shape = ops.shape(current)
-            state = self.start((shape[0], *shape[2:]))
+            state = self.start((ops.shape(first)[0], *ops.shape(current)[1:]))
         if initial_state is not None:
             given = list(initial_state) if isinstance(initial_state, (list, tuple)) else [initial_state]
             state = [ops.cast(new, old.dtype) for new, old in zip(given, state, strict=True)]
@@ -207,6 +221,7 @@ class SpikingLayer(keras.layers.Layer):
         if self.stateful:
             for variable, value in zip(self._kept_state, state, strict=True):
                 variable.assign(value)
+        outputs = unfold_time(outputs, timesteps)
         return (outputs, *state) if self.return_state else outputs
 
     def _cast(self, x):

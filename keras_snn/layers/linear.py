@@ -7,7 +7,7 @@ together; only the neuron loops over time.
 import keras
 
 from keras_snn import neurons
-from keras_snn.layers.base import SpikingTwin, fold_time, unfold_time
+from keras_snn.layers.base import SpikingTwin
 
 __all__ = [
     "SpikingActivation",
@@ -64,7 +64,7 @@ class SpikingLinear(SpikingTwin):
         self.analog.activation = keras.activations.linear
 
     def current(self, inputs):
-        return unfold_time(self.analog(fold_time(inputs)), inputs.shape[1])
+        return self.analog(inputs)
 
     def current_shape(self, input_shape):
         batch, timesteps, *shape = input_shape

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_snn._validation import check_choice
-from keras_snn.layers.base import fold_time, unfold_time
+from keras_snn.layers.base import fold_as_long, unfold_time
 
 __all__ = ["PerTimestep", "Rearrange", "ScaleShift"]
 
@@ -35,13 +35,9 @@ class PerTimestep(keras.layers.Wrapper):
         self.built = True
 
     def call(self, inputs):
-        several = isinstance(inputs, (list, tuple))
-        tensors = list(inputs) if several else [inputs]
-        timesteps = max(x.shape[1] for x in tensors)
-        folded = [
-            fold_time(x if x.shape[1] == timesteps else ops.repeat(x, timesteps, axis=1)) for x in tensors
-        ]
-        return unfold_time(self.layer(folded if several else folded[0]), timesteps)
+        timesteps = max(x.shape[1] for x in keras.tree.flatten(inputs))
+        folded = keras.tree.map_structure(lambda x: fold_as_long(x, timesteps), inputs)
+        return unfold_time(self.layer(folded), timesteps)
 
     def compute_output_shape(self, input_shape):
         shapes = input_shape if _is_list(input_shape) else [input_shape]

@@ -48,14 +48,9 @@ class NonSpiking(SpikingLayer):
         super().build(input_shape)
 
     def current(self, inputs):
-        """Return all inputs side by side, `(batch, time, values)`."""
+        """Return all inputs side by side, `(batch·time, values)`."""
         inputs = inputs if isinstance(inputs, (list, tuple)) else [inputs]
-        timesteps = max(x.shape[1] for x in inputs)
-        flat = [
-            ops.reshape(ops.cast(x, self.state_dtype), (-1, x.shape[1], math.prod(x.shape[2:])))
-            for x in inputs
-        ]
-        flat = [x if x.shape[1] == timesteps else ops.repeat(x, timesteps, axis=1) for x in flat]
+        flat = [ops.reshape(ops.cast(x, self.state_dtype), (-1, math.prod(x.shape[1:]))) for x in inputs]
         return ops.concatenate(flat, axis=-1) if len(flat) > 1 else flat[0]
 
     def current_shape(self, input_shape):

@@ -18,16 +18,25 @@ def _start(shape, dtype):
     return [ops.zeros(shape, dtype=dtype), ops.zeros(shape[:1], dtype=dtype)]
 
 
-def _average(current, state, delay):
-    """Return the average of all currents behind `delay` steps, and the new `[sum, steps]`."""
+def _add(current, state, delay):
+    """Return the new `[sum, steps]` of an average of all currents behind `delay` steps."""
     potential, steps = state
     steps = steps + 1
-    counted = ops.reshape(steps, (-1, *(1,) * (len(potential.shape) - 1)))
     if delay:
-        current = ops.where(counted > delay, current, ops.zeros_like(current))
-        counted = ops.maximum(counted - delay, 1.0)
-    potential = potential + current
-    return potential / counted, [potential, steps]
+        counts = _beside(potential, steps) > delay
+        current = ops.where(counts, current, ops.zeros_like(current))
+    return [potential + current, steps]
+
+
+def _average(state, delay):
+    """Return the average that a state holds."""
+    potential, steps = state
+    return potential / _beside(potential, ops.maximum(steps - delay, 1.0) if delay else steps)
+
+
+def _beside(x, steps):
+    """Return one value per sample, `(batch,)`, in a shape that goes with `x`, `(batch, …)`."""
+    return ops.reshape(steps, (-1, *(1,) * (len(x.shape) - 1)))
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
@@ -47,6 +56,8 @@ class Readout(SpikingLayer):
         Rueckauer et al. (2017), doi:10.3389/fnins.2017.00682, "Softmax".
     """
 
+    tells_output = True
+
     def __init__(self, activation=None, delay=0, **kwargs):
         super().__init__(**kwargs)
         self.activation = keras.activations.get(activation)
@@ -56,8 +67,11 @@ class Readout(SpikingLayer):
         return _start(shape, self.state_dtype)
 
     def step(self, current, state):
-        average, state = _average(current, state, self.delay)
-        return self.activation(average), state
+        state = _add(current, state, self.delay)
+        return self.read(state), state
+
+    def read(self, state):
+        return self.activation(_average(state, self.delay))
 
     def rewind(self, state):
         potential, steps = state
@@ -115,6 +129,11 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
         return self.method != "potential"
 
     @property
+    def tells_output(self):
+        """Whether the state tells the output of the last step."""
+        return not self.draws
+
+    @property
     def analog_dtype(self):
         return self.state_dtype
 
@@ -124,24 +143,26 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
 
     def step(self, current, state):
         if not self.draws:
-            average, state = _average(current, state, self.delay)
-            return self.analog(average), state
+            state = _add(current, state, self.delay)
+            return self.read(state), state
         potential, steps, key = state
         steps = steps + 1
-        ones = (1,) * (len(potential.shape) - 1)
-        counts = ops.reshape(steps > self.delay, (-1, *ones))
+        counts = _beside(potential, steps > self.delay)
         potential = potential + ops.where(counts, current, ops.zeros_like(current))
         if self.method == "poisson":
             drawn = uniform(self.seed, key, steps, potential.shape[1:])
             fires = drawn < ops.cast(self.analog(potential), drawn.dtype)
         else:
             drawn = uniform(self.seed, key, steps, ())
-            ticks = ops.logical_and(ops.reshape(drawn < _CLOCK_RATE, (-1, *ones)), counts)
+            ticks = ops.logical_and(_beside(potential, drawn < _CLOCK_RATE), counts)
             axis = self.analog.axis
             winner = ops.one_hot(ops.argmax(potential, axis), potential.shape[axis], axis=axis, dtype="bool")
             fires = ops.logical_and(ticks, winner)
             potential = ops.where(ticks, ops.zeros_like(potential), potential)
         return ops.logical_and(fires, counts), [potential, steps, key]
+
+    def read(self, state):
+        return self.analog(_average(state, self.delay))
 
     def rewind(self, state):
         potential, steps, *key = state

@@ -117,23 +117,23 @@ class FiringCounter:
     def _told_by_charge(self, counts, drive, states, timesteps):
         """Return what `_of_charge` does of all neurons that it tells, by name of the call."""
         told, told_by = {}, _told_by(self._network)
-        # What calls give, summed over all steps, `(batch, 1, …)`.
+        # What calls give, summed over all steps, `(batch, …)`.
         sums = {name: timesteps * x for name, x in drive.items() if self._network.is_constant(name)}
         for name, layer, sources in self._network.running:
             how = told_by.get(name)
             if how == "total":
-                sums[name] = ops.expand_dims(states[name][1], 1)
+                sums[name] = states[name][1]
             elif how == "affine":
-                sums[name] = _of_sums(layer, [sums[source] for source in sources], timesteps)
+                sums[name] = _of_sums(layer.layer, [sums[source] for source in sources], timesteps)
             elif how == "charge" and self._network.is_driven(name):
-                current = ops.cast(ops.squeeze(drive[name], 1), layer.state_dtype)
+                current = ops.cast(drive[name], layer.state_dtype)
                 told[name] = _of_constant(layer.neuron, current, states[name], timesteps)
             elif how == "charge":
                 charge = _of_sums(layer.current, [sums[source] for source in sources], timesteps)
-                told[name] = _of_charge(layer.neuron, ops.squeeze(charge, 1), states[name], timesteps)
+                told[name] = _of_charge(layer.neuron, charge, states[name], timesteps)
             if how in ("charge", "spikes"):
                 spikes = counts[name] if how == "spikes" else ops.floor(0.5 * told[name])
-                sums[name] = ops.cast(ops.expand_dims(spikes, 1), layer.compute_dtype)
+                sums[name] = ops.cast(spikes, layer.compute_dtype)
         return told
 
     def read(self, timesteps):
@@ -185,7 +185,7 @@ def _told_by(network):
 
 
 def _of_sums(affine, sums, timesteps):
-    """Return the sum over time of what an affine function gives, from those of its inputs `(batch, 1, …)`."""
+    """Return the sum over time of what an affine function gives, from those of its inputs `(batch, …)`."""
     zeros = [ops.zeros((1, *x.shape[1:]), dtype=x.dtype) for x in sums]
     of_sum, of_zeros = (affine(x if len(x) > 1 else x[0]) for x in (sums, zeros))
     # Its bias came at every step.

@@ -187,8 +187,8 @@ class Comparison(Watcher):
     @staticmethod
     def _current(layer, mean_input):
         """Return the average current in units of the threshold; the same as the current of the average."""
-        current = layer.current(ops.convert_to_tensor(mean_input[:, None], dtype=layer.compute_dtype))
-        return ops.convert_to_numpy(current)[:, 0].astype("float64") / layer.neuron.v_threshold
+        current = layer.current(ops.convert_to_tensor(mean_input, dtype=layer.compute_dtype))
+        return ops.convert_to_numpy(current).astype("float64") / layer.neuron.v_threshold
 
     def result(self, timesteps, samples):
         """Return the `Diagnosis`."""

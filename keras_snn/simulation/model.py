@@ -12,7 +12,7 @@ import keras
 from keras import ops
 
 from keras_snn._data import KINDS, check_numeric, finite, fit_shape, in_order
-from keras_snn._execution import divisible, mended
+from keras_snn._execution import divisible, mended, replicas
 from keras_snn._files import output_path, replacing
 from keras_snn._gradients import without_gradients
 from keras_snn._validation import check_integer, check_timesteps
@@ -190,8 +190,23 @@ class SpikingModel(keras.Model):
         self._expected_batch = expected
 
     def call(self, inputs, training=None):
-        network = self.network
         inputs = self.cast(self.shaped(inputs, self.timesteps))
+        if replicas(self) == 1:
+            outputs = self._run_steps(inputs)
+        else:
+            # Of no samples a convolution of TensorFlow 2.21 has the shape of its input.
+            outputs = ops.cond(ops.shape(inputs[0])[0] > 0, lambda: self._run_steps(inputs), self._no_outputs)
+        return keras.tree.map_structure(outputs.__getitem__, self.network.outputs)
+
+    def _no_outputs(self):
+        """Return what `_run_steps` does of no samples."""
+        return {
+            name: ops.zeros((0, *shape), self.compute_dtype) for name, shape in self._output_shapes().items()
+        }
+
+    def _run_steps(self, inputs):
+        """Return the outputs by name of their call, `(batch, …)`, of a list of inputs."""
+        network = self.network
         samples = inputs[0].shape[0]
         # Not known, or a symbol, where a model is traced for batches of any size.
         chunk = self.chunk_for(samples if isinstance(samples, int) else self._expected_batch)
@@ -202,11 +217,14 @@ class SpikingModel(keras.Model):
 
         def steps(carry, start, timesteps):
             values, states = network.run(network.at(drive, start, timesteps), carry[0], timesteps)
-            return [states, {name: values[name][:, -1] for name in names}, counter.add(carry[2], values)]
+            outputs = {name: values[name][:, -1] for name in carry[1]}
+            return [states, outputs, counter.add(carry[2], values)]
 
+        # Of outputs that the state in the end does not tell.
         empty = {
             name: ops.zeros((batch_size, *shape), dtype=self.compute_dtype)
             for name, shape in self._output_shapes().items()
+            if not network.stateful[name].tells_output
         }
         whole, rest = divmod(self.timesteps, chunk)
         carry = [network.start(inputs), empty, counter.start(batch_size) if self.watch else {}]
@@ -218,7 +236,9 @@ class SpikingModel(keras.Model):
             carry = steps(carry, whole * chunk, rest)
         if self.watch:
             counter.finish(carry[2], drive, carry[0], self.timesteps)
-        return keras.tree.map_structure(carry[1].__getitem__, network.outputs)
+        states, outputs, _ = carry
+        told = {name: network.stateful[name].read(states[name]) for name in names if name not in outputs}
+        return outputs | {name: ops.cast(x, self.compute_dtype) for name, x in told.items()}
 
     def cast(self, inputs):
         """Return a list of the inputs in the dtype that the network computes in."""

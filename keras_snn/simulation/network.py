@@ -8,7 +8,8 @@ memory of a spiking layer behind them. What they compute is the drive of the net
 import keras
 from keras import ops
 
-from keras_snn.layers import SpikingLayer
+from keras_snn.layers import PerTimestep, SpikingLayer
+from keras_snn.layers.base import fold_time, repeat_time, unfold_time
 from keras_snn.layers.random_numbers import key_of
 
 __all__ = ["StepNetwork"]
@@ -67,16 +68,18 @@ class StepNetwork:
             inputs: List of tensors `(batch, …)`, or `(batch, time, …)` of events.
 
         Returns:
-            Dict of tensors `(batch, 1, …)`: values that other layers take, and currents of
-            spiking layers. Of events the inputs themselves.
+            Dict of tensors `(batch, …)`: values that other layers take, and currents of
+            spiking layers. Of events the inputs themselves, `(batch, time, …)`.
         """
         values = dict(zip(keras.tree.flatten(self.inputs), inputs, strict=True))
         if self.events:
             return values
-        values = {name: ops.expand_dims(x, 1) for name, x in values.items()}
         for name, layer, sources in self._driving:
-            values[name] = layer(_gather(values, sources))
-        currents = {name: layer.current(_gather(values, sources)) for name, layer, sources in self._driven}
+            values[name] = _apply(layer, _gather(values, sources), 1)
+        currents = {
+            name: ops.cast(layer.current(_gather(values, sources)), layer.state_dtype)
+            for name, layer, sources in self._driven
+        }
         taken = {name for *_, sources in self._varying for name in sources}
         return {**{name: values[name] for name in sorted(taken & self._constant)}, **currents}
 
@@ -105,20 +108,32 @@ class StepNetwork:
             `(values, states)`: the value of every call over the chunk,
             `(batch, timesteps, …)`, by name; and the new states.
         """
-        values, states = dict(drive), dict(states)
+        values, states = {}, dict(states)
+        for name, x in drive.items():
+            if self.events:
+                values[name] = fold_time(x)
+            elif name in self._constant:
+                values[name] = repeat_time(x, timesteps)
         for name, layer, _ in self._driven:
-            values[name], states[name] = layer.advance(drive[name], states[name], timesteps)
+            values[name], states[name] = layer.advance(drive[name], states[name], timesteps, constant=True)
         for name, layer, sources in self._varying:
             inputs = _gather(values, sources)
             if isinstance(layer, SpikingLayer):
                 values[name], states[name] = layer.advance(layer.current(inputs), states[name], timesteps)
             else:
-                values[name] = layer(inputs)
-        return values, states
+                values[name] = _apply(layer, inputs, timesteps)
+        return {name: unfold_time(x, timesteps) for name, x in values.items()}, states
 
 
 def _gather(values, names):
     return values[names[0]] if len(names) == 1 else [values[name] for name in names]
+
+
+def _apply(layer, inputs, timesteps):
+    """Return what a layer without memory makes of inputs whose steps are folded into the batch."""
+    if isinstance(layer, PerTimestep):
+        return layer.layer(inputs)
+    return fold_time(layer(keras.tree.map_structure(lambda x: unfold_time(x, timesteps), inputs)))
 
 
 def _check_calls(layers, calls, inputs, outputs):

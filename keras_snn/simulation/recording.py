@@ -243,7 +243,9 @@ class Runner:
             self.settling[timesteps] = quiet, _Compiled(function, quiet.layers)
         quiet, step = self.settling[timesteps]
         copy_weights(self.model, quiet)
-        drive = keras.tree.map_structure(lambda x: np.zeros_like(x[:, :1]), carry["drive"])
+        drive = {
+            name: np.zeros_like(x[:, :1] if self.network.events else x) for name, x in carry["drive"].items()
+        }
         states = carry["states"]
         for _ in range(_LONGEST_SETTLING):
             result = predict_batch(step, {"drive": drive, "states": states})

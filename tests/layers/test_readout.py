@@ -39,6 +39,17 @@ def test_state_passed_on_continues_the_average(layer_class, rng):
     np.testing.assert_array_equal(end[1], [10, 10, 10])
 
 
+@pytest.mark.parametrize(
+    "layer", [Readout("relu"), Readout(delay=3), SpikingSoftmax(), SpikingSoftmax(delay=12)]
+)
+def test_the_state_tells_the_last_output(layer, rng):
+    current = rng.normal(0, 1, (3, 10, 4)).astype("float32")
+    layer.return_state = True
+    outputs, *state = layer(current)
+    assert layer.tells_output
+    np.testing.assert_array_equal(layer.read(state), outputs[:, -1])
+
+
 def test_softmax_raises_when_there_is_no_such_method():
     message = "`method` must be one of 'potential', 'poisson', 'clock'. Received: method='max'."
     with pytest.raises(ValueError, match=message):
