@@ -4,32 +4,28 @@
         [--batch-size N] [--unroll N]
 
 CPU time of all threads beside wall time, medians. F is a forward pass of the source network on the same
-backend, at the batch size where that takes the least CPU time. A backend that finds a graphics card uses it.
+backend, at the batch size where that takes the least CPU time; both take turns, as in speed.py. A backend
+that finds a graphics card uses it.
 """
 
 import argparse
 import importlib.metadata
-import json
 import os
 import pathlib
-import subprocess
 import sys
 
-import numpy as np
 from machine import describe
-from speed import ROWS, passed_on
+from speed import ROWS, measured, passed_on
+from timing import show_ratio
 
 SPEED = pathlib.Path(__file__).parent / "speed.py"
 
 
 def measure(name, backend, options):
-    """Return CPU and wall seconds of a forward pass and of a step, `(2, 2)`, measured by `speed.py`."""
+    """Return what `measured` does on a backend."""
     command = [sys.executable, str(SPEED), name, "--dtype", "float32"]
     command += passed_on(options, "timesteps", "repeats", "batch_size", "unroll")
-    environment = {**os.environ, "KERAS_BACKEND": backend}
-    found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    times = json.loads(found.stdout.splitlines()[-1])
-    return np.array([times["F"], times["step"]])
+    return measured(command, env={**os.environ, "KERAS_BACKEND": backend})
 
 
 def main():
@@ -37,7 +33,7 @@ def main():
     parser.add_argument("names", nargs="*", default=["lenet", "lenet, one by one", "cifar10_cnn"])
     parser.add_argument("--backends", nargs="+", default=["tensorflow", "jax", "torch"])
     parser.add_argument("--timesteps", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--batch-size", type=int, help="samples per batch of the simulation, of all rows")
     parser.add_argument("--unroll", type=int, help="steps that one pass through the loop over time handles")
     options = parser.parse_args()
@@ -47,12 +43,11 @@ def main():
     for name in options.names:
         batch_size = options.batch_size or ROWS[name][1]
         for backend in options.backends:
-            times = 1e6 * measure(name, backend, options)
-            (pass_cpu, pass_wall), (step_cpu, step_wall) = times
+            (pass_cpu, pass_wall), (step_cpu, step_wall), ratios = measure(name, backend, options)
             print(
                 f"| {name} | {batch_size} | {backend} {importlib.metadata.version(backend)} "
                 f"| {pass_cpu:.0f} ({pass_wall:.0f}) | {step_cpu:.1f} ({step_wall:.1f}) "
-                f"| {step_cpu / pass_cpu:.2f} |",
+                f"| {show_ratio(ratios, 2)} |",
                 flush=True,
             )
 

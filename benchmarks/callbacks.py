@@ -7,49 +7,17 @@ their median with its interval of 95 % confidence.
 """
 
 import argparse
-import math
 import tempfile
-import time
 
 import keras
 import numpy as np
 from machine import describe
 from speed import ROWS
+from timing import show_ratio, take_turns
 
 import keras_snn
 
 WAYS = {"nobody": None, "scalars": 0, "scalars and histograms": 1}
-
-
-def take_turns(ways, repeats):
-    """Return CPU and wall seconds of functions, `(repeats, 2)` by name.
-
-    First calls are not counted. Who begins a turn changes, so that none gains by its place.
-    """
-    times = {name: [] for name in ways}
-    for turn in range(repeats + 1):
-        first = turn % len(ways)
-        for name, function in [*ways.items()][first:] + [*ways.items()][:first]:
-            cpu, wall = time.process_time(), time.perf_counter()
-            function()
-            if turn:
-                times[name].append((time.process_time() - cpu, time.perf_counter() - wall))
-    return {name: np.array(pairs) for name, pairs in times.items()}
-
-
-def show_ratio(ratios):
-    """Return the median and, between order statistics, its interval of at least 95 % confidence.
-
-    Of fewer than six ratios it is all that there is, the range.
-
-    >>> show_ratio(np.linspace(1, 2, 11))
-    '1.500 [1.100, 1.900]'
-    """
-    ratios, number = np.sort(ratios), len(ratios)
-    # The median lies between the k-th from below and from above unless fewer than k are on one side of it.
-    tails = np.cumsum([math.comb(number, k) for k in range(number)]) / 2.0**number
-    k = max(int(np.searchsorted(tails, 0.025, side="right")), 1) - 1
-    return f"{np.median(ratios):.3f} [{ratios[k]:.3f}, {ratios[-1 - k]:.3f}]"
 
 
 def measure(name, timesteps, repeats, samples, folder):

@@ -6,13 +6,14 @@ Needs tensorflow-datasets, and snntorch and spikingjelly on PyTorch (pip install
 not installed is left out, sinabs too (pip install --no-deps sinabs: one of its dependencies installs
 packages when it is imported).
 
-One process per row, CPU time of all its threads. The others get what helps them: no gradients, the
+One process per row, CPU time of all its threads, medians. The processes take turns; ratios are those of a
+turn: their median with its interval of 95 % confidence. The others get what helps them: no gradients, the
 current of the first layer computed once, and neurons that start at half the threshold, as ours do.
 """
 
 import argparse
+import functools
 import importlib.util
-import json
 import pathlib
 import resource
 import subprocess
@@ -20,11 +21,13 @@ import sys
 import tempfile
 
 import numpy as np
-from timing import median_times
+from timing import seconds, show_ratio, turns
 
 # Batch size: number of images.
 SIZES = {100: 1000, 1: 50}
 TESTED = max(SIZES.values())
+
+_MARK = "measured:"
 
 
 def prepare(folder, timesteps, epochs):
@@ -172,25 +175,31 @@ ROWS = {
 }
 
 
-def measure(name, folder, batch_size, timesteps, repeats):
-    """Return the accuracy, CPU and wall seconds per image and step (medians), and the peak memory in MiB."""
+def serve(name, folder, batch_size, timesteps):
+    """Print the accuracy; for every line read, CPU and wall seconds per image and step; then the peak MiB."""
     with np.load(folder / "arrays.npz") as arrays:
         x, y = arrays["x"][: SIZES[batch_size]], arrays["y"][: SIZES[batch_size]]
     run = ROWS[name][1](folder, timesteps)
     scores = [run(x[i : i + batch_size]) for i in range(0, len(x), batch_size)]
-    accuracy = float(np.mean(np.concatenate(scores).argmax(axis=-1) == y))
-    times = median_times(
-        lambda: [run(x[i : i + batch_size]) for i in range(0, len(x), batch_size)], repeats
-    ) / (len(x) * timesteps)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"accuracy": accuracy, "times": list(times), "peak": peak}
+    say = functools.partial(print, flush=True)
+    say(_MARK, float(np.mean(np.concatenate(scores).argmax(axis=-1) == y)))
+    for _ in sys.stdin:
+        cpu, wall = seconds(lambda: [run(x[i : i + batch_size]) for i in range(0, len(x), batch_size)])
+        say(_MARK, cpu / (len(x) * timesteps), wall / (len(x) * timesteps))
+    say(_MARK, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def numbers(process):
+    """Return the numbers of the next line of `serve`; a library may print other lines."""
+    line = next(line for line in process.stdout if line.startswith(_MARK))
+    return np.array(line.split()[1:], "float64")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--timesteps", type=int, default=32)
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--prepare", type=pathlib.Path, help=argparse.SUPPRESS)
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -198,36 +207,42 @@ def main():
         prepare(options.prepare, options.timesteps, options.epochs)
     elif options.one:
         name, folder, batch_size = options.one
-        folder = pathlib.Path(folder)
-        print(json.dumps(measure(name, folder, int(batch_size), options.timesteps, options.repeats)))
+        serve(name, pathlib.Path(folder), int(batch_size), options.timesteps)
     else:
-        compare(sys.argv[1:])
+        compare(sys.argv[1:], options.repeats)
 
 
-def compare(arguments):
+def compare(arguments, repeats):
     """Print the table. A process that starts another one hands on its peak memory: this one stays small."""
-
-    def run(*more, **how):
-        return subprocess.run([sys.executable, __file__, *arguments, *more], check=True, text=True, **how)
-
+    command = [sys.executable, __file__, *arguments]
     installed = [name for name, (module, _) in ROWS.items() if importlib.util.find_spec(module)]
     with tempfile.TemporaryDirectory() as folder:
-        run("--prepare", folder)
+        subprocess.run([*command, "--prepare", folder], check=True)
         print("Per image and step:\n")
         print("| simulator | batch | CPU, µs | wall, µs | CPU, ours = 1 | peak MiB | accuracy |")
         print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
         for batch_size, samples in SIZES.items():
-            our_cpu = None
-            for name in installed:
-                result = run("--one", name, folder, str(batch_size), stdout=subprocess.PIPE)
-                found = json.loads(result.stdout.splitlines()[-1])
-                cpu, wall = 1e6 * np.array(found["times"])
-                our_cpu = our_cpu or cpu
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            started = {
+                name: subprocess.Popen([*command, "--one", name, folder, str(batch_size)], **pipes)
+                for name in installed
+            }
+            accuracy = {name: numbers(process)[0] for name, process in started.items()}
+            times = {name: [] for name in installed}
+            for _, name in turns(installed, repeats):
+                print(file=started[name].stdin, flush=True)
+                times[name].append(1e6 * numbers(started[name]))
+            times = {name: np.array(pairs) for name, pairs in times.items()}
+            for name, process in started.items():
+                process.stdin.close()
+                cpu, wall = np.median(times[name], axis=0)
+                ratios = times[name][:, 0] / times[installed[0]][:, 0]
                 print(
-                    f"| {name} | {batch_size} | {cpu:.1f} | {wall:.1f} | {cpu / our_cpu:.1f} "
-                    f"| {found['peak']:.0f} | {found['accuracy']:.1%} of {samples} |",
+                    f"| {name} | {batch_size} | {cpu:.1f} | {wall:.1f} | {show_ratio(ratios, 1)} "
+                    f"| {numbers(process)[0]:.0f} | {accuracy[name]:.1%} of {samples} |",
                     flush=True,
                 )
+                process.wait()
 
 
 if __name__ == "__main__":

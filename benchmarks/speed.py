@@ -3,7 +3,8 @@
     python benchmarks/speed.py [networks] [--timesteps 32] [--repeats 5] [--batch-size N] [--unroll N]
 
 CPU time of all threads beside wall time, medians. F is the CPU time of the float32 source network in the
-same process, at the batch size where that is least.
+same process, at the batch size where that is least. Passes and steps take turns; the ratio is the median of
+those of a turn, with its interval of 95 % confidence (with fewer than six turns, all that there is).
 """
 
 import argparse
@@ -16,7 +17,7 @@ import keras
 import numpy as np
 from keras import layers
 from machine import describe
-from timing import median_times
+from timing import show_ratio, take_turns
 
 import keras_snn
 
@@ -75,30 +76,39 @@ ROWS = {
 }
 
 
-def forward_pass(model, x, repeats):
-    """Return CPU and wall seconds of a forward pass per image, at the batch size with the least CPU time."""
-    sizes = sorted({min(size, len(x)) for size in (16, 64, 256, 1000)})
-    times = [
-        median_times(lambda size=size: model.predict(x, batch_size=size, verbose=0), repeats) / len(x)
-        for size in sizes
-    ]
-    return min(times, key=lambda pair: pair[0])
-
-
 def measure(name, options):
-    """Return seconds per image of a forward pass, and per image and step of the simulation."""
+    """Return CPU and wall seconds, `(2,)`, of every turn: per image of a forward pass, and of a step."""
     keras.utils.set_random_seed(0)
     make, usual, samples, _ = ROWS[name]
     batch_size = options.batch_size or usual
     samples = max(samples, 2 * batch_size)
     model = make()
     x = np.random.default_rng(0).random((max(samples, 256), *model.input_shape[1:]), dtype="float32")
-    source = forward_pass(model, x, options.repeats)
     snn = keras_snn.convert(model, x[:64], timesteps=options.timesteps, dtype=options.dtype, verbose=0)
     snn.unroll = options.unroll or "auto"
-    x = x[:samples]
-    simulated = median_times(lambda: snn.predict(x, batch_size=batch_size, verbose=0), options.repeats)
-    return {"F": list(source), "step": list(simulated / samples / options.timesteps)}
+    ways = {
+        size: lambda size=size: model.predict(x, batch_size=size, verbose=0)
+        for size in sorted({min(size, len(x)) for size in (16, 64, 256, 1000)})
+    }
+    steps = x[:samples]
+    ways["steps"] = lambda: snn.predict(steps, batch_size=batch_size, verbose=0)
+    times = take_turns(ways, options.repeats)
+    simulated = times.pop("steps") / samples / options.timesteps
+    passes = min(times.values(), key=lambda pairs: np.median(pairs[:, 0])) / len(x)
+    return {"F": passes.tolist(), "step": simulated.tolist()}
+
+
+def measured(command, **how):
+    """Return what a command that prints what `measure` returns has measured.
+
+    Returns:
+        `(pass, step, ratios)`: medians of CPU and wall time in µs, `(2,)` each; and step ÷ pass, of CPU time,
+        in every turn, `(repeats,)`.
+    """
+    found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, **how)
+    times = json.loads(found.stdout.splitlines()[-1])
+    passes, steps = 1e6 * np.array([times["F"], times["step"]])
+    return np.median(passes, axis=0), np.median(steps, axis=0), steps[:, 0] / passes[:, 0]
 
 
 def passed_on(options, *names):
@@ -113,7 +123,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("names", nargs="*", default=list(ROWS), help=", ".join(ROWS))
     parser.add_argument("--timesteps", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--batch-size", type=int, help="samples per batch of the simulation, of all rows")
     parser.add_argument("--unroll", type=int, help="steps that one pass through the loop over time handles")
     parser.add_argument("--dtype", help="measure the one network in this process, in this precision")
@@ -131,12 +141,10 @@ def main():
         for dtype, target in targets.items():
             command = [sys.executable, __file__, name, "--dtype", dtype]
             command += passed_on(options, "timesteps", "repeats", "batch_size", "unroll")
-            found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            times = json.loads(found.stdout.splitlines()[-1])
-            (pass_cpu, pass_wall), (step_cpu, step_wall) = 1e6 * np.array([times["F"], times["step"]])
+            (pass_cpu, pass_wall), (step_cpu, step_wall), ratios = measured(command)
             print(
                 f"| {name} | {batch_size} | {dtype} | {pass_cpu:.0f} ({pass_wall:.0f}) "
-                f"| {step_cpu:.1f} ({step_wall:.1f}) | {step_cpu / pass_cpu:.2f} | {target} |",
+                f"| {step_cpu:.1f} ({step_wall:.1f}) | {show_ratio(ratios, 2)} | {target} |",
                 flush=True,
             )
 
