@@ -148,8 +148,8 @@ def test_calibrate_raises_when_an_activation_is_nan():
     inputs = keras.Input((2,))
     x = layers.Dense(1, activation="relu", name="big")(inputs)
     graph = lower(keras.Model(inputs, layers.Dense(1)(x)))
-    nan = np.array([[1e300, -1e300]])
-    graph.nodes["big"].kernel[:] = 1.0
+    nan = np.array([[3e38, -3e38]], "float32")
+    graph.nodes["big"].kernel[:] = 10.0
     with pytest.raises(CalibrationError, match="must give finite activations. Received: inf in 'big/relu'"):
         calibrate(graph, nan, batch_size=2, verbose=0)
 
