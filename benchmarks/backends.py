@@ -1,6 +1,6 @@
 """Time of a simulated step on every backend, per image; one process per row.
 
-    python benchmarks/backends.py [networks] [--backends tensorflow jax torch] [--timesteps 32] [--repeats 5]
+    python benchmarks/backends.py [networks] [--backends tensorflow jax torch] [--timesteps 32] [--repeats 7]
         [--batch-size N] [--unroll N]
 
 CPU time of all threads beside wall time, medians. F is a forward pass of the source network on the same

@@ -1,6 +1,6 @@
 """Time of a simulated step against a forward pass of the source network, per image; one process per row.
 
-    python benchmarks/speed.py [networks] [--timesteps 32] [--repeats 5] [--batch-size N] [--unroll N]
+    python benchmarks/speed.py [networks] [--timesteps 32] [--repeats 7] [--batch-size N] [--unroll N]
 
 CPU time of all threads beside wall time, medians. F is the CPU time of the float32 source network in the
 same process, at the batch size where that is least. Passes and steps take turns; the ratio is the median of
@@ -90,7 +90,7 @@ ROWS = {
 
 
 def by_batches(model, x, size):
-    """Return a function that runs all batches. A call of `predict` costs 70 ms more, whatever it runs."""
+    """Return a function that runs all batches, without what a call of `predict` costs whatever it runs."""
     return lambda: [model.predict_on_batch(x[i : i + size]) for i in range(0, len(x), size)]
 
 

@@ -195,14 +195,15 @@ class SpikingModel(keras.Model):
             outputs = self._run_steps(inputs)
         else:
             # Of no samples a convolution of TensorFlow 2.21 has the shape of its input.
-            outputs = ops.cond(ops.shape(inputs[0])[0] > 0, lambda: self._run_steps(inputs), self._no_outputs)
+            outputs = ops.cond(
+                ops.shape(inputs[0])[0] > 0, lambda: self._run_steps(inputs), lambda: self._zero_outputs(0)
+            )
         return keras.tree.map_structure(outputs.__getitem__, self.network.outputs)
 
-    def _no_outputs(self):
-        """Return what `_run_steps` does of no samples."""
-        return {
-            name: ops.zeros((0, *shape), self.compute_dtype) for name, shape in self._output_shapes().items()
-        }
+    def _zero_outputs(self, samples):
+        """Return outputs as of `_run_steps`, all 0."""
+        shapes = self._output_shapes()
+        return {name: ops.zeros((samples, *shape), self.compute_dtype) for name, shape in shapes.items()}
 
     def _run_steps(self, inputs):
         """Return the outputs by name of their call, `(batch, …)`, of a list of inputs."""
@@ -222,8 +223,8 @@ class SpikingModel(keras.Model):
 
         # Of outputs that the state in the end does not tell.
         empty = {
-            name: ops.zeros((batch_size, *shape), dtype=self.compute_dtype)
-            for name, shape in self._output_shapes().items()
+            name: zeros
+            for name, zeros in self._zero_outputs(batch_size).items()
             if not network.stateful[name].tells_output
         }
         whole, rest = divmod(self.timesteps, chunk)
