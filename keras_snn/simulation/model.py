@@ -92,6 +92,8 @@ class SpikingModel(keras.Model):
         self.network = StepNetwork(layers, self._calls, inputs, outputs, events=events)
         # Samples per batch, where `predict` or `evaluate` was told.
         self._expected_batch = None
+        # Whether the data of the run in progress is arrays.
+        self._reads_arrays = False
         self._watch = False
         # Keras keeps in a model what it compiles for a run and, on JAX, the state of the run.
         self._running = threading.RLock()
@@ -265,25 +267,27 @@ class SpikingModel(keras.Model):
         time = (None,) if self.network.events else ()
         return {name: (*time, *shape) for name, shape in self.input_shapes.items()}
 
-    def _checked(self, x):
-        """Return arrays as `shaped` does; data that comes in batches is checked batch by batch."""
-        return self.shaped(x, self.timesteps) if _are_arrays(x) else x
-
     @contextlib.contextmanager
-    def _keeping_watch(self):
-        """Let `watch`, where a callback sets it, last until the end of a run, also of one that raises."""
-        before = self.watch
+    def _reading(self, x):
+        """In this context, run on `x`; `watch`, where a callback sets it, lasts until its end.
+
+        Raises:
+            ValueError: If `x` is no data.
+        """
+        before = self.watch, self._reads_arrays
+        self._reads_arrays = _are_arrays(x)
         try:
             yield
         finally:
-            self.watch = before
+            self.watch, self._reads_arrays = before
 
     @contextlib.contextmanager
     def _run(self, x, batch_size, steps, check_finite):
         """In this context, which one thread enters at a time, run on what it gives: `(x, steps)`."""
-        with self._running, self._keeping_watch():
-            # Before Keras compiles for it: TensorFlow forgets the rank of inputs of two ranks.
-            x = self._checked(x)
+        with self._running, self._reading(x):
+            # Before Keras compiles for it: TensorFlow forgets the rank of inputs of two ranks. What comes in
+            # batches is checked batch by batch.
+            x = self.shaped(x, self.timesteps) if self._reads_arrays else x
             as_given = contextlib.nullcontext((x, steps))
             reading = finite(x, self.network.inputs, "x", steps) if check_finite else as_given
             with reading as (x, steps):
@@ -335,7 +339,7 @@ class SpikingModel(keras.Model):
     @property
     def distribute_strategy(self):
         """The strategy of `tf.distribute` that the model belongs to; on TensorFlow only."""
-        return mended(super().distribute_strategy)
+        return mended(super().distribute_strategy, tuned=not self._reads_arrays)
 
     @property
     def output_calls(self):
@@ -366,13 +370,13 @@ class SpikingModel(keras.Model):
                 "keras_snn.convert, without one. Call snn.compile(optimizer=…, loss=…)."
             )
         batch_size = _checked_batch_size(batch_size)
-        # Which raises for what is no data; Keras checks shapes in training.
-        _are_arrays(x)
-        samples = _samples(x)
-        if samples is not None:
-            samples = math.floor(samples * (1 - kwargs.get("validation_split", 0.0)))
-        with self._keeping_watch(), divisible(samples, batch_size):
-            return super().fit(x, y, batch_size, *args, **kwargs)
+        # Keras checks shapes in training.
+        with self._reading(x):
+            samples = _samples(x)
+            if samples is not None:
+                samples = math.floor(samples * (1 - kwargs.get("validation_split", 0.0)))
+            with divisible(samples, batch_size):
+                return super().fit(x, y, batch_size, *args, **kwargs)
 
     def save(self, filepath, overwrite=True, *args, **kwargs):
         """As `keras.Model.save`; a .keras file of this name is replaced once the new one is whole."""

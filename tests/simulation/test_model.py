@@ -8,8 +8,8 @@ from contracts import assert_same, convert
 
 import keras_snn
 
-# They read the graph of a tf.function, which other backends do not have.
-ON_TENSORFLOW = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="reads a TensorFlow graph")
+# They read graphs of tf.function and pipelines of tf.data, which other backends do not have.
+ON_TENSORFLOW = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="is about TensorFlow")
 
 
 @pytest.fixture
@@ -149,6 +149,35 @@ def test_setting_raises_when_it_is_no_number_of_steps(name, pair):
         setattr(snn, name, 0)
     with pytest.raises(TypeError, match=f"`{name}` must be an integer. Received: {name}=2.5."):
         setattr(snn, name, 2.5)
+
+
+@ON_TENSORFLOW
+def test_tensorflow_tunes_how_it_reads_datasets_but_not_arrays(pair):
+    """A run of arrays would wait for the tuning; how to read a dataset, the user says."""
+    import tensorflow as tf
+
+    _, snn, x = pair
+    snn.compile("sgd", "mse", jit_compile=False)
+    found = []
+
+    class Spy(keras.callbacks.Callback):
+        def set_model(self, model):
+            dataset = tf.data.Dataset.from_tensors(x)
+            options = model.distribute_strategy.experimental_distribute_dataset(dataset).options()
+            found.append(options.autotune.enabled)
+
+    y, spy = np.zeros((len(x), 4)), {"verbose": 0, "callbacks": [Spy()]}
+    dataset = tf.data.Dataset.from_tensors((x, y))
+    snn.predict(x, **spy)
+    snn.evaluate(x, y, **spy)
+    snn.fit(x, y, **spy)
+    assert found == [False] * 3
+    found.clear()
+    snn.predict(dataset, **spy)
+    snn.evaluate(dataset, **spy)
+    snn.fit(dataset, shuffle=False, validation_data=(x, y), **spy)
+    snn.predict(dataset, **spy)
+    assert found == [None] * 4
 
 
 @ON_TENSORFLOW
