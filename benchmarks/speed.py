@@ -82,10 +82,10 @@ def as_trained(model, rng):
 
 # Name: network, batch size of the simulation, images, and what a step may cost in F, in each precision.
 ROWS = {
-    "lenet": (lenet, 100, 1000, {"float32": 0.65, "mixed_bfloat16": 0.45}),
+    "lenet": (lenet, 100, 1000, {"float32": 0.65, "mixed_bfloat16": 0.45, "bfloat16": 0.45}),
     "lenet, one by one": (lenet, 1, 50, {"float32": 1.5}),
-    "cifar10_cnn": (cifar10_cnn, 64, 256, {"float32": 0.9, "mixed_bfloat16": 0.55}),
-    "resnet18": (resnet18, 16, 32, {"float32": 1.0, "mixed_bfloat16": 0.6}),
+    "cifar10_cnn": (cifar10_cnn, 64, 256, {"float32": 0.9, "mixed_bfloat16": 0.55, "bfloat16": 0.55}),
+    "resnet18": (resnet18, 16, 32, {"float32": 1.0, "mixed_bfloat16": 0.6, "bfloat16": 0.6}),
 }
 
 

@@ -80,6 +80,22 @@ def test_another_precision_changes_the_spiking_model_alone(rng):
     assert 0 < np.abs(outputs - expected).mean() < 0.02 * np.abs(expected).mean()
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_weights_kept_in_half_precision_give_the_spikes_of_mixed_precision(dtype, rng):
+    """Rounded once, or at every step: the same numbers."""
+    model = networks.build(networks.residual, rng)
+    x = networks.data_for(model, rng)
+    kept, mixed = (convert(model, x, timesteps=24, dtype=policy) for policy in (dtype, f"mixed_{dtype}"))
+    sizes = [sum(w.nbytes for w in snn.get_weights()) for snn in (kept, mixed)]
+    assert 2 * sizes[0] == sizes[1]
+    np.testing.assert_array_equal(kept.predict(x, verbose=0), mixed.predict(x, verbose=0))
+    ours, theirs = (snn.simulate(x, record="spike_trains").spike_trains for snn in (kept, mixed))
+    assert ours.keys() == theirs.keys()
+    for name, spikes in ours.items():
+        assert spikes.any()
+        np.testing.assert_array_equal(spikes, theirs[name])
+
+
 def test_images_of_integers_convert_as_they_are(rng):
     inputs = keras.Input((8, 8, 1), dtype="uint8")
     x = layers.Conv2D(3, 3, activation="relu", name="conv")(layers.Rescaling(1 / 255)(inputs))
