@@ -99,8 +99,9 @@ def convert(
         nonspiking: `"error"` lists all operations that are neither linear nor relu; `"allow"` runs
             them on the average of their inputs, see `keras_snn.layers.NonSpiking`.
         unroll: Time steps per pass through the loop over time, or `"auto"`. Changes speed only.
-        dtype: Dtype or policy of the spiking model; that of `model` if `None`. With `"mixed_bfloat16"`
-            spikes stay exact and potentials are in float32; weights and currents are rounded.
+        dtype: Dtype or policy of the spiking model; that of `model` if `None`. With `"bfloat16"` spikes
+            stay exact and potentials are in float32; weights and currents are rounded. So are those of
+            `"mixed_bfloat16"`, which keeps weights in float32, to train on, and rounds them at every step.
         batch_size: Samples per batch of calibration.
         seed: Integer, for what is random. The same seed gives the same spikes for the same input, in
             any batch. `None` draws one.
