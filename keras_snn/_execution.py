@@ -119,8 +119,6 @@ def mended(strategy, *, tuned):
             start, and a run that keeps all processors busy ends no sooner than the next of these: it may
             take twice as long. Arrays gain nothing by it.
     """
-    # Only where Keras runs on it.
-    import tensorflow
 
     class Mended(type(strategy)):
         def scope(self):
@@ -135,7 +133,8 @@ def mended(strategy, *, tuned):
 
         def experimental_distribute_dataset(self, dataset, options=None):
             if not tuned:
-                how = tensorflow.data.Options()
+                # A `tf.data.Options` of defaults; the one that the dataset has cannot be changed.
+                how = type(dataset.options())()
                 how.autotune.enabled = False
                 dataset = dataset.with_options(how)
             return strategy.experimental_distribute_dataset(dataset, options)
