@@ -122,6 +122,17 @@ def law_9_results_depend_on_neither_unroll_nor_batches(snn, x, samples):
         assert_same(predicted, reference.outputs, tolerance=1e-6)
 
 
+def law_9_results_do_not_depend_on_which_calls_take_fewer_steps(snn, x):
+    """Bit for bit, for values whose sums are exact: every call at every step, and all states in the end."""
+    network, timesteps = snn.network, snn.timesteps
+    inputs = snn.cast(snn.shaped(x, timesteps))
+    drive, start = network.drive(inputs), network.start(inputs)
+    expected = network.run(drive, start, timesteps)
+    for light in range(1, len(network.running)):
+        for part in (1, timesteps - 2):
+            assert_same(network.run(drive, start, timesteps, light=light, part=part), expected)
+
+
 def law_10_a_file_says_the_same(snn, loaded):
     """The .keras file keeps arrays, edges and units; other formats are tested with their writers."""
     assert [layer.name for layer in loaded.layers] == [layer.name for layer in snn.layers]

@@ -116,6 +116,7 @@ class TestNetworks:
         x = networks.data_for(model, rng, dyadic=True)
         snn = contracts.convert(model, x, timesteps=6)
         contracts.law_9_results_depend_on_neither_unroll_nor_batches(snn, x, samples=12)
+        contracts.law_9_results_do_not_depend_on_which_calls_take_fewer_steps(snn, x)
 
     def test_converted_it_approaches_the_source_which_is_unchanged(self, network, rng):
         model = networks.build(network, rng)
@@ -144,6 +145,7 @@ class TestNeurons:
         x = networks.data_for(model, rng, dyadic=True)
         snn = contracts.convert(model, x, timesteps=6, neuron=neuron)
         contracts.law_9_results_depend_on_neither_unroll_nor_batches(snn, x, samples=12)
+        contracts.law_9_results_do_not_depend_on_which_calls_take_fewer_steps(snn, x)
 
     def test_converted_it_approaches_the_source(self, neuron, rng):
         model = networks.build(networks.branches, rng)

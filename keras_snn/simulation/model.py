@@ -27,6 +27,9 @@ __all__ = ["SpikingModel"]
 # it gains little; PyTorch compiles nothing and copies anyway, so that calls cost it most.
 _CHUNKS = {"tensorflow": (32, 2**19), "jax": (8, 2**19), "torch": (32, 2**22)}
 _LONGEST_CHUNK, _VALUES_IN_CHUNK = _CHUNKS.get(keras.backend.backend(), _CHUNKS["tensorflow"])
+# Steps that layers with many weights take at once, where the largest layer takes fewer. On TensorFlow only:
+# JAX and PyTorch were not measured.
+_HEAVY_CHUNK = 4 if keras.backend.backend() == "tensorflow" else 1
 # Of JAX and PyTorch on a graphics card, which wants much to do at every call.
 _VALUES_ON_CARD = 2**26
 
@@ -173,6 +176,8 @@ class SpikingModel(keras.Model):
         layer has at most half a million values in a chunk; and 1 if `batch_size` is `None`, not known.
         On JAX it is at most 8; on PyTorch chunks may have 4 million values, and on graphics cards 67 million
         (JAX and PyTorch).
+
+        On TensorFlow the last layers take 4 steps at once where this says fewer, if they have many weights.
         """
         if self._unroll != "auto":
             return min(self._unroll, self._timesteps)
@@ -182,11 +187,20 @@ class SpikingModel(keras.Model):
         steps = min(_values_in_chunk() // max(largest * batch_size, 1), _LONGEST_CHUNK, self._timesteps)
         return 2 ** max(steps.bit_length() - 1, 0)
 
+    def _chunks(self, batch_size):
+        """Return steps per pass through the loop, how many calls take fewer at once, and how few."""
+        chunk = self.chunk_for(batch_size)
+        longer = min(_HEAVY_CHUNK, self._timesteps)
+        if self._unroll != "auto" or batch_size is None or chunk >= longer:
+            return chunk, 0, chunk
+        light = self.network.light(batch_size)
+        return (longer, light, chunk) if light else (chunk, 0, chunk)
+
     def _expect(self, x, batch_size):
         """Prepare for batches of arrays."""
         samples = _samples(x)
         expected = None if samples is None else min(batch_size or 32, samples)
-        if self.chunk_for(expected) != self.chunk_for(self._expected_batch):
+        if self._chunks(expected) != self._chunks(self._expected_batch):
             # Not that of fit, which may be in the middle of an epoch's validation.
             self._forget_compiled(_COMPILED[:2])
         self._expected_batch = expected
@@ -212,14 +226,15 @@ class SpikingModel(keras.Model):
         network = self.network
         samples = inputs[0].shape[0]
         # Not known, or a symbol, where a model is traced for batches of any size.
-        chunk = self.chunk_for(samples if isinstance(samples, int) else self._expected_batch)
+        chunk, light, part = self._chunks(samples if isinstance(samples, int) else self._expected_batch)
         drive = network.drive(inputs)
         batch_size = ops.shape(inputs[0])[0]
         names = self.output_calls
         counter = self.counter
 
         def steps(carry, start, timesteps):
-            values, states = network.run(network.at(drive, start, timesteps), carry[0], timesteps)
+            of_chunk = network.at(drive, start, timesteps)
+            values, states = network.run(of_chunk, carry[0], timesteps, light=light, part=part)
             outputs = {name: values[name][:, -1] for name in carry[1]}
             return [states, outputs, counter.add(carry[2], values)]
 

@@ -5,6 +5,8 @@ inputs see the same values at every step: they run once, and so does the part wi
 memory of a spiking layer behind them. What they compute is the drive of the network.
 """
 
+import math
+
 import keras
 from keras import ops
 
@@ -13,6 +15,9 @@ from keras_snn.layers.base import fold_time, repeat_time, unfold_time
 from keras_snn.layers.random_numbers import key_of
 
 __all__ = ["StepNetwork"]
+
+# Values whose copies along time cost what reading a weight at every step costs; from VGG16 and ResNet-18.
+_VALUES_PER_WEIGHT = 3
 
 
 class StepNetwork:
@@ -101,28 +106,70 @@ class StepNetwork:
         places = start + ops.arange(timesteps, dtype="int32")
         return {name: ops.take(x, places, axis=1) for name, x in drive.items()}
 
-    def run(self, drive, states, timesteps):
+    def light(self, batch_size):
+        """Return how many of `running`, from the first on, have few weights for what they compute at a step.
+
+        To take more steps at once pays for the rest of them: a step reads all weights, and TensorFlow
+        rearranges those of a convolution every time; it costs copies of what the rest gives. None are light
+        if the rest has fewer weights than all calls give values.
+        """
+        gains = []
+        for _, layer, _ in self.running:
+            values = math.prod(layer.value_shape) if isinstance(layer, SpikingLayer) else 0
+            gains.append(layer.count_params() - batch_size * values / _VALUES_PER_WEIGHT)
+        of_rest = [sum(gains[first:]) for first in range(len(gains))]
+        best = max(range(len(gains)), key=of_rest.__getitem__)
+        given = sum(math.prod(layer.value_shape) for layer in self.stateful.values())
+        return best if of_rest[best] > batch_size * given else 0
+
+    def run(self, drive, states, timesteps, *, light=0, part=1):
         """Run a chunk of `timesteps` steps, whose drive that is.
+
+        Args:
+            drive: Drive of these steps.
+            states: The states before.
+            timesteps: Number of steps.
+            light: How many of `running`, from the first on, take only `part` steps at once.
+            part: Number of steps.
 
         Returns:
             `(values, states)`: the value of every call over the chunk,
             `(batch, timesteps, …)`, by name; and the new states.
         """
-        values, states = {}, dict(states)
+        parts, values = [], {}
+        for start in range(0, timesteps if light else 0, part):
+            steps = min(part, timesteps - start)
+            of_part = self.at(drive, start, steps)
+            found, states = self._run(self.running[:light], of_part, {}, states, steps)
+            parts.append({name: unfold_time(x, steps) for name, x in found.items()})
+        if parts:
+            values = {name: fold_time(ops.concatenate([x[name] for x in parts], axis=1)) for name in parts[0]}
+        values, states = self._run(self.running[light:], drive, values, states, timesteps)
+        return {name: unfold_time(x, timesteps) for name, x in values.items()}, states
+
+    def _run(self, calls, drive, values, states, timesteps):
+        """Run some calls on what those before gave, values whose steps are folded into the batch.
+
+        Returns:
+            `(values, states)` with those of the calls.
+        """
+        values, states = dict(values), dict(states)
         for name, x in drive.items():
             if self.events:
                 values[name] = fold_time(x)
             elif name in self._constant:
                 values[name] = repeat_time(x, timesteps)
-        for name, layer, _ in self._driven:
-            values[name], states[name] = layer.advance(drive[name], states[name], timesteps, constant=True)
-        for name, layer, sources in self._varying:
-            inputs = _gather(values, sources)
-            if isinstance(layer, SpikingLayer):
-                values[name], states[name] = layer.advance(layer.current(inputs), states[name], timesteps)
+        for name, layer, sources in calls:
+            if self.is_driven(name):
+                values[name], states[name] = layer.advance(
+                    drive[name], states[name], timesteps, constant=True
+                )
+            elif isinstance(layer, SpikingLayer):
+                current = layer.current(_gather(values, sources))
+                values[name], states[name] = layer.advance(current, states[name], timesteps)
             else:
-                values[name] = _apply(layer, inputs, timesteps)
-        return {name: unfold_time(x, timesteps) for name, x in values.items()}, states
+                values[name] = _apply(layer, _gather(values, sources), timesteps)
+        return values, states
 
 
 def _gather(values, names):

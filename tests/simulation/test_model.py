@@ -1,3 +1,4 @@
+import functools
 import types
 
 import keras
@@ -7,6 +8,7 @@ import pytest
 from contracts import assert_same, convert
 
 import keras_snn
+from keras_snn.simulation import model as model_module
 
 # They read graphs of tf.function and pipelines of tf.data, which other backends do not have.
 ON_TENSORFLOW = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="is about TensorFlow")
@@ -129,6 +131,64 @@ def test_auto_takes_longer_chunks_on_a_graphics_card(pair, monkeypatch):
     on_card = snn.chunk_for(batch_size // 8), snn.chunk_for(batch_size)
     assert on_cpu == (1, 1)
     assert on_card == ((1, 1) if keras.backend.backend() == "tensorflow" else (8, 1))
+
+
+def heavy(rng, events=False):
+    """A network whose last layers have many weights, and data for it; their sums are exact."""
+    conv, relu = keras.layers.Conv2D, functools.partial(keras.layers.ReLU, max_value=0.5)
+    hidden = [
+        conv(16, 3),
+        relu(),
+        conv(4, 3),
+        relu(),
+        keras.layers.Flatten(),
+        keras.layers.Dense(100),
+        relu(),
+    ]
+    model = keras.Sequential([keras.Input((8, 8, 1)), *hidden, keras.layers.Dense(3)])
+    model = networks.make_dyadic(model, rng)
+    x = networks.data_for(model, rng, dyadic=True)
+    if events:
+        return convert(model, x, timesteps=7, input_encoding="events"), rng.integers(
+            0, 5, (12, 9, 8, 8, 1)
+        ) / 4
+    return convert(model, x, timesteps=7), x
+
+
+def test_calls_are_light_but_the_last_if_those_have_more_weights_than_all_give_values(rng):
+    """Weights: 160, 580, 6500 and 303. Values of a sample: 576, 64, 100 and 3."""
+    snn, _ = heavy(rng)
+    # 160 weights are less than a third of 576 values, 580 are more than a third of 64.
+    assert snn.network.light(1) == 1
+    # 7383 weights less a third of 167 values, over 743 values: 9.2 samples.
+    assert (snn.network.light(9), snn.network.light(10)) == (1, 0)
+
+
+@pytest.mark.parametrize("events", [False, True])
+@pytest.mark.parametrize("unroll", [1, 2])
+def test_heavy_calls_take_more_steps_at_once_and_give_the_same(events, unroll, rng, monkeypatch):
+    snn, x = heavy(rng, events)
+    snn.unroll = 1
+    expected = snn.predict(x, verbose=0)
+    monkeypatch.setattr(model_module, "_HEAVY_CHUNK", 4)
+    monkeypatch.setattr(type(snn), "chunk_for", lambda self, batch_size: unroll)
+    snn.unroll = "auto"
+    runs = []
+    run = snn.network.run
+    monkeypatch.setattr(
+        snn.network, "run", lambda *args, **kwargs: runs.append((args[2], kwargs)) or run(*args, **kwargs)
+    )
+    snn.watch = True
+    # Division by the steps rounds in another order of vectors.
+    assert_same(snn.predict(x[:3], verbose=0), expected[:3], tolerance=1e-6)
+    split = {"light": snn.network.light(3), "part": unroll}
+    assert split["light"]
+    # Four steps, and the three that are left.
+    assert [how for how in runs if how[1] != split] == []
+    assert {steps for steps, _ in runs} == {4, 3}
+    snn.watch = False
+    assert_same(snn.predict(x, batch_size=10, verbose=0), expected, tolerance=1e-6)
+    assert runs[-1][1] == {"light": 0, "part": unroll}
 
 
 def test_predict_compiles_for_the_batch_size_that_it_was_given(pair, monkeypatch):
