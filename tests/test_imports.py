@@ -19,7 +19,6 @@ ALLOWED = {
     "errors": set(),
     "_validation": set(),
     "_gradients": set(),
-    "_rates": {"neurons"},
     "_version": set(),
     "_data": set(),
     "_files": set(),
@@ -28,9 +27,8 @@ ALLOWED = {
     "neurons": BASE,
     "layers": BASE | {"neurons"},
     "graph": BASE | {"neurons", "layers"},
-    "simulation": BASE | {"_text", "_data", "_execution", "_files", "_rates", "neurons", "layers", "graph"},
-    "conversion": BASE
-    | {"_text", "_data", "_execution", "_rates", "neurons", "layers", "graph", "simulation"},
+    "simulation": BASE | {"_text", "_data", "_execution", "_files", "neurons", "layers", "graph"},
+    "conversion": BASE | {"_text", "_data", "_execution", "neurons", "layers", "graph", "simulation"},
     "export": BASE | {"_files", "neurons", "layers", "graph", "simulation", "conversion"},
     "cli": {"", "_files", "_text", "graph", "simulation"},
     "callbacks": {"simulation"},
@@ -118,3 +116,16 @@ def test_data_never_changes():
                 with pytest.raises(dataclasses.FrozenInstanceError):
                     setattr(object.__new__(value), dataclasses.fields(value)[0].name, 0)
     assert found > 20
+
+
+def test_facts_about_neurons_are_asked_of_neurons():
+    """Outside its package nobody asks a neuron for its class, or whether it has an attribute."""
+    classes = "|".join(name for name in keras_snn.neurons.__all__ if name[0].isupper())
+    asked = re.compile(
+        rf"isinstance\([^()]*, \(?(?:neurons\.)?(?:{classes})\b|(?:get|has)attr\((?:\w+\.)*neuron\b"
+    )
+    assert asked.search("if isinstance(neuron, neurons.Binary):")
+    assert asked.search('getattr(spike.neuron, "unit", 1.0)')
+    for path in ROOT.rglob("*.py"):
+        if part_of(path) != "neurons":
+            assert not asked.search(path.read_text(encoding="utf-8")), path

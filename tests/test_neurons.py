@@ -194,7 +194,7 @@ def test_neuron_raises_when_an_argument_is_wrong(kind, arguments, message):
 
 
 def test_get_raises_when_there_is_no_such_neuron():
-    names = "`neuron` must be one of 'if', 'signed', 'multi_threshold', 'burst', 'lif'"
+    names = "`neuron` must be one of 'burst', 'if', 'lif', 'multi_threshold', 'signed'"
     with pytest.raises(ValueError, match=f"{names}. Received: neuron='rf'."):
         neurons.get("rf")
     needed = f"{names} or an object with `v_threshold`, `initial_state` and `step`. Received: neuron="
@@ -208,7 +208,10 @@ def test_get_raises_when_there_is_no_such_neuron():
     with pytest.raises(TypeError, match=f"{needed}<class .*IntegrateAndFire'>"):
         neurons.get(IntegrateAndFire)
     own = types.SimpleNamespace(**complete)
-    assert neurons.get(own) is own
+    wrapped = neurons.get(own)
+    assert isinstance(wrapped, neurons.Neuron)
+    assert wrapped.v_threshold == 1.0
+    assert neurons.get(wrapped) is wrapped
 
 
 @pytest.mark.parametrize(("levels", "v_threshold"), [(None, 1.0), (3, 0.75), (1, 2.5)])

@@ -14,6 +14,7 @@ import keras_snn
 from keras_snn.cli import main
 from keras_snn.graph import registry
 from keras_snn.graph.registry import table
+from keras_snn.neurons import base as neuron_base
 
 
 def test_the_table_in_the_readme_is_what_the_rules_say():
@@ -135,3 +136,26 @@ def test_deploying_runs(monkeypatch, tmp_path):
         names["back"].predict(names["x"], verbose=0), names["snn"].predict(names["x"], verbose=0), atol=1e-6
     )
     assert {path.name for path in tmp_path.iterdir()} == {"net.nir", "zero.nir"}
+
+
+def test_the_walk_through_a_neuron_does_what_it_describes(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(neuron_base, "_BY_ALIAS", dict(neuron_base._BY_ALIAS))
+    names = {}
+    assert run_blocks("docs/adding_a_neuron.md", names) == 2
+    snn, loaded, x = names["snn"], names["loaded"], names["x"]
+    assert names["error"] < 0.02
+    assert "most spikes of a neuron: 256" in capsys.readouterr().out
+    neuron = names["Refractory"]()
+    assert loaded.get_layer("conv").neuron == neuron == snn.get_layer("conv").neuron
+    contracts.assert_same(loaded.predict(x, verbose=0), snn.predict(x, verbose=0))
+    # λ is the activation that one spike per step would stand for: two steps give one spike here.
+    largest = np.maximum(names["model"].layers[0](x), 0).max()
+    np.testing.assert_allclose(snn.conversion_report.layers[0].scale, 2 * largest, rtol=1e-5)
+    assert keras_snn.report(snn, x[:8], path="report.html").layers[0]["neuron"] == repr(neuron)
+    settled = snn.simulate(x[:8], timesteps=9, settle=True, record=["spike_trains"]).spike_trains["conv"]
+    assert not np.any(settled[:, 1:] * settled[:, :-1])
+    diagnosis = keras_snn.diagnose(snn, x[:8], timesteps=16)
+    assert diagnosis.layers[0].clipping.relative < 1e-6
+    with pytest.raises(keras_snn.errors.ExportError, match="no Refractory neurons"):
+        keras_snn.export_nir(snn, "net.nir")

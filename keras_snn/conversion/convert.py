@@ -305,7 +305,7 @@ def _check_becomes_spiking(model, graph, nonspiking):
 
 def _rate_coding(neuron):
     """Return a neuron if its rate can stand for an activation."""
-    if isinstance(neuron, neurons.LeakyIntegrateAndFire):
+    if not neuron.is_rate_coding:
         raise ValueError(
             "`neuron` must have a firing rate proportional to its current, which one with a leak has not. "
             f"Received: neuron={neuron!r}. Use it in layers by hand, or convert with 'if'."

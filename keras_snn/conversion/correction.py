@@ -4,7 +4,6 @@ import numpy as np
 from keras import ops
 
 from keras_snn import neurons
-from keras_snn._rates import unwrapped
 from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.source import source_graph
 from keras_snn.simulation.watching import Watcher, watch
@@ -34,9 +33,9 @@ def correct(model, data, *, variant, batch_size, verbose):
     options = {"timesteps": None, "batch_size": batch_size, "verbose": verbose, "averages": True}
     for layer in model.layers:
         calls = {name: activations[name] for name in activations if model.network.stateful[name] is layer}
-        neuron, timesteps = unwrapped(getattr(layer, "neuron", None), model.timesteps)
-        if not calls or isinstance(neuron, neurons.Binary):
+        if not calls or not layer.neuron.is_rate_coding:
             continue
+        neuron, timesteps = layer.neuron, layer.neuron.active_steps(model.timesteps)
         means = _Means(calls, timesteps)
         watch(_up_to(model, calls), data, None, [means], graph=graph, **options)
         lack = neuron.v_threshold * np.atleast_1d(means.lack)

@@ -10,7 +10,6 @@ import operator
 
 import numpy as np
 
-from keras_snn._rates import ideal_rate, rate_of_scale
 from keras_snn._validation import check_choice, check_number
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.passes import fold, insert_scale
@@ -82,11 +81,11 @@ class Rule:
 
     def _least_squares(self, histogram):
         values, counts = histogram.used()
-        rate = rate_of_scale(self.neuron, self.timesteps)
+        rate = self.neuron.rate_of_scale(self.timesteps)
         best, least = histogram.maximum, np.full(len(counts), np.inf)
         for percent in range(100, 0, -1):
             scale = np.maximum(histogram.maximum * (percent / 100), np.finfo("float32").tiny)[:, None]
-            rates = ideal_rate(self.neuron, values * (rate / scale), self.timesteps)
+            rates = self.neuron.ideal_rate(values * (rate / scale), self.timesteps)
             error = np.sum(counts * (values - rates * (scale / rate)) ** 2, axis=1)
             best, least = np.where(error < least, scale[:, 0], best), np.minimum(error, least)
         return best

@@ -7,8 +7,8 @@ import numpy as np
 from keras_snn.conversion.building import build_model
 from keras_snn.graph import nodes as kinds
 from keras_snn.layers import Readout, SpikingSoftmax
+from keras_snn.layers.base import neuron_of
 from keras_snn.layers.pooling import SpikingMaxPooling
-from keras_snn.neurons import SignedIntegrateAndFire
 from keras_snn.simulation.source import read_back
 
 __all__ = ["quantized_reference"]
@@ -59,8 +59,8 @@ def quantized_reference(model):
 
 def _in_the_way(layer):
     """Return what of a layer depends on the order of spikes, or on chance; or `None`."""
-    neuron = getattr(layer, "neuron", None)
-    if neuron is not None and not isinstance(neuron, SignedIntegrateAndFire):
+    neuron = neuron_of(layer)
+    if neuron is not None and neuron.exact_levels(1) is None:
         return f"neuron={neuron!r}"
     if isinstance(layer, SpikingMaxPooling) and layer.method != "exact":
         return f"method={layer.method!r}"
@@ -71,7 +71,7 @@ def _in_the_way(layer):
 
 def _with_levels(graph, spike, timesteps):
     """Return the graph with what a layer of neurons adds up to in the place of the neurons."""
-    neuron, levels = spike.neuron, spike.neuron.levels or timesteps
+    neuron, levels = spike.neuron, spike.neuron.exact_levels(timesteps)
     # The activation rounds to multiples of 1/T, from a half on.
     in_rates = kinds.ChannelAffine(
         name=kinds.free_name(f"{spike.name}/current", graph.nodes),

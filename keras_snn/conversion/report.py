@@ -7,7 +7,6 @@ import textwrap
 import keras
 import numpy as np
 
-from keras_snn._rates import ideal_rate, largest_rate
 from keras_snn._text import show_table
 from keras_snn.graph import nodes as kinds
 from keras_snn.layers import Readout, SpikingSoftmax
@@ -158,10 +157,10 @@ def _of_ideal_neurons(spike, histogram, timesteps):
     scale = np.reshape(spike.scale, (-1, 1))
 
     def rounded(values):
-        return scale * ideal_rate(spike.neuron, values / scale, timesteps)
+        return scale * spike.neuron.ideal_rate(values / scale, timesteps)
 
     return {
-        "clipped": histogram.fraction_above(scale[:, 0] * largest_rate(spike.neuron, timesteps)),
+        "clipped": histogram.fraction_above(scale[:, 0] * spike.neuron.largest_rate(timesteps)),
         "error": histogram.relative_error(rounded),
         "silent": not histogram.counts.any(),
     }

@@ -3,7 +3,6 @@
 import numpy as np
 
 from keras_snn import neurons
-from keras_snn._rates import rate_of_scale
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.passes import fold, insert_scale
 
@@ -28,7 +27,7 @@ def to_spiking(graph, neuron, scales, *, timesteps, delay=0):
         of_node = _binary(node, neuron) if node.is_binary else _limited(node, neuron)
         scale = scales.get(node.name, 1.0)
         wait = delay * (depths[node.name] - 1)
-        rate = rate_of_scale(of_node, timesteps)
+        rate = of_node.rate_of_scale(timesteps)
         spike = kinds.Spike(
             name=node.name,
             inputs=node.inputs,
@@ -47,15 +46,14 @@ def to_spiking(graph, neuron, scales, *, timesteps, delay=0):
 
 
 def _binary(node, neuron):
-    reset = "zero" if getattr(neuron, "reset", None) == "zero" else "none"
-    return neurons.Binary(node.function, node.at_zero, reset)
+    return neurons.Binary(node.function, node.at_zero, "zero" if neuron.reset == "zero" else "none")
 
 
 def _limited(node, neuron):
     """Return the neuron for a relu: if it can give more than λ, it must saturate as the relu does."""
     # Channels have one neuron: none may exceed its own limit, which in units of λ is at least 1.
     lowest = float(np.min(node.max_value))
-    return neuron.limited(lowest) if np.isfinite(lowest) and hasattr(neuron, "limited") else neuron
+    return neuron.limited(lowest) if np.isfinite(lowest) else neuron
 
 
 def _depths(graph):

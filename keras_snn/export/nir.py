@@ -4,7 +4,6 @@ A file says layers, weights and neurons. It has no field for how a neuron is res
 it starts, and how long a step is: the metadata of ours does, and readers have to be told.
 """
 
-import dataclasses
 import pathlib
 import warnings
 
@@ -198,11 +197,14 @@ def _check_differences(name, graph, accept):
     found = {}
     for node in _neurons(graph):
         neuron = node.neuron
-        subtracts = getattr(neuron, "reset", None) == "subtract"
+        if neuron.nir_form(1.0) is None:
+            # The writer refuses it.
+            continue
+        subtracts = neuron.reset == "subtract"
         differs = {
             "reset": subtracts,
             "threshold": subtracts,
-            "initial_potential": getattr(neuron, "initial_potential", 0) != 0,
+            "initial_potential": neuron.initial_potential != 0,
         }
         for what in _ACCEPTED:
             if differs[what] and what not in accept:
@@ -256,8 +258,7 @@ def _with_output_neurons(graph, v_threshold):
             graph = graph.with_nodes(graph.nodes, {name: node.inputs[0]})
     known = [node.neuron for node in _neurons(graph)]
     neuron = known[-1] if known else neurons.IntegrateAndFire()
-    if hasattr(neuron, "reset") and hasattr(neuron, "v_threshold"):
-        neuron = dataclasses.replace(neuron, v_threshold=v_threshold)
+    neuron = neuron.with_threshold(v_threshold)
     for name in dict.fromkeys(graph.output_names):
         node = graph.nodes[name]
         if not isinstance(node, kinds.Spike):
@@ -277,8 +278,8 @@ def _with_output_neurons(graph, v_threshold):
 def _metadata(model, graph, *, dt, as_it_is):
     """Return the metadata of the graph, plain values."""
     found = {
-        what: {getattr(node.neuron, what, None) for node in _neurons(graph)}
-        for what in ("reset", "initial_potential")
+        "reset": {node.neuron.reset for node in _neurons(graph)},
+        "initial_potential": {node.neuron.initial_potential for node in _neurons(graph)},
     }
     metadata = {what: values.pop() for what, values in found.items() if len(values) == 1}
     above = metadata.get("reset") == "zero" and not as_it_is

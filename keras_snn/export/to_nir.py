@@ -11,7 +11,6 @@ import re
 
 import numpy as np
 
-from keras_snn import neurons
 from keras_snn.export.windows import dense_kernel, embedded_kernel
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.passes import fold, insert_scale
@@ -492,7 +491,8 @@ def say_neuron(neuron, dtype, *, dt, as_it_is):
     Raises:
         _UnsaidError: If NIR has no such neuron.
     """
-    if not isinstance(neuron, (neurons.IntegrateAndFire, neurons.LeakyIntegrateAndFire)):
+    form = neuron.nir_form(dt)
+    if form is None:
         raise _UnsaidError(
             f"no {type(neuron).__name__} neurons, only those with one potential and spikes of 1",
             "convert with neuron='if', without delays and corrections",
@@ -501,8 +501,5 @@ def say_neuron(neuron, dtype, *, dt, as_it_is):
     if neuron.reset == "zero" and not as_it_is:
         threshold = np.nextafter(threshold, np.zeros((), dtype))
     metadata = {"reset": neuron.reset, "initial_potential": float(neuron.initial_potential)}
-    leak = getattr(neuron, "leak", 1.0)
-    if leak == 1:
-        return "IF", {"r": 1 / dt, "v_threshold": threshold}, metadata
-    tau = dt / (1 - leak)
-    return "LIF", {"tau": tau, "r": tau / dt, "v_leak": 0.0, "v_threshold": threshold}, metadata
+    kind, fields = form
+    return kind, {**fields, "v_threshold": threshold}, metadata

@@ -5,7 +5,6 @@ import functools
 import keras
 import numpy as np
 
-from keras_snn import neurons
 from keras_snn.graph import nodes as kinds
 
 __all__ = ["evaluate"]
@@ -76,10 +75,7 @@ def _(node: kinds.Activation, x):
 
 @value_of.register
 def _(node: kinds.Spike, x):
-    if isinstance(node.neuron, neurons.Binary):
-        activation = kinds.Activation(name="", function=node.neuron.function, at_zero=node.neuron.at_zero)
-        return value_of(activation, x)
-    return np.clip(x / node.neuron.v_threshold, 0.0, getattr(node.neuron, "largest_spike", 1.0))
+    return node.neuron.asymptotic_rate(x)
 
 
 @value_of.register

@@ -10,7 +10,15 @@ import inspect
 import keras
 from keras import ops
 
-__all__ = ["SpikingLayer", "SpikingTwin", "fold_as_long", "fold_time", "repeat_time", "unfold_time"]
+__all__ = [
+    "SpikingLayer",
+    "SpikingTwin",
+    "fold_as_long",
+    "fold_time",
+    "neuron_of",
+    "repeat_time",
+    "unfold_time",
+]
 
 
 # JAX compiles 100 unrolled steps for a minute, and their loop for a second. TensorFlow's `ops.scan` copies,
@@ -33,6 +41,11 @@ def unfold_time(x, timesteps):
 def fold_as_long(x, timesteps):
     """Return `x` of shape `(batch, timesteps, …)`, or `(batch, 1, …)` if it is constant, folded."""
     return fold_time(x) if x.shape[1] == timesteps else repeat_time(ops.squeeze(x, 1), timesteps)
+
+
+def neuron_of(layer):
+    """Return the neuron of a layer that spikes, or `None` of any other layer."""
+    return getattr(layer, "neuron", None)
 
 
 def repeat_time(x, timesteps):

@@ -77,8 +77,8 @@ class SpikingLinear(SpikingTwin):
         return self.neuron.step(current, state)
 
     def get_config(self):
-        neuron = keras.saving.serialize_keras_object(self.neuron)
-        return {**super().get_config(), "activation": self._activation, "neuron": neuron}
+        of_neuron = {"activation": self._activation, "neuron": self.neuron.serialized()}
+        return {**super().get_config(), **of_neuron}
 
 
 class SpikingDense(SpikingLinear, analog_class=keras.layers.Dense): ...

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_snn.neurons import IntegrateAndFire
+from keras_snn.layers.base import neuron_of
 
 __all__ = ["BINS", "FiringCounter", "LayerFiring"]
 
@@ -64,7 +64,9 @@ class FiringCounter:
     """
 
     def __init__(self, network):
-        self.layers = {name: layer for name, layer in network.stateful.items() if hasattr(layer, "neuron")}
+        self.layers = {
+            name: layer for name, layer in network.stateful.items() if neuron_of(layer) is not None
+        }
         self._network = network
         self.totals = keras.Variable(
             "zeros",
@@ -87,7 +89,7 @@ class FiringCounter:
         return {name: count + self._fired(name, values[name]) for name, count in counts.items()}
 
     def _fired(self, name, spikes):
-        if not isinstance(self.layers[name].neuron, IntegrateAndFire):
+        if not self.layers[name].neuron.has_unit_spikes:
             spikes = spikes != 0
         spikes = ops.cast(ops.stop_gradient(spikes), "float32")
         return ops.squeeze(spikes, 1) if spikes.shape[1] == 1 else ops.sum(spikes, axis=1)
@@ -172,14 +174,14 @@ def _told_by(network):
         follows = all(source in told or network.is_constant(source) for source in sources)
         # A sum of what is rounded at every step is another one than the sum rounded once.
         follows = follows and layer.compute_dtype not in ("float16", "bfloat16")
-        neuron = getattr(layer, "neuron", None)
+        neuron = neuron_of(layer)
         if getattr(layer, "keeps_total", False):
             told[name] = "total"
         elif getattr(layer, "is_affine", False) and follows:
             told[name] = "affine"
-        elif getattr(neuron, "conserves_charge", False) and (network.is_driven(name) or follows):
+        elif neuron is not None and neuron.conserves_charge and (network.is_driven(name) or follows):
             told[name] = "charge"
-        elif isinstance(neuron, IntegrateAndFire):
+        elif neuron is not None and neuron.has_unit_spikes:
             told[name] = "spikes"
     return told
 

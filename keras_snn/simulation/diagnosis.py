@@ -7,8 +7,6 @@ import textwrap
 import numpy as np
 from keras import ops
 
-from keras_snn import neurons
-from keras_snn._rates import ideal_rate, largest_rate, unwrapped
 from keras_snn._text import show_table
 from keras_snn.simulation.source import source_graph
 from keras_snn.simulation.watching import Watcher, watch
@@ -181,7 +179,7 @@ class Comparison(Watcher):
             if not self._is_driven(name):
                 current = self._current(layer, seen.sums[self.sources[name]] / timesteps)
             rates, parts = _split(layer.neuron, activation, current, seen.sums[name], timesteps)
-            largest = largest_rate(layer.neuron, timesteps)
+            largest = layer.neuron.largest_rate(timesteps)
             self.sums[name].add(activation, rates, parts, self.scales[name], largest)
 
     @staticmethod
@@ -195,7 +193,7 @@ class Comparison(Watcher):
         layers = []
         for name, sums in self.sums.items():
             neuron = self.model.network.stateful[name].neuron
-            of_neuron = {"neuron": neuron, "largest_rate": largest_rate(neuron, timesteps)}
+            of_neuron = {"neuron": neuron, "largest_rate": neuron.largest_rate(timesteps)}
             layers.append(LayerDiagnosis(name=name, **of_neuron, **sums.result(self.scales[name])))
         return Diagnosis(tuple(layers), timesteps, samples)
 
@@ -205,19 +203,8 @@ def _split(neuron, activation, current, counts, timesteps):
 
     `current` is the average current, or `None` if it is that of the source network.
     """
-    neuron, timesteps = unwrapped(neuron, timesteps)
-    rates = counts.astype("float64") / timesteps
-    if isinstance(neuron, neurons.Binary):
-        within = given = activation
-        if current is not None:
-            given = np.where(current == 0, neuron.at_zero, np.sign(current))
-            given = np.maximum(given, 0.0) if neuron.function == "heaviside" else given
-        rounded = given
-    else:
-        largest = largest_rate(neuron, timesteps)
-        within = np.clip(activation, 0.0, largest)
-        given = within if current is None else np.clip(current, 0.0, largest)
-        rounded = ideal_rate(neuron, given, timesteps)
+    rates = counts.astype("float64") / neuron.active_steps(timesteps)
+    within, given, rounded = neuron.ideal_response(activation, current, timesteps)
     parts = (within - activation, given - within, rounded - given, rates - rounded)
     return rates, dict(zip(PARTS, parts, strict=True))
 

@@ -2,8 +2,6 @@
 
 import dataclasses
 
-from keras_snn._rates import rates_in_words
-
 __all__ = ["Agreement", "find_causes", "steps_that_suffice"]
 
 # Less is not called a loss: a few samples more or less.
@@ -90,7 +88,7 @@ def _cause_in(layer, timesteps, options):
         return f"{where}: {saturates}. {_raise_scale(options)}"
     where = f"{where}, most of it by {part}, {size}"
     if part == "quantisation":
-        rates = f"after {timesteps} steps rates are only {rates_in_words(layer.neuron, timesteps)}"
+        rates = f"after {timesteps} steps rates are only {layer.neuron.rates_as_text(timesteps)}"
         return f"{where}: {rates}. Simulate longer, {_longer(timesteps)}."
     if "reset='zero'" in str(options.get("neuron")):
         return f"{where}: reset to zero loses what is above the threshold. Convert with reset='subtract'."

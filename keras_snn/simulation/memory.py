@@ -6,6 +6,8 @@ import pathlib
 
 import numpy as np
 
+from keras_snn.layers.base import neuron_of
+
 __all__ = ["available_memory", "check_memory", "show_bytes"]
 
 # A record is put together from its batches, while both are held.
@@ -45,7 +47,7 @@ def check_memory(model, record, samples, timesteps):
     long = [name for name in record if name in ("spike_trains", "membrane_potentials")]
     layers = model.network.stateful
     if long:
-        one = len(long) * sum(_bytes_of(layer) for layer in layers.values() if hasattr(layer, "neuron"))
+        one = len(long) * sum(_bytes_of(layer) for layer in layers.values() if neuron_of(layer) is not None)
     else:
         one = sum(_bytes_of(layers[name]) for name in model.output_calls)
     needed, available = one * samples * timesteps, available_memory()

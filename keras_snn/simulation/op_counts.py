@@ -15,6 +15,7 @@ from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.passes import fold
 from keras_snn.layers import Rearrange
+from keras_snn.layers.base import neuron_of
 from keras_snn.layers.pooling import SpikingMaxPooling
 from keras_snn.simulation.by_hand import as_spiking_model, is_by_hand
 from keras_snn.simulation.memory import show_bytes
@@ -587,7 +588,8 @@ def _unit_of(model, name):
     inner = getattr(layer, "layer", layer)
     if isinstance(inner, (SpikingMaxPooling, Rearrange, keras.layers.Concatenate)):
         return min(_unit_of(model, source) for source in call["inputs"])
-    return getattr(getattr(layer, "neuron", None), "unit", 1.0)
+    neuron = neuron_of(layer)
+    return 1.0 if neuron is None else neuron.unit
 
 
 def _add(totals, values, reduce):

@@ -7,7 +7,6 @@ import re
 
 import numpy as np
 
-from keras_snn._rates import rates_in_words
 from keras_snn.simulation import plots
 from keras_snn.simulation.op_counts import show_metric
 
@@ -97,7 +96,7 @@ def page_of(report):
 
 
 def _introduction(layers):
-    values = _by_layer(getattr(layer.neuron, "spike_values", "0 or 1") for layer in layers)
+    values = _by_layer(layer.neuron.spike_values for layer in layers)
     return _INTRODUCTION.format(values=values or "0 or 1")
 
 
@@ -164,7 +163,7 @@ def _errors(report):
     ]
     which = "" if len(shown) == len(layers) else f", of the {len(shown)} layers that add the largest errors"
     timesteps = report.diagnosis.timesteps
-    rates = _by_layer(rates_in_words(layer.neuron, timesteps) for layer in layers)
+    rates = _by_layer(layer.neuron.rates_as_text(timesteps) for layer in layers)
     legend = _ERRORS_LEGEND.format(timesteps=timesteps, rates=rates)
     return [
         "<h2>Where the error comes from</h2>",

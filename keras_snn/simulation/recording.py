@@ -12,6 +12,7 @@ from keras_snn._data import Batches, is_numeric
 from keras_snn._execution import predict_batch
 from keras_snn._gradients import without_gradients
 from keras_snn._validation import check_choice, check_integer, check_timesteps
+from keras_snn.layers.base import neuron_of
 from keras_snn.simulation.exiting import check_exit, run_until_confident
 from keras_snn.simulation.memory import check_memory, show_bytes
 from keras_snn.simulation.result import SimulationResult
@@ -290,7 +291,7 @@ def _runner(model, record):
 
 def _of_neurons(network):
     """Return the names of the calls of layers of neurons."""
-    return [name for name, layer in network.stateful.items() if hasattr(layer, "neuron")]
+    return [name for name, layer in network.stateful.items() if neuron_of(layer) is not None]
 
 
 def _recorders(network, record):

@@ -1,12 +1,10 @@
 """A network whose input has ended: what the neurons still owe or took too early gets through."""
 
-import dataclasses
-
 import numpy as np
 
 from keras_snn import layers
+from keras_snn.layers.base import neuron_of
 from keras_snn.layers.linear import SpikingLinear
-from keras_snn.neurons import Corrected, SignedIntegrateAndFire
 
 __all__ = ["copy_weights", "without_input"]
 
@@ -27,8 +25,8 @@ def without_input(model, timesteps):
         )
     quiet = type(model).from_config(model.get_config())
     for layer in quiet.layers:
-        if hasattr(layer, "neuron"):
-            layer.neuron = _bounded(layer.neuron, timesteps)
+        if neuron_of(layer) is not None:
+            layer.neuron = layer.neuron.settled(timesteps)
     return quiet
 
 
@@ -50,11 +48,3 @@ def _biases(layer):
         return []
     bias = getattr(layer.analog if isinstance(layer, SpikingLinear) else layer, "bias", None)
     return [] if bias is None else [bias]
-
-
-def _bounded(neuron, timesteps):
-    if isinstance(neuron, Corrected):
-        return dataclasses.replace(neuron, neuron=_bounded(neuron.neuron, timesteps), current=())
-    if isinstance(neuron, SignedIntegrateAndFire) and neuron.levels is None:
-        return dataclasses.replace(neuron, levels=timesteps)
-    return neuron

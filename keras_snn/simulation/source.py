@@ -4,8 +4,6 @@ import dataclasses
 
 import numpy as np
 
-from keras_snn import neurons
-from keras_snn._rates import unwrapped
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import lower_calls
 from keras_snn.graph.passes import insert_scale
@@ -72,14 +70,10 @@ def _like(node, kind, **fields):
 
 def _with_activation(graph, spike, row):
     """Return the graph with the activation that neurons stand for in their place."""
-    neuron, _ = unwrapped(spike.neuron, 1)
-    if isinstance(neuron, neurons.Binary):
-        fields, scale = {"function": neuron.function, "at_zero": neuron.at_zero}, np.ones(())
-    elif row is None or row.max_value is None:
-        fields, scale = {"function": "relu"}, np.ones(())
-    else:
+    fields, scale = spike.neuron.analog_activation(), np.ones(())
+    if fields["function"] == "relu" and row is not None and row.max_value is not None:
         # It saturates at one activation, which in units of λ is another one in every channel.
-        fields, scale = {"function": "relu", "max_value": row.max_value}, np.asarray(row.scale)
+        fields, scale = {**fields, "max_value": row.max_value}, np.asarray(row.scale)
     activation = _like(spike, kinds.Activation, **fields)
     nodes = {**graph.nodes, spike.name: activation}
     if np.any(scale != 1):
@@ -88,4 +82,4 @@ def _with_activation(graph, spike, row):
         nodes[spike.name] = dataclasses.replace(rescaled, inputs=(activation.name,))
         nodes[activation.name] = activation
     graph = graph.with_nodes(nodes)
-    return insert_scale(graph, scale / neuron.v_threshold, before=activation.name)
+    return insert_scale(graph, scale / spike.neuron.v_threshold, before=activation.name)

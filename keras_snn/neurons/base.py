@@ -1,0 +1,269 @@
+"""The base class of spiking neurons: all that the rest of the package asks of one."""
+
+import dataclasses
+import fractions
+
+import keras
+import numpy as np
+
+from keras_snn._validation import check_choice
+
+__all__ = ["Neuron", "get", "names"]
+
+_BY_ALIAS = {}
+
+
+class Neuron:
+    """A spiking neuron: how a membrane potential integrates its current, and when it fires.
+
+    A neuron holds no state. Its state is a list of tensors, which goes into every step and comes out of it.
+    A subclass is a frozen dataclass with `initial_state` and `step`, registered with Keras so that models
+    with it can be saved. The attributes and the other methods describe its firing rate to the rest of the
+    package; their defaults hold for spikes of 0 or 1 whose rate approaches clip(z/θ, 0, 1). Override those
+    that differ. See `docs/adding_a_neuron.md`.
+
+    Attributes:
+        alias: The name that `convert(neuron=…)` and the command line know it by, or `None`.
+        v_threshold: Firing threshold θ; positive, in the unit of the current.
+        initial_potential: V(0) as a fraction of θ·`unit`.
+        reset: `"subtract"` or `"zero"` where the neuron resets by subtraction or to zero, else `None`.
+        unit: Value of the smallest spike; all spikes are multiples of it.
+        largest_spike: Value of the largest spike.
+        is_signed: Whether spikes may be negative.
+        spike_values: All values of a spike, as text for reports.
+        is_rate_coding: Whether the firing rate is proportional to the current until it saturates, so that it
+            can stand for a rectified activation.
+        conserves_charge: Whether `count_spikes` holds.
+    """
+
+    alias = None
+    v_threshold = 1.0
+    initial_potential = 0.0
+    reset = None
+    unit = 1.0
+    largest_spike = 1.0
+    is_signed = False
+    spike_values = "0 or 1"
+    is_rate_coding = True
+    conserves_charge = False
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "alias" in vars(cls) and cls.alias is not None:
+            _BY_ALIAS[cls.alias] = cls
+
+    def initial_state(self, shape, dtype):
+        """Return the state before the first step, a list of tensors.
+
+        The first is the membrane potential.
+
+        Args:
+            shape: Shape `(batch, …)` of the neurons.
+            dtype: Dtype of the state.
+        """
+        raise NotImplementedError
+
+    def step(self, current, state):
+        """Integrate one time step.
+
+        Args:
+            current: Tensor of shape `(batch, …)`, in the dtype of the state.
+            state: What `initial_state` or the previous step returned.
+
+        Returns:
+            `(spikes, state)`; spikes of the shape and dtype of the current.
+        """
+        raise NotImplementedError
+
+    def count_spikes(self, charge, state):
+        """Return the number of spikes that a charge gave, from the potential it left; not rounded.
+
+        Only where `conserves_charge`.
+
+        Args:
+            charge: Σ z over the steps so far, `(batch, …)`.
+            state: The state after the last step.
+        """
+        raise NotImplementedError
+
+    # --- Firing rates ----------------------------------------------------------
+
+    @property
+    def has_unit_spikes(self):
+        """Whether every spike is 1, so that the sum of spikes is their number."""
+        return self.unit == self.largest_spike == 1 and not self.is_signed
+
+    def active_steps(self, timesteps):
+        """Return how many of `timesteps` steps the neuron integrates in."""
+        return timesteps
+
+    def rate_of_scale(self, timesteps):
+        """Return the firing rate that the activation λ maps to, in spikes per step."""
+        return 1.0
+
+    def largest_rate(self, timesteps):
+        """Return the firing rate at which the neuron saturates, in spikes per step."""
+        return self.largest_spike
+
+    def limited(self, rate):
+        """Return a neuron that gives at most `rate` per step, as a relu that saturates there."""
+        return self
+
+    def asymptotic_rate(self, current):
+        """Return the firing rate that an even current approaches as time goes on: a NumPy array.
+
+        Args:
+            current: Current per step, in the unit of `v_threshold`.
+        """
+        return np.clip(current / self.v_threshold, 0.0, self.largest_spike)
+
+    def ideal_rate(self, current, timesteps):
+        """Return the firing rate after some steps if the current comes evenly: rounded and clipped.
+
+        With z the current in units of the threshold, ε the smallest spike and r the largest rate:
+
+            ε/T·floor(clip(z, 0, r)·T/ε + V(0)), at most r
+
+        Args:
+            current: Average current in units of the threshold, NumPy array or number.
+            timesteps: Number of steps T.
+        """
+        largest, per_rate = self.largest_rate(timesteps), timesteps / self.unit
+        count = np.floor(np.clip(current, 0.0, largest) * per_rate + self.initial_potential)
+        return np.clip(count / per_rate, 0.0, largest)
+
+    def ideal_response(self, activation, current, timesteps):
+        """Return what clipping, the current and rounding successively make of an activation.
+
+        Args:
+            activation: Activations of the source network in units of λ, an array.
+            current: Average currents in units of the threshold, or `None` where they are the activations.
+            timesteps: Number of steps.
+
+        Returns:
+            Three arrays of rates: the clipped activation, the clipped current, and the rounded current.
+        """
+        clipped = np.clip(activation, 0.0, self.largest_rate(timesteps))
+        given = clipped if current is None else np.clip(current, 0.0, self.largest_rate(timesteps))
+        return clipped, given, self.ideal_rate(given, timesteps)
+
+    def rates_as_text(self, timesteps):
+        """Return which rates the neuron can have after some steps, as text."""
+        unit = fractions.Fraction(self.unit).limit_denominator(2**20)
+        return f"multiples of {unit / timesteps} up to {self.largest_rate(timesteps):.4g}"
+
+    def exact_levels(self, timesteps):
+        """Return the largest sum of spikes of a settled neuron, if only the sum of its current matters.
+
+        Then that sum is clip(floor(V(0)/θ + Σz/θ), 0, levels), in whatever order the current came; `None`
+        if the order matters.
+        """
+        return
+
+    # --- Counterparts ----------------------------------------------------------
+
+    def analog_activation(self):
+        """Return the activation of the source network that the rate stands for.
+
+        It is a dict of fields of `keras_snn.graph.nodes.Activation`.
+        """
+        return {"function": "relu"}
+
+    def settled(self, timesteps):
+        """Return the neuron for steps without input, after `timesteps` steps with it."""
+        return self
+
+    def with_threshold(self, v_threshold):
+        """Return the neuron with another threshold, if that is one of its fields; else the neuron itself."""
+        if any(field.name == "v_threshold" for field in dataclasses.fields(self)):
+            return dataclasses.replace(self, v_threshold=v_threshold)
+        return self
+
+    def nir_form(self, dt):
+        """Return `(class, fields)` of the neuron in a NIR file, without its threshold; `None` if it has none.
+
+        Args:
+            dt: Length of a time step.
+        """
+        return
+
+    # --- Files -----------------------------------------------------------------
+
+    def serialized(self):
+        """Return the neuron as `keras.saving` writes it into the config of a layer."""
+        return keras.saving.serialize_keras_object(self)
+
+    def get_config(self):
+        """Return the arguments of the constructor."""
+        if not dataclasses.is_dataclass(self):
+            raise NotImplementedError(
+                f"A neuron must be a frozen dataclass or define `get_config`. Received: "
+                f"{type(self).__name__}. Decorate the class with dataclasses.dataclass(frozen=True)."
+            )
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class _Adapted(Neuron):
+    """A neuron described by an object without this base class, as far as it does.
+
+    What the object defines takes the place of the defaults.
+    """
+
+    described: object
+
+    # Nothing is known of the sign of its spikes.
+    is_signed = True
+
+    def __post_init__(self):
+        for name, default in vars(Neuron).items():
+            own = name.startswith("_") or name in ("alias", "serialized", "get_config", "from_config")
+            if not own and not isinstance(default, property) and hasattr(self.described, name):
+                object.__setattr__(self, name, getattr(self.described, name))
+
+    def __repr__(self):
+        return repr(self.described)
+
+    def serialized(self):
+        return keras.saving.serialize_keras_object(self.described)
+
+
+def names():
+    """Return the names of neurons, as in `convert(neuron=…)`, sorted.
+
+    >>> names()
+    ('burst', 'if', 'lif', 'multi_threshold', 'signed')
+    """
+    return tuple(sorted(_BY_ALIAS))
+
+
+def get(identifier):
+    """Return a neuron: the object itself, the default one of a name, or one from its config.
+
+    An object that is no `Neuron` but has `v_threshold`, `initial_state` and `step` is wrapped once.
+
+    Raises:
+        TypeError: If it is none of these.
+        ValueError: If no neuron has that name.
+
+    >>> get("if")
+    IntegrateAndFire(v_threshold=1.0, reset='subtract', initial_potential=0.5)
+    """
+    if isinstance(identifier, dict):
+        identifier = keras.saving.deserialize_keras_object(identifier)
+    if isinstance(identifier, str):
+        return _BY_ALIAS[check_choice("neuron", identifier, names())]()
+    if isinstance(identifier, Neuron):
+        return identifier
+    needed = ("v_threshold", "initial_state", "step")
+    if isinstance(identifier, type) or not all(hasattr(identifier, name) for name in needed):
+        listed = ", ".join(repr(name) for name in names())
+        raise TypeError(
+            f"`neuron` must be one of {listed} or an object with `v_threshold`, `initial_state` and `step`. "
+            f"Received: neuron={identifier!r}. See `keras_snn.neurons`."
+        )
+    return _Adapted(identifier)

@@ -1,0 +1,175 @@
+"""Neurons with spikes of several sizes."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_snn._gradients import floor, with_gradient, within
+from keras_snn._validation import check_integer, check_number
+from keras_snn.neurons.base import Neuron
+from keras_snn.neurons.signed import Counting
+
+__all__ = ["Burst", "MultiThreshold"]
+
+
+@keras.saving.register_keras_serializable(package="keras_snn")
+@dataclasses.dataclass(frozen=True)
+class MultiThreshold(Counting):
+    """Neuron with several thresholds, each half the one before, that may fire together in a step.
+
+    With z(t) the input current, θ = `v_threshold`, thresholds θ/2ᵏ for k = 0 … `levels` − 1, the smallest
+    of them θ·ε, and n(t) the sum of all spikes so far:
+
+        u(t) = V(t−1) + z(t)
+        s(t) = ε·clip(floor(u(t)/(θ·ε)), −n(t−1)/ε, (2 − ε)/ε)
+        n(t) = n(t−1) + s(t)
+        V(t) = u(t) − θ·s(t)
+
+    s is the sum of the largest thresholds that fit into u, in units of θ; from the largest down, each fires
+    at most once. Below 0 the neuron takes back what it has fired, no more. V(0) is half the smallest
+    threshold, so that the charge is rounded to it: n = max(0, ε·floor(½ + Σ z/(θ·ε))) once it is silent.
+
+    Surrogate of ds/dV: 1/θ from half a unit above the smallest s to half a unit above the largest.
+
+    Args:
+        levels: Number of thresholds.
+        v_threshold: The largest threshold θ; positive, in the unit of the current.
+        initial_potential: V(0) as a fraction of the smallest threshold.
+        max_rate: The most that a step may give, in (0, 2 − ε], rounded down to a multiple of ε; `None`
+            for 2 − ε, all thresholds together.
+
+    Raises:
+        TypeError, ValueError: If an argument is outside what it may be.
+
+    Source:
+        Huang et al. (2025), "Differential Coding for Training-Free ANN-to-SNN Conversion", ICML.
+
+    >>> neuron = MultiThreshold(levels=3)
+    >>> z = ops.array([0.8125, 0.125], "float32")
+    >>> spikes, (v, n) = neuron.step(z, neuron.initial_state((2,), "float32"))
+    >>> ops.convert_to_numpy(spikes), ops.convert_to_numpy(v)
+    (array([0.75, 0.25], dtype=float32), array([0.1875, 0.    ], dtype=float32))
+    """
+
+    levels: int = 4
+    v_threshold: float = 1.0
+    initial_potential: float = 0.5
+    max_rate: float | None = None
+
+    alias = "multi_threshold"
+    is_signed = True
+
+    def __post_init__(self):
+        check_integer("levels", self.levels, minimum=1)
+        check_number("v_threshold", self.v_threshold, above=0)
+        check_number("initial_potential", self.initial_potential)
+        if self.max_rate is not None:
+            check_number("max_rate", self.max_rate, above=0)
+
+    @property
+    def unit(self):
+        """Value of the smallest spike, ε."""
+        return 2.0 ** (1 - self.levels)
+
+    @property
+    def largest_spike(self):
+        """Value of the largest spike."""
+        all_together = 2.0 - self.unit
+        if self.max_rate is None:
+            return all_together
+        return min(self.max_rate // self.unit * self.unit, all_together)
+
+    @property
+    def spike_values(self):
+        """All values of a spike, as text."""
+        return f"multiples of {self.unit:g} up to {self.largest_spike:g}, negative ones too"
+
+    def limited(self, rate):
+        """Return a neuron that gives at most `rate` per step, as a relu that saturates there."""
+        return dataclasses.replace(self, max_rate=rate)
+
+    def initial_state(self, shape, dtype):
+        """Return the state before the first step: `[membrane_potential, n]` of `shape`."""
+        v = ops.full(shape, self.initial_potential * self.unit * self.v_threshold, dtype=dtype)
+        return [v, ops.zeros(shape, dtype=dtype)]
+
+    def _spikes(self, v, count):
+        units = floor(v / (self.v_threshold * self.unit))
+        return ops.clip(units * self.unit, -count, self.largest_spike)
+
+    def _slope(self, v, count):
+        half = self.unit / 2
+        return within(v / self.v_threshold, half - count, half + self.largest_spike) / self.v_threshold
+
+
+@keras.saving.register_keras_serializable(package="keras_snn")
+@dataclasses.dataclass(frozen=True)
+class Burst(Neuron):
+    """Integrate-and-fire neuron that fires several spikes in a step when its potential is that high.
+
+    With z(t) the input current, θ = `v_threshold` and Γ = `gamma`:
+
+        u(t) = V(t−1) + z(t)
+        s(t) = clip(floor(u(t)/θ), 0, Γ)
+        V(t) = u(t) − θ·s(t)
+
+    Surrogate of ds/dV: 1/θ where θ/2 ≤ u < (Γ + ½)·θ.
+
+    Args:
+        gamma: Γ, the most spikes in a step.
+        v_threshold: Firing threshold θ; positive, in the unit of the current.
+        initial_potential: V(0) as a fraction of `v_threshold`.
+
+    Raises:
+        TypeError, ValueError: If an argument is outside what it may be.
+
+    Source:
+        Li and Zeng (2022), "Efficient and Accurate Conversion of Spiking Neural Network with Burst
+        Spikes", IJCAI.
+
+    >>> neuron = Burst(gamma=2)
+    >>> spikes, (v,) = neuron.step(ops.array([1.75, 9.5], "float32"), neuron.initial_state((2,), "float32"))
+    >>> ops.convert_to_numpy(spikes), ops.convert_to_numpy(v)
+    (array([2., 2.], dtype=float32), array([0.25, 8.  ], dtype=float32))
+    """
+
+    gamma: int = 5
+    v_threshold: float = 1.0
+    initial_potential: float = 0.5
+
+    alias = "burst"
+
+    def __post_init__(self):
+        check_integer("gamma", self.gamma, minimum=1)
+        check_number("v_threshold", self.v_threshold, above=0)
+        check_number("initial_potential", self.initial_potential)
+
+    @property
+    def largest_spike(self):
+        """Value of the largest spike, Γ."""
+        return float(self.gamma)
+
+    @property
+    def spike_values(self):
+        """All values of a spike, as text."""
+        return f"whole numbers from 0 to {self.gamma}"
+
+    def limited(self, rate):
+        """Return a neuron that gives at most `rate` per step, as a relu that saturates there."""
+        return dataclasses.replace(self, gamma=max(1, min(self.gamma, int(rate))))
+
+    def initial_state(self, shape, dtype):
+        """Return the state before the first step: `[membrane_potential]` of `shape`."""
+        return [ops.full(shape, self.initial_potential * self.v_threshold, dtype=dtype)]
+
+    def step(self, current, state):
+        """Integrate one time step; arguments as of `IntegrateAndFire.step`, spikes 0 to `gamma`."""
+        v = state[0] + current
+        theta = self.v_threshold
+        spikes = with_gradient(
+            lambda v: ops.clip(floor(v / theta), 0.0, self.gamma),
+            lambda v: within(v / theta, 0.5, self.gamma + 0.5) / theta,
+            v,
+        )
+        return spikes, [v - theta * spikes]

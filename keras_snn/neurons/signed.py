@@ -1,0 +1,108 @@
+"""A neuron that takes back spikes, and what it has in common with others that do."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_snn._gradients import triangle, with_gradient
+from keras_snn._validation import check_integer, check_number
+from keras_snn.neurons.base import Neuron
+
+__all__ = ["Counting", "SignedIntegrateAndFire"]
+
+
+class Counting(Neuron):
+    """A neuron that takes back what it has fired, so that its state is `[membrane_potential, n]`.
+
+    A subclass defines its spikes and their surrogate slope, as functions of the potential before the reset
+    and of n before the spike.
+    """
+
+    def step(self, current, state):
+        """Integrate one time step; arguments as of `IntegrateAndFire.step`, spikes multiples of `unit`."""
+        v, count = state
+        v = v + current
+        spikes = with_gradient(self._spikes, self._slope, v, count)
+        return spikes, [v - self.v_threshold * spikes, count + spikes]
+
+
+@keras.saving.register_keras_serializable(package="keras_snn")
+@dataclasses.dataclass(frozen=True)
+class SignedIntegrateAndFire(Counting):
+    """Integrate-and-fire neuron that takes back spikes it should not have fired.
+
+    With z(t) the input current, θ = `v_threshold`, L = `levels` and n(t) the sum of all spikes so far:
+
+        u(t) = V(t−1) + z(t)
+        s(t) = 1 if u(t) ≥ θ and n(t−1) < L;  −1 if u(t) < 0 and n(t−1) > 0;  else 0
+        n(t) = n(t−1) + s(t)
+        V(t) = u(t) − θ·s(t)
+
+    Once no neuron fires any more, 0 ≤ V < θ, or n = 0 and V < θ, or n = L and V ≥ 0. As V + θ·n is
+    V(0) + Σ z, therefore n = clip(floor((V(0) + Σ z)/θ), 0, L), in whatever order the current came.
+
+    Surrogate of ds/dV: that of `IntegrateAndFire` around θ where n < L, and the same around 0 where n > 0.
+
+    Args:
+        levels: L, the most that the spikes add up to; `None` if nothing bounds them.
+        v_threshold: Firing threshold θ; positive, in the unit of the current.
+        initial_potential: V(0) as a fraction of `v_threshold`. A half makes n a rounding.
+
+    Raises:
+        TypeError, ValueError: If an argument is outside what it may be.
+
+    Source:
+        Hu et al. (2023), "Fast-SNN", IEEE TPAMI; You et al. (2024), "SpikeZIP-TF", ICML.
+
+    >>> neuron = SignedIntegrateAndFire(levels=4)
+    >>> spikes, (v, n) = neuron.step(ops.array([0.75], "float32"), neuron.initial_state((1,), "float32"))
+    >>> back, (v, n) = neuron.step(ops.array([-0.5], "float32"), [v, n])
+    >>> [ops.convert_to_numpy(x).item() for x in (spikes, back, v, n)]
+    [1.0, -1.0, 0.75, 0.0]
+    """
+
+    levels: int | None = None
+    v_threshold: float = 1.0
+    initial_potential: float = 0.5
+
+    alias = "signed"
+    is_signed = True
+    spike_values = "−1, 0 or 1"
+
+    def __post_init__(self):
+        if self.levels is not None:
+            check_integer("levels", self.levels, minimum=1)
+        check_number("v_threshold", self.v_threshold, above=0)
+        check_number("initial_potential", self.initial_potential)
+
+    def rate_of_scale(self, timesteps):
+        return 1.0 if self.levels is None else self.levels / timesteps
+
+    def largest_rate(self, timesteps):
+        return 1.0 if self.levels is None else self.levels / timesteps
+
+    def exact_levels(self, timesteps):
+        return self.levels or timesteps
+
+    def settled(self, timesteps):
+        # Without levels it may not fire more often than in every one of those steps.
+        return dataclasses.replace(self, levels=self.exact_levels(timesteps))
+
+    def initial_state(self, shape, dtype):
+        """Return the state before the first step: `[membrane_potential, n]` of `shape`."""
+        v = ops.full(shape, self.initial_potential * self.v_threshold, dtype=dtype)
+        return [v, ops.zeros(shape, dtype=dtype)]
+
+    def _spikes(self, v, count):
+        forward = v >= self.v_threshold
+        if self.levels is not None:
+            forward = ops.logical_and(forward, count < self.levels)
+        back = ops.logical_and(v < 0, count > 0)
+        return ops.cast(forward, v.dtype) - ops.cast(back, v.dtype)
+
+    def _slope(self, v, count):
+        theta, slope = self.v_threshold, triangle(v, self.v_threshold, self.v_threshold)
+        if self.levels is not None:
+            slope = slope * ops.cast(count < self.levels, v.dtype)
+        return slope + triangle(v, 0.0, theta) * ops.cast(count > 0, v.dtype)

@@ -1,0 +1,160 @@
+"""Neurons that wrap another neuron and change one aspect of it."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_snn._validation import check_integer
+from keras_snn.neurons.base import Neuron, get
+
+__all__ = ["Corrected", "Delayed"]
+
+
+def _of_wrapped(name):
+    return property(lambda self: getattr(self.neuron, name), doc=f"`{name}` of the wrapped neuron.")
+
+
+class _Wrapper(Neuron):
+    """Base of the neurons that wrap another one.
+
+    Attributes:
+        neuron: The wrapped neuron.
+    """
+
+    v_threshold = _of_wrapped("v_threshold")
+    initial_potential = _of_wrapped("initial_potential")
+    reset = _of_wrapped("reset")
+    unit = _of_wrapped("unit")
+    largest_spike = _of_wrapped("largest_spike")
+    is_signed = _of_wrapped("is_signed")
+    spike_values = _of_wrapped("spike_values")
+    is_rate_coding = _of_wrapped("is_rate_coding")
+
+    def active_steps(self, timesteps):
+        return self.neuron.active_steps(timesteps)
+
+    def rate_of_scale(self, timesteps):
+        return self.neuron.rate_of_scale(self.active_steps(timesteps))
+
+    def largest_rate(self, timesteps):
+        return self.neuron.largest_rate(self.active_steps(timesteps))
+
+    def limited(self, rate):
+        return dataclasses.replace(self, neuron=self.neuron.limited(rate))
+
+    def asymptotic_rate(self, current):
+        return self.neuron.asymptotic_rate(current)
+
+    def ideal_rate(self, current, timesteps):
+        return self.neuron.ideal_rate(current, self.active_steps(timesteps))
+
+    def ideal_response(self, activation, current, timesteps):
+        return self.neuron.ideal_response(activation, current, self.active_steps(timesteps))
+
+    def rates_as_text(self, timesteps):
+        return self.neuron.rates_as_text(self.active_steps(timesteps))
+
+    def analog_activation(self):
+        return self.neuron.analog_activation()
+
+    def settled(self, timesteps):
+        return dataclasses.replace(self, neuron=self.neuron.settled(timesteps))
+
+    def with_threshold(self, v_threshold):
+        return dataclasses.replace(self, neuron=self.neuron.with_threshold(v_threshold))
+
+    def get_config(self):
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**fields, "neuron": self.neuron.serialized()}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "neuron": get(config["neuron"])})
+
+
+@keras.saving.register_keras_serializable(package="keras_snn")
+@dataclasses.dataclass(frozen=True)
+class Corrected(_Wrapper):
+    """Another neuron that gets more current than its input, channel by channel.
+
+    Args:
+        neuron: The neuron.
+        current: Tuple of what is added to the current of every step, for every place of the last axis; or
+            empty. As a bias, but apart from the weights, which stay those of the source network.
+        potential: Tuple of what is added to the potential before the first step; or empty.
+
+    Source:
+        Li et al. (2021), "A free lunch from ANN: Towards efficient, accurate spiking neural networks
+        calibration", ICML: bias correction and potential correction.
+    """
+
+    neuron: object
+    current: tuple[float, ...] = ()
+    potential: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        object.__setattr__(self, "neuron", get(self.neuron))
+        # Files have lists.
+        for name in ("current", "potential"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    def __repr__(self):
+        which = " and ".join(name for name in ("current", "potential") if getattr(self, name))
+        return f"Corrected({self.neuron!r}, {which or 'nothing'})"
+
+    def settled(self, timesteps):
+        # The correction of the current is input like a bias.
+        return dataclasses.replace(super().settled(timesteps), current=())
+
+    def initial_state(self, shape, dtype):
+        """Return the state of the neuron with the correction of its potential."""
+        v, *others = self.neuron.initial_state(shape, dtype)
+        return [_plus(v, self.potential), *others]
+
+    def step(self, current, state):
+        """Integrate one time step; arguments and result as of `IntegrateAndFire.step`."""
+        return self.neuron.step(_plus(current, self.current), state)
+
+
+def _plus(x, channels):
+    return x + ops.convert_to_tensor(channels, dtype=x.dtype) if channels else x
+
+
+@keras.saving.register_keras_serializable(package="keras_snn")
+@dataclasses.dataclass(frozen=True)
+class Delayed(_Wrapper):
+    """Another neuron that starts late: its state stays what it was for the first steps.
+
+    A layer that waits until those before it have settled is not disturbed by what they
+    send before.
+
+    Args:
+        neuron: The neuron.
+        timesteps: Number of steps without spikes and without integration.
+
+    Source:
+        Rueckauer et al. (2017), doi:10.3389/fnins.2017.00682, on transients.
+    """
+
+    neuron: object
+    timesteps: int
+
+    def __post_init__(self):
+        object.__setattr__(self, "neuron", get(self.neuron))
+        check_integer("timesteps", self.timesteps, minimum=0)
+
+    def active_steps(self, timesteps):
+        return super().active_steps(max(timesteps - self.timesteps, 1))
+
+    def initial_state(self, shape, dtype):
+        """Return the state of the neuron, and the number of steps so far `(batch,)`."""
+        return [*self.neuron.initial_state(shape, dtype), ops.zeros(shape[:1], dtype=dtype)]
+
+    def step(self, current, state):
+        """Integrate one time step; arguments and result as of `IntegrateAndFire.step`."""
+        *before, steps = state
+        spikes, after = self.neuron.step(current, before)
+        is_on = ops.reshape(steps >= self.timesteps, (-1, *(1,) * (len(spikes.shape) - 1)))
+        after = [ops.where(is_on, new, old) for new, old in zip(after, before, strict=True)]
+        return ops.where(is_on, spikes, ops.zeros_like(spikes)), [*after, steps + 1]
