@@ -21,8 +21,8 @@ from keras import ops
 from machine import describe
 
 import keras_snn
-from keras_snn.conversion.building import build_analog
 from keras_snn.conversion.normalization import relus
+from keras_snn.graph.analog import build_analog
 from keras_snn.graph.evaluation import evaluate
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.passes import fold

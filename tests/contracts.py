@@ -12,6 +12,8 @@ from keras_snn.conversion.normalization import normalize, relus
 from keras_snn.graph.evaluation import evaluate
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.passes import fold
+from keras_snn.simulation.building import build
+from keras_snn.simulation.source import program_of
 
 
 def convert(model, data, **options):
@@ -172,3 +174,10 @@ def law_12_it_converges_to_the_source(snn, model, x):
         constants.append(error * steps)
     # Sums of 512 float32 numbers near 1 are off by up to 1e-5.
     assert constants[-1] <= 4 * max(constants[:-1]) + 512 * 1e-5, constants
+
+
+def law_13_a_model_and_its_program_are_the_same(program):
+    """What a model of a program runs is that program, and so is a model of that."""
+    again = program_of(build(program))
+    assert again == program
+    assert program_of(build(again)) == again

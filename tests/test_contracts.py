@@ -9,9 +9,15 @@ import numpy as np
 import pytest
 from keras import layers
 
+from keras_snn.conversion.normalization import normalize, relus
+from keras_snn.conversion.spiking import place_readouts, to_spiking
+from keras_snn.graph.lowering import lower
+from keras_snn.graph.passes import fold
+from keras_snn.graph.program import make_program
 from keras_snn.graph.registry import rules
 from keras_snn.layers import base, linear
 from keras_snn.neurons import Burst, IntegrateAndFire, MultiThreshold, SignedIntegrateAndFire
+from keras_snn.simulation.source import program_of
 
 to_numpy = keras.ops.convert_to_numpy
 
@@ -80,6 +86,13 @@ class TestRules:
         contracts.law_2_folding_keeps_the_function(model, x)
         contracts.law_3_normalizing_keeps_the_function_up_to_the_scale(model, x, rng)
 
+    def test_a_model_and_its_program_are_the_same(self, example, rng):
+        graph = fold(lower(_between(example, rng), nonspiking="allow"))
+        scales = {node.name: float(rng.uniform(0.5, 2.0)) for node in relus(graph)}
+        spiking = to_spiking(normalize(graph, scales), IntegrateAndFire(), scales, timesteps=7)
+        program = make_program(place_readouts(spiking), timesteps=7)
+        contracts.law_13_a_model_and_its_program_are_the_same(program)
+
 
 @pytest.mark.parametrize("example", EXAMPLES[SEED % 4 :: 4])
 def test_converted_a_rule_approaches_the_source_which_is_unchanged(example, rng):
@@ -110,6 +123,8 @@ class TestNetworks:
         snn = contracts.convert(model, x, timesteps=11)
         loaded = contracts.law_8_saved_and_loaded_it_spikes_the_same(snn, x, tmp_path / "snn.keras")
         contracts.law_10_a_file_says_the_same(snn, loaded)
+        assert program_of(loaded) == program_of(snn)
+        contracts.law_13_a_model_and_its_program_are_the_same(program_of(snn))
 
     def test_results_depend_on_neither_unroll_nor_batches(self, network, rng):
         model = networks.build_dyadic(network, rng)

@@ -15,10 +15,10 @@ from keras import ops
 
 from keras_snn._data import Batches
 from keras_snn._execution import predict_batch
-from keras_snn.conversion.building import build_analog
 from keras_snn.conversion.moments import normal_tail
 from keras_snn.errors import CalibrationError
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph.analog import build_analog
 
 __all__ = ["Histogram", "calibrate", "moments_on"]
 

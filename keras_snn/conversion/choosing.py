@@ -1,13 +1,11 @@
 """Choosing options by what they do on calibration data: the converted network beside its source."""
 
-import dataclasses
 import itertools
 
 import keras
 import numpy as np
 
 from keras_snn.graph import nodes as kinds
-from keras_snn.layers import Readout, SpikingSoftmax
 from keras_snn.simulation.recording import open_data
 from keras_snn.simulation.source import source_graph
 from keras_snn.simulation.watching import Watcher, watch
@@ -39,22 +37,13 @@ def closest(candidates, data, *, batch_size, verbose):
 
 
 def choose_readout_delay(model, data, *, batch_size, verbose):
-    """Set the delay of the read-outs of a spiking model to what comes closest to its source network.
+    """Return how many first steps the read-outs leave out, to come closest to the source network on data.
 
     At most half of the time steps are left out. Arguments as of `closest`.
-
-    Returns:
-        The number of first steps that the read-outs leave out.
     """
     currents = _Currents(model)
     _watch(model, data, currents, batch_size=batch_size, verbose=verbose)
-    best = int(np.argmin(currents.errors))
-    for layer in model.layers:
-        if isinstance(layer, (Readout, SpikingSoftmax)):
-            layer.delay = best
-    report = model.conversion_report
-    model.conversion_report = dataclasses.replace(report, options={**report.options, "readout_delay": best})
-    return best
+    return int(np.argmin(currents.errors))
 
 
 def _watch(model, data, watcher, *, batch_size, verbose):

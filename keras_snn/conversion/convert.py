@@ -11,7 +11,6 @@ from keras_snn import neurons
 from keras_snn._data import Batches
 from keras_snn._validation import check_choice, check_integer, check_number, check_timesteps
 from keras_snn._version import __version__
-from keras_snn.conversion.building import Choices, build_spiking
 from keras_snn.conversion.calibration import Histogram, calibrate, moments_on
 from keras_snn.conversion.choosing import choose_readout_delay, closest
 from keras_snn.conversion.correction import correct
@@ -26,13 +25,16 @@ from keras_snn.conversion.normalization import (
     trained_scales,
 )
 from keras_snn.conversion.report import report_on
-from keras_snn.conversion.spiking import encode, to_spiking
+from keras_snn.conversion.spiking import encode, place_readouts, to_spiking
 from keras_snn.errors import CalibrationError
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.passes import fold, pool_by_axes
+from keras_snn.graph.program import make_program, with_readout_delay
 from keras_snn.layers import SpikingLayer
+from keras_snn.simulation.building import build_with_nodes, rebuilt
 from keras_snn.simulation.model import SpikingModel
+from keras_snn.simulation.source import program_of
 
 __all__ = ["convert"]
 
@@ -173,22 +175,18 @@ def convert(
         "bias_correction": bias_correction,
     }
     options |= {"input_rate": input_rate} if encodes else {}
-    choices = Choices(
-        max_pool,
-        softmax,
-        0 if readout_delay == "auto" else readout_delay,
-        seed,
-        events=input_encoding == "events",
-    )
+    of_readouts = {"softmax": softmax, "delay": 0 if readout_delay == "auto" else readout_delay}
+    of_program = {"timesteps": timesteps, "events": input_encoding == "events", "max_pool": max_pool}
 
     def build(graph, rule):
         scales = _scales(graph, seen, rule)
         graph = to_spiking(normalize(graph, scales), neuron, scales, timesteps=timesteps, delay=delay)
         if encodes:
             graph = encode(graph, seen.maxima, input_rate, seed)
-        snn, stands_for = build_spiking(
-            graph, choices, timesteps=timesteps, unroll=unroll, name=model.name, dtype=policy or own_dtype
-        )
+        graph = place_readouts(graph, seed=seed, **of_readouts)
+        program = make_program(graph, dtype=policy or own_dtype, **of_program)
+        del graph
+        snn, stands_for = build_with_nodes(program, unroll=unroll, name=model.name)
         # A Sequential has no names of outputs.
         if hasattr(model, "output_names"):
             snn.output_names = list(model.output_names)
@@ -209,9 +207,10 @@ def convert(
         del graph
         snn = build(held.pop(), rule)
     if readout_delay == "auto":
-        choose_readout_delay(snn, calibration_data, **on_data)
+        chosen = choose_readout_delay(snn, calibration_data, **on_data)
+        snn = rebuilt(snn, with_readout_delay(program_of(snn), chosen), readout_delay=chosen)
     if bias_correction:
-        correct(snn, calibration_data, variant=bias_correction, **on_data)
+        snn = rebuilt(snn, correct(snn, calibration_data, variant=bias_correction, **on_data))
     _warn_of_silence(snn.conversion_report)
     _compile_like(snn, model)
     return snn

@@ -1,66 +1,77 @@
 """Giving neurons what their rates lack on the average, layer by layer."""
 
+import dataclasses
+
 import numpy as np
 from keras import ops
 
 from keras_snn import neurons
-from keras_snn.simulation.model import SpikingModel
-from keras_snn.simulation.source import source_graph
+from keras_snn.graph import nodes as kinds
+from keras_snn.simulation.building import build
+from keras_snn.simulation.source import program_of, source_graph
 from keras_snn.simulation.watching import Watcher, watch
 
 __all__ = ["correct"]
 
 
 def correct(model, data, *, variant, batch_size, verbose):
-    """Correct the neurons of a spiking model so that channels fire, on average, as their activations are.
+    """Return a program with neurons corrected so that channels fire, on average, as their activations are.
 
-    From the first layer to the last, since a correction changes what the layers behind get. With
+    From the first layer to the last, since a correction changes what the layers after it get. With
     d the mean over data and space of activation − rate, in units of λ, the neurons of a channel get θ·d
     at every step (`"bias"`), or θ·d·T before the first (`"potential"`).
 
     Args:
-        model: A `SpikingModel`; its neurons are replaced.
+        model: A `SpikingModel`.
         data: Calibration data.
         variant: `"bias"` or `"potential"`; `True` is the former.
         batch_size: Samples that run together.
         verbose: 1 shows a progress bar for every layer.
 
+    Returns:
+        The corrected `Program` of `model`.
+
     Source:
         Li et al. (2021), "A free lunch from ANN: Towards efficient, accurate spiking neural networks
         calibration", ICML, "light pipeline".
     """
-    graph, activations = source_graph(model)
+    program, source = program_of(model), source_graph(model)[0]
     options = {"timesteps": None, "batch_size": batch_size, "verbose": verbose, "averages": True}
-    for layer in model.layers:
-        calls = {name: activations[name] for name in activations if model.network.stateful[name] is layer}
-        if not calls or not layer.neuron.is_rate_coding:
+    for group in _neurons_by_layer(model, program):
+        neuron = program.graph.nodes[group[0]].neuron
+        if not neuron.is_rate_coding:
             continue
-        neuron, timesteps = layer.neuron, layer.neuron.active_steps(model.timesteps)
-        means = _Means(calls, timesteps)
-        watch(_up_to(model, calls), data, None, [means], graph=graph, **options)
+        timesteps = neuron.active_steps(program.timesteps)
+        means = _Means({program.graph.nodes[name].origins[0]: name for name in group}, timesteps)
+        watch(build(_up_to(program, group)), data, None, [means], graph=source, **options)
         lack = neuron.v_threshold * np.atleast_1d(means.lack)
         changed = {"potential": lack * timesteps} if variant == "potential" else {"current": lack}
         changed = {name: tuple(values.tolist()) for name, values in changed.items()}
-        layer.neuron = neurons.Corrected(layer.neuron, **changed)
+        corrected = neurons.Corrected(neuron, **changed)
+        nodes = {
+            name: dataclasses.replace(node, neuron=corrected) if name in group else node
+            for name, node in program.graph.nodes.items()
+        }
+        program = dataclasses.replace(program, graph=dataclasses.replace(program.graph, nodes=nodes))
+    return program
 
 
-def _up_to(model, names):
-    """Return a spiking model of the same layers, of the calls that some depend on, without outputs."""
-    last = max(i for i, call in enumerate(model.calls) if call["name"] in names)
-    calls = model.calls[: last + 1]
-    called = {call["layer"] for call in calls}
-    return SpikingModel(
-        [layer for layer in model.layers if layer.name in called],
-        calls,
-        inputs=model.network.inputs,
-        # Their trains would be kept.
-        outputs=[],
-        shapes=model.input_shapes,
-        timesteps=model.timesteps,
-        events=model.network.events,
-        unroll=model.unroll,
-        dtype=model.dtype_policy,
-    )
+def _neurons_by_layer(model, program):
+    """Return lists of the names of the nodes of neurons, those of one layer together, in order."""
+    layer_of = {call["name"]: call["layer"] for call in model.calls}
+    groups = {}
+    for node in program.graph.nodes.values():
+        if isinstance(node, kinds.Spike):
+            groups.setdefault(layer_of[node.origins[0]], []).append(node.name)
+    return list(groups.values())
+
+
+def _up_to(program, names):
+    """Return the program of the nodes up to some, without outputs, whose trains would be kept."""
+    order = list(program.graph.nodes)
+    last = max(order.index(name) for name in names)
+    nodes = {name: program.graph.nodes[name] for name in order[: last + 1]}
+    return dataclasses.replace(program, graph=kinds.Graph(nodes, program.graph.inputs, []))
 
 
 class _Means(Watcher):

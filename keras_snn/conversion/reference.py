@@ -4,12 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from keras_snn.conversion.building import build_model
 from keras_snn.graph import nodes as kinds
-from keras_snn.layers import Readout, SpikingSoftmax
-from keras_snn.layers.base import neuron_of
-from keras_snn.layers.pooling import SpikingMaxPooling
-from keras_snn.simulation.source import read_back
+from keras_snn.graph.analog import build_model
+from keras_snn.graph.program import without_readouts
+from keras_snn.simulation.source import program_of
 
 __all__ = ["quantized_reference"]
 
@@ -39,15 +37,16 @@ def quantized_reference(model):
     Source:
         Hu et al. (2023), "Fast-SNN", IEEE TPAMI; You et al. (2024), "SpikeZIP-TF", ICML.
     """
-    graph = read_back(model)
-    for layer in model.layers:
-        in_the_way = _in_the_way(layer)
+    program = program_of(model)
+    for node in program.graph.nodes.values():
+        in_the_way = _in_the_way(node)
         if in_the_way:
             raise ValueError(
                 f"`model` must compute the same in whatever order its spikes come. Received: layer "
-                f"'{layer.name}' with {in_the_way}. Convert with neuron='signed', without delays and "
+                f"'{node.origins[0]}' with {in_the_way}. Convert with neuron='signed', without delays and "
                 "corrections."
             )
+    graph = without_readouts(program.graph)
     for node in graph.nodes.values():
         if isinstance(node, kinds.Spike):
             graph = _with_levels(graph, node, model.timesteps)
@@ -57,16 +56,16 @@ def quantized_reference(model):
     return reference
 
 
-def _in_the_way(layer):
-    """Return what of a layer depends on the order of spikes, or on chance; or `None`."""
-    neuron = neuron_of(layer)
-    if neuron is not None and neuron.exact_levels(1) is None:
-        return f"neuron={neuron!r}"
-    if isinstance(layer, SpikingMaxPooling) and layer.method != "exact":
-        return f"method={layer.method!r}"
-    if isinstance(layer, (Readout, SpikingSoftmax)) and layer.delay:
-        return f"delay={layer.delay}"
-    return "random spikes" if getattr(layer, "draws", False) else None
+def _in_the_way(node):
+    """Return what of a node depends on the order of spikes, or on chance; or `None`."""
+    if isinstance(node, kinds.Spike) and node.neuron.exact_levels(1) is None:
+        return f"neuron={node.neuron!r}"
+    if isinstance(node, kinds.Pool) and node.method not in (None, "exact"):
+        return f"method={node.method!r}"
+    if isinstance(node, kinds.Readout) and node.delay:
+        return f"delay={node.delay}"
+    is_random = isinstance(node, kinds.Encode) or (isinstance(node, kinds.Readout) and node.draws)
+    return "random spikes" if is_random else None
 
 
 def _with_levels(graph, spike, timesteps):

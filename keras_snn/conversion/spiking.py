@@ -1,12 +1,15 @@
-"""Putting neurons where the activations were, and encoders where the inputs are."""
+"""Putting neurons where the activations were, encoders where the inputs are, and read-outs at the end."""
 
+import dataclasses
+
+import keras
 import numpy as np
 
 from keras_snn import neurons
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.passes import fold, insert_scale
 
-__all__ = ["encode", "seed_for", "to_spiking"]
+__all__ = ["encode", "place_readouts", "seed_for", "to_spiking"]
 
 
 def to_spiking(graph, neuron, scales, *, timesteps, delay=0):
@@ -63,6 +66,56 @@ def _depths(graph):
         fires = isinstance(node, kinds.Activation) and node.becomes_spiking
         depths[node.name] = fires + max((depths[name] for name in node.inputs), default=0)
     return depths
+
+
+def place_readouts(graph, *, softmax="potential", delay=0, seed=0):
+    """Return the graph with a `Readout` for every output.
+
+    An activation whose value only the output takes acts on the average; it is the function of the read-out.
+    Spikes of a softmax are averaged by a read-out of their own.
+
+    Args:
+        graph: A `Graph` with neurons.
+        softmax: How a softmax at the output is computed, as of `keras_snn.layers.SpikingSoftmax`.
+        delay: Number of first steps that do not count.
+        seed: Integer, for a softmax that spikes.
+    """
+    users, nodes, renamed = graph.users(), dict(graph.nodes), {}
+    for i, output in enumerate(dict.fromkeys(graph.output_names)):
+        last = graph.nodes[output]
+        if isinstance(last, kinds.Activation) and not users[output]:
+            spikes = last.function == "softmax" and softmax != "potential"
+            last = nodes[output] = kinds.Readout(
+                **_shared_fields(last),
+                function=last.function,
+                axis=last.axis,
+                delay=delay,
+                **({"method": softmax, "seed": seed_for(seed, "softmax", i)} if spikes else {}),
+            )
+        if not (isinstance(last, kinds.Readout) and not last.draws):
+            average = kinds.Readout(
+                name=kinds.free_name(f"{_layer_of(graph, last, users)}/readout", nodes),
+                inputs=(output,),
+                shape=last.shape,
+                delay=delay,
+            )
+            nodes[average.name], renamed[output] = average, average.name
+    outputs = keras.tree.map_structure(lambda name: renamed.get(name, name), graph.outputs)
+    return dataclasses.replace(graph, nodes=nodes, outputs=outputs)
+
+
+def _shared_fields(node):
+    return {field.name: getattr(node, field.name) for field in dataclasses.fields(kinds.Node)}
+
+
+def _layer_of(graph, node, users):
+    """Return the name of the first node of the layer that a node becomes part of."""
+    if isinstance(node, kinds.Spike):
+        source = graph.nodes[node.inputs[0]]
+        alone = users[source.name] == [node.name] and source.name not in graph.output_names
+        if isinstance(source, kinds.Affine) and alone:
+            return source.name
+    return node.name
 
 
 def seed_for(seed, *what):

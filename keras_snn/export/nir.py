@@ -13,14 +13,15 @@ from keras_snn import neurons
 from keras_snn._files import output_path, replacing
 from keras_snn._validation import check_choice, check_number, check_timesteps
 from keras_snn._version import __version__
-from keras_snn.conversion.building import Choices, build_spiking
+from keras_snn.conversion.spiking import place_readouts
 from keras_snn.errors import ExportError, list_parts
 from keras_snn.export.from_nir import graph_of, settings_of
 from keras_snn.export.to_nir import nir_graph, say_neuron, without_pools
 from keras_snn.graph import nodes as kinds
-from keras_snn.layers import Readout, SpikingSoftmax
+from keras_snn.graph.program import make_program, without_readouts
+from keras_snn.simulation.building import build
 from keras_snn.simulation.by_hand import as_spiking_model, is_by_hand
-from keras_snn.simulation.source import read_back
+from keras_snn.simulation.source import program_of
 
 __all__ = ["export_nir", "import_nir"]
 
@@ -90,8 +91,9 @@ def export_nir(
     path = output_path("path", path)
 
     model = as_spiking_model(snn) if is_by_hand(snn) else snn
-    graph = read_back(model)
-    readouts, obstacles = _readouts(model, graph)
+    graph = program_of(model).graph
+    readouts, obstacles = _readouts(graph)
+    graph = without_readouts(graph)
     if output == "spikes":
         graph, readouts = _with_output_neurons(graph, output_threshold), {}
     _check_differences(model.name, graph, accept)
@@ -169,13 +171,12 @@ def import_nir(
         )
     metadata = source.metadata
     encoding = input_encoding or metadata.get("input", "current")
-    return build_spiking(
-        graph,
-        Choices(events=encoding == "events"),
+    program = make_program(
+        place_readouts(graph),
         timesteps=metadata.get("timesteps", 64) if timesteps is None else timesteps,
-        unroll="auto",
-        name=name or path.stem,
-    )[0]
+        events=encoding == "events",
+    )
+    return build(program, name=name or path.stem)
 
 
 def _nir():
@@ -223,29 +224,29 @@ def _check_differences(name, graph, accept):
     raise ExportError("\n".join(lines))
 
 
-def _readouts(model, graph):
-    """Return what is behind the outputs, as metadata of the graph, and obstacles.
+def _readouts(graph):
+    """Return what is after the outputs, as metadata of the graph, and obstacles.
 
     It is `"output_activation"` for what nir 1.0.4 could not read as metadata of the node `"output"`.
     """
-    layers = {layer.name: layer for layer in model.layers}
-    layer_of = {call["name"]: layers[call["layer"]] for call in model.calls}
     readouts, obstacles = {}, []
-    names = graph.output_names
-    for i, (call, name) in enumerate(zip(model.output_calls, names, strict=True)):
-        layer, node = layer_of[call], graph.nodes[name]
-        if getattr(layer, "draws", False):
-            way_out = "convert with softmax='potential'"
-            obstacles.append((call, type(layer).__name__, "no random spikes", way_out))
-        averages = isinstance(layer, (Readout, SpikingSoftmax))
+    for i, name in enumerate(graph.output_names):
+        node = graph.nodes[name]
+        averages = isinstance(node, kinds.Readout)
+        # Spikes of a softmax are averaged by a read-out of their own.
+        before = graph.nodes[node.inputs[0]] if averages else node
+        for one in (node, before):
+            if isinstance(one, kinds.Encode) or (isinstance(one, kinds.Readout) and one.draws):
+                way_out = "convert with softmax='potential'"
+                obstacles.append((one.origins[0], "SpikingSoftmax", "no random spikes", way_out))
         metadata = {"readout": "mean over time" if averages else "last step"}
-        if averages and layer.delay:
-            metadata["readout_delay"] = layer.delay
-        if isinstance(node, kinds.Activation):
+        if averages and node.delay:
+            metadata["readout_delay"] = node.delay
+        if averages and node.function != "linear":
             metadata["activation"] = node.function
             if node.function == "softmax":
                 metadata["axis"] = node.axis
-        output = "output" if len(names) == 1 else f"output_{i}"
+        output = "output" if len(graph.output_names) == 1 else f"output_{i}"
         readouts |= {f"{output}_{what}": value for what, value in metadata.items()}
     return readouts, obstacles
 

@@ -9,7 +9,40 @@ from keras import layers as keras_layers
 from keras_snn import layers as spiking_layers
 from keras_snn.graph import nodes as kinds
 
-__all__ = ["analog_layer", "analog_tensors"]
+__all__ = ["analog_layer", "analog_tensors", "build_analog", "build_model", "layer_names"]
+
+
+def build_model(graph, *, dtype=None, name=None):
+    """Return the Functional model that computes `graph`, one without neurons; its layers go by the nodes."""
+    values = analog_tensors(graph, dtype=dtype, names=layer_names(graph))
+    inputs, outputs = (
+        keras.tree.map_structure(values.__getitem__, names) for names in (graph.inputs, graph.outputs)
+    )
+    return keras.Model(inputs, outputs, name=name)
+
+
+def build_analog(graph, observe, *, dtype=None, inputs_too=False, of_inputs=False):
+    """Return a Keras model of `graph` that returns an observation of every relu.
+
+    Args:
+        graph: A `Graph` before neurons are put in.
+        observe: Function of the name of a node that returns a layer; it sees the values.
+        dtype: Dtype or policy of the layers.
+        inputs_too: Whether to observe the absolute values of the inputs as well.
+        of_inputs: Whether to observe what goes into the relus instead of what comes out.
+
+    Returns:
+        A Functional model that takes the inputs of the graph and returns a dict by node name.
+    """
+    values = analog_tensors(graph, dtype=dtype)
+    observations = {}
+    for node in graph.nodes.values():
+        if isinstance(node, kinds.Input) and inputs_too:
+            observations[node.name] = observe(node.name)(keras.ops.abs(values[node.name]))
+        elif isinstance(node, kinds.Activation) and node.function == "relu":
+            seen = node.inputs[0] if of_inputs else node.name
+            observations[node.name] = observe(node.name)(values[seen])
+    return keras.Model(keras.tree.map_structure(values.__getitem__, graph.inputs), observations)
 
 
 def analog_tensors(graph, *, dtype=None, names=None):
@@ -124,3 +157,12 @@ def _(node: kinds.Add, **options):
 @analog_layer.register
 def _(node: kinds.Concatenate, **options):
     return keras_layers.Concatenate(node.axis, **options), []
+
+
+def layer_names(graph):
+    """Return a valid, unique Keras name for every node."""
+    names, taken = {}, set()
+    for path in graph.nodes:
+        names[path] = kinds.free_name(path.replace("/", "_"), taken)
+        taken.add(names[path])
+    return names

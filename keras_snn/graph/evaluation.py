@@ -64,12 +64,17 @@ def _(node: kinds.Activation, x):
         return step * np.clip(np.floor(x / step + 0.5), 0, node.levels)
     if node.function == "relu":
         return np.clip(x, 0.0, node.max_value)
-    if node.function == "softmax":
-        e = np.exp(x - x.max(axis=node.axis, keepdims=True))
-        return e / e.sum(axis=node.axis, keepdims=True)
     if node.is_binary:
         y = np.where(x == 0, node.at_zero, np.sign(x))
         return np.maximum(y, 0.0) if node.function == "heaviside" else y
+    return _of_readout(node, x)
+
+
+@value_of.register(kinds.Readout)
+def _of_readout(node, x):
+    if node.function == "softmax":
+        e = np.exp(x - x.max(axis=node.axis, keepdims=True))
+        return e / e.sum(axis=node.axis, keepdims=True)
     return keras.ops.convert_to_numpy(keras.activations.get(node.function)(keras.ops.convert_to_tensor(x)))
 
 

@@ -401,6 +401,14 @@ class _Emitter:
         self.emitted.append(name)
         return node
 
+    def amend(self, node, **fields):
+        """Set fields of all nodes emitted so far that have them; return `node` as it is then."""
+        nodes = self.lowering.nodes
+        for name in self.emitted:
+            if all(hasattr(nodes[name], field) for field in fields):
+                nodes[name] = dataclasses.replace(nodes[name], **fields)
+        return nodes[node.name]
+
     def forget(self, count):
         """Take back what was emitted after the first `count` nodes."""
         for name in self.emitted[count:]:

@@ -23,6 +23,7 @@ __all__ = [
     "Node",
     "Opaque",
     "Pool",
+    "Readout",
     "Rearrange",
     "Spike",
     "free_name",
@@ -200,6 +201,7 @@ class Activation(Node):
         levels: Number of equal steps that a relu rounds to up to `max_value`; `None` if it does not round.
         axis: Axis of a softmax, counted from the end.
         at_zero: Value of a binary activation where its input is exactly 0.
+        per_step: Whether it acts on the value of every time step, instead of on the average so far.
     """
 
     function: str
@@ -207,6 +209,7 @@ class Activation(Node):
     levels: int | None = None
     axis: int = -1
     at_zero: float = 1.0
+    per_step: bool = False
 
     @property
     def is_binary(self):
@@ -257,12 +260,15 @@ class Pool(Node):
         function: `"max"` or `"average"`.
         window, strides: One integer per spatial axis.
         padding: `"valid"` or `"same"`.
+        method: How a maximum is taken of values that change in time, as `keras_snn.layers.SpikingMaxPool`
+            has it; `None` of every step on its own.
     """
 
     function: str
     window: tuple[int, ...]
     strides: tuple[int, ...]
     padding: str = "valid"
+    method: str | None = None
 
     def output_shape(self, shape):
         positions = _window_shape(
@@ -343,12 +349,14 @@ class Opaque(Node):
         layer_class: Name of the class of the layer.
         reason: Why it has no other words.
         way_out: What the user can do instead.
+        per_step: Whether it acts on the value of every time step, instead of on the average so far.
     """
 
     model: keras.Model
     layer_class: str
     reason: str
     way_out: str
+    per_step: bool = False
 
     def output_shape(self, *shapes):
         return tuple(self.model.output_shape[1:])
@@ -361,6 +369,30 @@ class Opaque(Node):
         y = keras.ops.reshape(y, (-1, length, *y.shape[1:]))
         given = inputs if len(inputs) > 1 else inputs[0]
         return {"model": keras.Model(given, y, name=self.model.name)}
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Readout(Node):
+    """What a spiking network returns: a function of the average of its input over the steps so far.
+
+    Attributes:
+        function: Name in `keras.activations`.
+        axis: Axis of a softmax, counted from the end.
+        method: `"potential"`; or how a softmax spikes, as `keras_snn.layers.SpikingSoftmax` has it.
+        delay: Number of first steps that do not count.
+        seed: Of the random numbers of a softmax that spikes.
+    """
+
+    function: str = "linear"
+    axis: int = -1
+    method: str = "potential"
+    delay: int = 0
+    seed: int = 0
+
+    @property
+    def draws(self):
+        """Whether it draws random spikes."""
+        return self.method != "potential"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

@@ -162,10 +162,7 @@ def _(layer, x, *, emit):
 
 @_readout(layers.Softmax, (lambda: layers.Softmax(), (6,)), (lambda: layers.Softmax(axis=1), (6, 4)))
 def _(layer, x, *, emit):
-    if not isinstance(layer.axis, int):
-        raise Refusal(f"axis={layer.axis!r}", "use one axis")
-    axis = layer.axis if layer.axis < 0 else layer.axis - len(x.shape) - 1
-    return emit(kinds.Activation, x, function="softmax", axis=axis)
+    return emit(kinds.Activation, x, function="softmax", axis=words.softmax_axis(layer.axis, x))
 
 
 # --- Layers with weights -------------------------------------------------------

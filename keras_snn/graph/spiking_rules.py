@@ -7,6 +7,7 @@ import keras
 
 from keras_snn import layers
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph import words
 from keras_snn.graph.registry import register_named
 from keras_snn.layers.linear import SpikingLinear
 from keras_snn.layers.pooling import SpikingMaxPooling
@@ -26,40 +27,53 @@ def _linear(layer, x, *, emit):
     return emit(kinds.Spike, emit.call(layer.analog, x), neuron=layer.neuron)
 
 
-@_rule(layers.SpikingSoftmax)
-def _analog(layer, x, *, emit):
-    return emit.call(layer.analog, x)
+def _max_pooling(layer, x, *, emit):
+    pool = layer.analog
+    window, strides = tuple(pool.pool_size), tuple(pool.strides)
+    fields = {"window": window, "strides": strides, "padding": pool.padding}
+    return emit(kinds.Pool, x, function="max", method=layer.method, **fields)
 
 
 for _class in vars(layers).values():
     if isinstance(_class, type) and issubclass(_class, (SpikingLinear, SpikingMaxPooling)):
-        _rule(_class)(_linear if issubclass(_class, SpikingLinear) else _analog)
+        _rule(_class)(_linear if issubclass(_class, SpikingLinear) else _max_pooling)
 
 
-@_rule(layers.PerTimestep)
 @_rule(layers.NonSpiking)
-def _(layer, *inputs, emit):
+def non_spiking(layer, *inputs, emit):
     # One argument, as Keras takes it.
     return emit.call(layer.layer, list(inputs) if len(inputs) > 1 else inputs[0])
 
 
+@_rule(layers.PerTimestep)
+def per_timestep(layer, *inputs, emit):
+    return emit.amend(non_spiking(layer, *inputs, emit=emit), per_step=True)
+
+
 @_rule(layers.ScaleShift)
-def _(layer, x, *, emit):
+def scale_shift(layer, x, *, emit):
     scale, shift = (keras.ops.convert_to_numpy(v) for v in (layer.scale, layer.shift))
     return emit(kinds.ChannelAffine, x, scale=scale, shift=shift)
 
 
 @_rule(layers.Rearrange)
-def _(layer, x, *, emit):
+def rearrange(layer, x, *, emit):
     return emit(kinds.Rearrange, x, function=layer.function, argument=layer.argument)
 
 
 @_rule(layers.PoissonEncoder)
-def _(layer, x, *, emit):
+def poisson_encoder(layer, x, *, emit):
     return emit(kinds.Encode, x, scale=layer.scale, rate=layer.rate, seed=layer.seed)
 
 
 @_rule(layers.Readout)
-def _(layer, x, *, emit):
+def readout(layer, x, *, emit):
     function = keras.activations.serialize(layer.activation)
-    return x if function == "linear" else emit(kinds.Activation, x, function=function)
+    return emit(kinds.Readout, x, function=function, delay=layer.delay)
+
+
+@_rule(layers.SpikingSoftmax)
+def spiking_softmax(layer, x, *, emit):
+    axis = words.softmax_axis(layer.analog.axis, x)
+    draws = {"method": layer.method, "seed": layer.seed} if layer.draws else {}
+    return emit(kinds.Readout, x, function="softmax", axis=axis, delay=layer.delay, **draws)

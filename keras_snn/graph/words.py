@@ -36,6 +36,7 @@ __all__ = [
     "resize",
     "scale",
     "shift",
+    "softmax_axis",
     "subtract",
     "transpose",
 ]
@@ -224,6 +225,13 @@ def activation(name, x, emit):
     if name in _ELEMENTWISE or name == "softmax":
         return emit(kinds.Activation, x, function=name)
     raise Refusal(f"activation={name!r}", "train with activation='relu'")
+
+
+def softmax_axis(axis, x):
+    """Return the axis of a softmax of Keras, which counts the batch axis, counted from the end."""
+    if not isinstance(axis, int):
+        raise Refusal(f"axis={axis!r}", "use one axis")
+    return axis if axis < 0 else axis - len(x.shape) - 1
 
 
 # --- Linear maps ---------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Simulation with records: the same chunks as in `predict`, driven from Python."""
 
+import dataclasses
 import functools
 import math
 import operator
@@ -12,11 +13,13 @@ from keras_snn._data import Batches, is_numeric
 from keras_snn._execution import predict_batch
 from keras_snn._gradients import without_gradients
 from keras_snn._validation import check_choice, check_integer, check_timesteps
+from keras_snn.graph.program import without_input
 from keras_snn.layers.base import neuron_of
+from keras_snn.simulation.building import build
 from keras_snn.simulation.exiting import check_exit, run_until_confident
 from keras_snn.simulation.memory import check_memory, show_bytes
 from keras_snn.simulation.result import SimulationResult
-from keras_snn.simulation.settling import copy_weights, without_input
+from keras_snn.simulation.source import program_of
 
 __all__ = ["Runner", "class_numbers", "collect", "labels_for", "lengths", "open_data", "simulate"]
 
@@ -77,6 +80,8 @@ def simulate(
     timesteps, batches = open_data(model, x, y, timesteps=timesteps, batch_size=batch_size)
     per_call, chunk = lengths(model, record, timesteps, batch_size)
     runner = _runner(model, record)
+    if settle:
+        runner.prepare_settling(timesteps)
     progress = keras.utils.Progbar(batches.count, unit_name="batch") if verbose else None
     outputs, records, counted, labels, steps_used = [], [], [], [], []
     for inputs, targets in batches:
@@ -173,7 +178,7 @@ class Runner:
 
         self.begin = _Compiled(begin, model.layers)
         self.functions = {}
-        # Copy of the model without input, and its compiled function, by time steps.
+        # By time steps: the program without input, its network, and a compiled step of it.
         self.settling = {}
 
     def _steps(self, carry, start, timesteps):
@@ -217,7 +222,8 @@ class Runner:
             timesteps: Number of steps.
             per_call: How many of them one call runs; memory grows with it.
             chunk: How many one pass through the loop over time handles.
-            settle: Whether to go on without input, one step per call, until no neuron fires.
+            settle: Whether to go on without input, one step per call, until no neuron fires; only after
+                `prepare_settling`.
         """
         carry = self.started(inputs, timesteps)
         for start in range(0, timesteps, per_call):
@@ -236,14 +242,21 @@ class Runner:
         result = predict_batch(self._function(timesteps, min(chunk, timesteps)), now)
         return {**carry, "states": result["states"]}, result
 
+    def prepare_settling(self, timesteps):
+        """Compile a step without input, for after `timesteps` steps, unless weights are as they were.
+
+        Raises:
+            ValueError: If an output draws random spikes.
+        """
+        program = without_input(dataclasses.replace(program_of(self.model), timesteps=timesteps))
+        if timesteps not in self.settling or self.settling[timesteps][0] != program:
+            quiet = build(program)
+            function = functools.partial(self._settling_step, quiet.network)
+            self.settling[timesteps] = program, _Compiled(function, quiet.layers)
+
     def _settle(self, carry, timesteps):
         """Yield what `run` yields, step by step, up to one in which nothing fires."""
-        if timesteps not in self.settling:
-            quiet = without_input(self.model, timesteps)
-            function = functools.partial(self._settling_step, quiet.network)
-            self.settling[timesteps] = quiet, _Compiled(function, quiet.layers)
-        quiet, step = self.settling[timesteps]
-        copy_weights(self.model, quiet)
+        _, step = self.settling[timesteps]
         drive = {
             name: np.zeros_like(x[:, :1] if self.network.events else x) for name, x in carry["drive"].items()
         }

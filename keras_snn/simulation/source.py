@@ -1,15 +1,16 @@
-"""The source network, read back from the spiking one."""
+"""The program of a spiking model, and its source network."""
 
 import dataclasses
+import math
 
 import numpy as np
 
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import lower_calls
-from keras_snn.graph.passes import insert_scale
+from keras_snn.graph.program import Program, source_of
 from keras_snn.simulation.model import SpikingModel
 
-__all__ = ["check_spiking", "read_back", "source_graph"]
+__all__ = ["check_spiking", "program_of", "source_graph"]
 
 
 def check_spiking(model):
@@ -21,22 +22,35 @@ def check_spiking(model):
         )
 
 
-def read_back(model):
-    """Return the `Graph` of a spiking model, with its neurons.
+def program_of(model):
+    """Return the `Program` that a spiking model runs.
+
+    The origin of a node is the name of its call.
 
     Raises:
         TypeError: If `model` is no `SpikingModel`.
     """
     check_spiking(model)
     graph = lower_calls(model.layers, model.calls, model.input_shapes, model.network.outputs)
-    return dataclasses.replace(graph, inputs=model.network.inputs)
+    rows = {row.name: row for row in getattr(model.conversion_report, "layers", ())}
+    nodes = {
+        name: _with_units(node, rows.get(node.origins[0])) if isinstance(node, kinds.Spike) else node
+        for name, node in graph.nodes.items()
+    }
+    graph = dataclasses.replace(graph, inputs=model.network.inputs, nodes=nodes)
+    return Program(graph, model.timesteps, model.network.events, model.dtype_policy)
+
+
+def _with_units(spike, row):
+    """Return neurons with what the report on a conversion knows of their activation."""
+    if row is None or row.scale is None:
+        return spike
+    max_value = math.inf if row.max_value is None else row.max_value
+    return dataclasses.replace(spike, scale=np.asarray(row.scale), max_value=max_value)
 
 
 def source_graph(model):
-    """Return what a spiking model approximates: every neuron is its activation, in units of its scale λ.
-
-    Nothing of the source network is needed: the weights of a spiking model are those of the
-    normalized source, whose activations divided by λ are what firing rates approach.
+    """Return what a spiking model approximates, as `source_of` has it of its program.
 
     Args:
         model: A `SpikingModel`.
@@ -48,38 +62,6 @@ def source_graph(model):
     Raises:
         TypeError: If `model` is no `SpikingModel`.
     """
-    graph = read_back(model)
-    rows = {row.name: row for row in getattr(model.conversion_report, "layers", ())}
-    activations = {}
-    for node in graph.nodes.values():
-        call = node.origins[0] if node.origins else None
-        if isinstance(node, kinds.Encode):
-            rate = np.array(node.rate / node.scale)
-            node = _like(node, kinds.ChannelAffine, scale=rate, shift=np.zeros(()), origins=())
-            graph = graph.with_nodes({**graph.nodes, node.name: node})
-        elif isinstance(node, kinds.Spike):
-            activations[call] = node.name
-            graph = _with_activation(graph, node, rows.get(call))
-    return graph, activations
-
-
-def _like(node, kind, **fields):
-    shared = {field.name: getattr(node, field.name) for field in dataclasses.fields(kinds.Node)}
-    return kind(**{**shared, **fields})
-
-
-def _with_activation(graph, spike, row):
-    """Return the graph with the activation that neurons stand for in their place."""
-    fields, scale = spike.neuron.analog_activation(), np.ones(())
-    if fields["function"] == "relu" and row is not None and row.max_value is not None:
-        # It saturates at one activation, which in units of λ is another one in every channel.
-        fields, scale = {**fields, "max_value": row.max_value}, np.asarray(row.scale)
-    activation = _like(spike, kinds.Activation, **fields)
-    nodes = {**graph.nodes, spike.name: activation}
-    if np.any(scale != 1):
-        activation = dataclasses.replace(activation, name=kinds.free_name(f"{spike.name}/relu", graph.nodes))
-        rescaled = _like(spike, kinds.ChannelAffine, scale=1 / scale, shift=np.zeros(()))
-        nodes[spike.name] = dataclasses.replace(rescaled, inputs=(activation.name,))
-        nodes[activation.name] = activation
-    graph = graph.with_nodes(nodes)
-    return insert_scale(graph, scale / spike.neuron.v_threshold, before=activation.name)
+    program = program_of(model)
+    spikes = (node for node in program.graph.nodes.values() if isinstance(node, kinds.Spike))
+    return source_of(program), {node.origins[0]: node.name for node in spikes}

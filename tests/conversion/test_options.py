@@ -16,6 +16,7 @@ from keras_snn.graph.nodes import Input
 from keras_snn.graph.passes import fold
 from keras_snn.layers import BinaryActivation, PoissonEncoder, Readout, SpikingMaxPool, SpikingSoftmax
 from keras_snn.neurons import Binary, Delayed, IntegrateAndFire
+from keras_snn.simulation.source import program_of
 
 TOOLS = {
     "poisson input": {"input_encoding": "poisson", "input_rate": 0.7},
@@ -77,6 +78,35 @@ def test_saved_and_loaded_it_spikes_the_same(tool, rng, tmp_path):
     x = given(TOOLS[tool], x, snn.timesteps)
     loaded = contracts.law_8_saved_and_loaded_it_spikes_the_same(snn, x, tmp_path / "snn.keras")
     contracts.law_10_a_file_says_the_same(snn, loaded)
+    assert program_of(loaded) == program_of(snn)
+    contracts.law_13_a_model_and_its_program_are_the_same(program_of(snn))
+
+
+def test_models_that_predict_differently_have_different_programs(rng):
+    model = small_model(rng)
+    x = networks.data_for(model, rng)
+    plain = convert(model, x, timesteps=16, seed=0)
+    options = {
+        "max_pool": "avg",
+        "softmax": "clock",
+        "readout_delay": 3,
+        "delay": 1,
+        "timesteps": 15,
+        "input_encoding": "poisson",
+        "bias_correction": True,
+        "neuron": "signed",
+        "normalization": "mse",
+        "dtype": "float16",
+    }
+    programs = [program_of(plain)]
+    for name, value in options.items():
+        other = convert(model, x, **{"timesteps": 16, "seed": 1, name: value})
+        assert np.abs(other.predict(x, verbose=0) - plain.predict(x, verbose=0)).max() > 0, name
+        programs.append(program_of(other))
+    both = {"max_pool": "avg", "softmax": "clock", "readout_delay": 3}
+    programs += [program_of(convert(model, x, timesteps=16, seed=seed, **both)) for seed in (1, 2)]
+    for i, one in enumerate(programs):
+        assert [one == other for other in programs] == [i == j for j in range(len(programs))]
 
 
 @pytest.mark.parametrize("network", networks.NETWORKS)
