@@ -9,7 +9,6 @@ import numpy as np
 
 from keras_snn._text import show_table
 from keras_snn.graph import nodes as kinds
-from keras_snn.layers import Readout, SpikingSoftmax
 from keras_snn.simulation.diagnosis import diagnose
 
 __all__ = ["ConversionReport", "LayerReport", "report_on"]
@@ -138,10 +137,9 @@ def report_on(model, stands_for, histograms, options, versions):
     for call in model.calls:
         nodes, layer = stands_for[call["name"]], layers[call["layer"]]
         origins = tuple(dict.fromkeys(origin for node in nodes for origin in node.origins))
-        row = LayerReport(
-            call["name"], _became(layer, nodes), origins, nonspiking=_is_nonspiking(layer, nodes)
-        )
-        if nodes and isinstance(nodes[-1], kinds.Spike):
+        is_nonspiking = isinstance(nodes[-1], (kinds.Activation, kinds.Opaque))
+        row = LayerReport(call["name"], _became(layer, nodes), origins, nonspiking=is_nonspiking)
+        if isinstance(nodes[-1], kinds.Spike):
             spike, histogram = nodes[-1], histograms.get(nodes[-1].name)
             scale = spike.scale if np.ndim(spike.scale) == 0 else tuple(spike.scale.tolist())
             max_value = None if math.isinf(spike.max_value) else spike.max_value
@@ -164,11 +162,6 @@ def _of_ideal_neurons(spike, histogram, timesteps):
         "error": histogram.relative_error(rounded),
         "silent": not histogram.counts.any(),
     }
-
-
-def _is_nonspiking(layer, nodes):
-    is_nonlinear = bool(nodes) and isinstance(nodes[-1], (kinds.Activation, kinds.Opaque))
-    return is_nonlinear and not isinstance(layer, (Readout, SpikingSoftmax))
 
 
 def _became(layer, nodes):

@@ -14,13 +14,10 @@ from keras_snn._validation import check_choice, check_number
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.passes import fold
-from keras_snn.layers import Rearrange
-from keras_snn.layers.base import neuron_of
-from keras_snn.layers.pooling import SpikingMaxPooling
 from keras_snn.simulation.by_hand import as_spiking_model, is_by_hand
 from keras_snn.simulation.memory import show_bytes
 from keras_snn.simulation.model import SpikingModel
-from keras_snn.simulation.source import source_graph
+from keras_snn.simulation.source import program_of, source_graph
 from keras_snn.simulation.watching import Watcher, watch
 
 __all__ = [
@@ -514,7 +511,8 @@ class OperationTally(Watcher):
         self.reach = {node.name: _Reach(fan_out(node, _input_shape(graph, node))) for node in self.linear}
         sources = {call["name"]: call["inputs"][0] for call in model.calls}
         self.sources = {node.name: sources[node.origins[0]] for node in self.linear}
-        self.units = {name: _unit_of(model, source) for name, source in self.sources.items()}
+        units = _units_of_calls(model)
+        self.units = {name: units[source] for name, source in self.sources.items()}
         self.constant = {name for name, source in self.sources.items() if model.network.is_constant(source)}
         # Inside a call, what a linear layer gets is a current and no spikes.
         self.inner = {n.name for n in self.linear if graph.nodes[n.inputs[0]].origins[:1] == n.origins[:1]}
@@ -579,17 +577,19 @@ class OperationTally(Watcher):
         return OperationCounts(tuple(layers), _not_counted(self.graph), neurons, sum(states.values()))
 
 
-def _unit_of(model, name):
-    """Return the value of one spike in what a call gives: of the neurons that it comes from unchanged."""
-    call = next((call for call in model.calls if call["name"] == name), None)
-    if call is None:
-        return 1.0
-    layer = model.get_layer(call["layer"])
-    inner = getattr(layer, "layer", layer)
-    if isinstance(inner, (SpikingMaxPooling, Rearrange, keras.layers.Concatenate)):
-        return min(_unit_of(model, source) for source in call["inputs"])
-    neuron = neuron_of(layer)
-    return 1.0 if neuron is None else neuron.unit
+def _units_of_calls(model):
+    """Return the value of one spike in what each call gives, by name: of the neurons that it comes from."""
+    units, of_call = {}, {}
+    for node in program_of(model).graph.nodes.values():
+        moves = isinstance(node, (kinds.Rearrange, kinds.Concatenate))
+        if isinstance(node, kinds.Spike):
+            units[node.name] = node.neuron.unit
+        elif moves or (isinstance(node, kinds.Pool) and node.method):
+            units[node.name] = min(units[name] for name in node.inputs)
+        else:
+            units[node.name] = 1.0
+        of_call[node.origins[0] if node.origins else node.name] = units[node.name]
+    return of_call
 
 
 def _add(totals, values, reduce):
