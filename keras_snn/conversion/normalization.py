@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_snn._validation import check_choice, check_number
 from keras_snn.graph import nodes as kinds
-from keras_snn.graph.passes import fold, insert_scale
+from keras_snn.graph.passes import fold, insert_scales
 
 __all__ = [
     "Rule",
@@ -193,12 +193,11 @@ def normalize(graph, scales):
     Source:
         Rueckauer et al. (2017), doi:10.3389/fnins.2017.00682, "Parameter Normalization".
     """
+    limited, before, after = [], {}, {}
     for node in relus(graph):
         scale = scales[node.name]
         for one in np.ravel(scale):
             check_number(f"scale of '{node.name}'", one, above=0)
-        limited = dataclasses.replace(graph.nodes[node.name], max_value=node.max_value / scale)
-        graph = graph.with_nodes({**graph.nodes, node.name: limited})
-        graph = insert_scale(graph, 1 / scale, before=node.name)
-        graph = insert_scale(graph, scale, after=node.name)
-    return fold(graph)
+        limited.append(dataclasses.replace(node, max_value=node.max_value / scale))
+        before[node.name], after[node.name] = 1 / scale, scale
+    return fold(insert_scales(graph, before=before, after=after, replaced=limited))

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_snn import neurons
 from keras_snn.graph import nodes as kinds
-from keras_snn.graph.passes import fold, insert_scale
+from keras_snn.graph.passes import fold, insert_scale, insert_scales
 
 __all__ = ["encode", "place_readouts", "seed_for", "to_spiking"]
 
@@ -24,6 +24,7 @@ def to_spiking(graph, neuron, scales, *, timesteps, delay=0):
         delay: Steps that a layer waits for each layer of neurons before it.
     """
     depths = _depths(graph)
+    spikes, before, after = [], {}, {}
     for node in graph.nodes.values():
         if not isinstance(node, kinds.Activation) or not node.becomes_spiking:
             continue
@@ -41,11 +42,11 @@ def to_spiking(graph, neuron, scales, *, timesteps, delay=0):
             scale=scale / rate,
             max_value=float(np.max(node.max_value * scale)),
         )
-        graph = graph.with_nodes({**graph.nodes, node.name: spike})
-        graph = insert_scale(graph, of_node.v_threshold * rate, before=node.name)
+        spikes.append(spike)
+        before[node.name] = of_node.v_threshold * rate
         if rate != 1:
-            graph = insert_scale(graph, 1 / rate, after=node.name)
-    return fold(graph)
+            after[node.name] = 1 / rate
+    return fold(insert_scales(graph, before=before, after=after, replaced=spikes))
 
 
 def _binary(node, neuron):

@@ -6,13 +6,15 @@ exact, and leaves it where it is where not.
 """
 
 import dataclasses
+import heapq
 import math
 
+import keras
 import numpy as np
 
 from keras_snn.graph import nodes as kinds
 
-__all__ = ["fold", "insert_scale", "pool_by_axes"]
+__all__ = ["fold", "insert_scale", "insert_scales", "pool_by_axes"]
 
 
 def insert_scale(graph, scale, *, before=None, after=None):
@@ -24,14 +26,33 @@ def insert_scale(graph, scale, *, before=None, after=None):
         before: Name of the node whose only input is multiplied; or
         after: name of the node whose value is multiplied for all who take it.
     """
-    node = graph.nodes[before or after]
-    source = graph.nodes[node.inputs[0]] if before else node
-    factor = _channel_affine(graph.nodes, f"{node.name}/scale", source, scale, 0.0, origins=())
-    nodes = {**graph.nodes, factor.name: factor}
-    if after:
-        return graph.with_nodes(nodes, {after: factor.name})
-    nodes[before] = dataclasses.replace(node, inputs=(factor.name,))
-    return graph.with_nodes(nodes)
+    where = {before or after: scale}
+    return insert_scales(graph, **({"before": where} if before else {"after": where}))
+
+
+def insert_scales(graph, *, before=None, after=None, replaced=()):
+    """Return the graph with some values multiplied by numbers, each as of `insert_scale`.
+
+    Args:
+        graph: A `Graph`.
+        before: Numbers by name of the node whose only input is multiplied.
+        after: Numbers by name of the node whose value is multiplied for all who take it.
+        replaced: Nodes that take the place of those of their names first.
+    """
+    nodes = {**graph.nodes, **{node.name: node for node in replaced}}
+    before, after, renamed = before or {}, after or {}, {}
+    for name in [name for name in nodes if name in before or name in after]:
+        node = nodes[name]
+        if name in before:
+            source = nodes[node.inputs[0]]
+            factor = _channel_affine(nodes, f"{name}/scale", source, before[name], 0.0, origins=())
+            nodes[factor.name] = factor
+            nodes[name] = dataclasses.replace(node, inputs=(factor.name,))
+        if name in after:
+            factor = _channel_affine(nodes, f"{name}/scale", node, after[name], 0.0, origins=())
+            nodes[factor.name] = factor
+            renamed[name] = factor.name
+    return graph.with_nodes(nodes, renamed)
 
 
 def pool_by_axes(graph):
@@ -78,54 +99,181 @@ def fold(graph):
         Rueckauer et al. (2017), doi:10.3389/fnins.2017.00682, "Conversion of Batch-Normalization
         Layers".
     """
-    progress = True
-    while progress:
-        progress = False
-        users = graph.users()
+    folding = _Folding(graph)
+    while folding.waiting:
+        folding.fold_next()
+    return folding.graph()
+
+
+class _Folding:
+    """A graph while it is folded: a list of work, and whoever takes which value.
+
+    A move changes what is around it only. So those `ChannelAffine` wait that are around a change, and the
+    first of them in the order of the graph is tried next.
+
+    Attributes:
+        nodes: Node by name.
+        users: Names of the nodes that take a value, by its name; twice for who takes it twice.
+        outputs: Names of the outputs, flat.
+        waiting: Heap of `(place, name)` of the `ChannelAffine` to try.
+    """
+
+    def __init__(self, graph):
+        self._before, self._moves = graph, 0
+        self.nodes, self.users, self.outputs = dict(graph.nodes), graph.users(), list(graph.output_names)
+        # Tuples, so that there is always a place between two.
+        self._places = {name: (i,) for i, name in enumerate(graph.nodes)}
+        self._queued, self.waiting = set(), []
         for node in graph.nodes.values():
-            if isinstance(node, kinds.ChannelAffine):
-                folded = _fold_one(graph, node, users)
-                if folded is not None:
-                    graph, progress = folded, True
-                    break
-    return graph
+            self._wait(node.name)
 
+    def graph(self):
+        """Return the `Graph` as it is now."""
+        if not self._moves:
+            return self._before
+        outputs = keras.tree.pack_sequence_as(self._before.outputs, self.outputs)
+        return kinds.Graph(self.nodes, self._before.inputs, outputs).with_nodes(self.nodes)
 
-def _fold_one(graph, node, users):
-    """Return the graph after one move of a `ChannelAffine`, or `None` if it is stuck."""
-    source = graph.nodes[node.inputs[0]]
-    if np.all(node.scale == 1) and np.all(node.shift == 0):
-        return graph.with_nodes(graph.nodes, {node.name: source.name})
-    if isinstance(source, kinds.ChannelAffine):
-        return _merge(graph, source, node)
-    if _is_only_user(graph, source, users):
-        if isinstance(source, kinds.Affine):
-            folded = _fold_backward(source, node)
+    def fold_next(self):
+        """Try the first `ChannelAffine` that waits."""
+        _, name = heapq.heappop(self.waiting)
+        self._queued.discard(name)
+        if name in self.nodes:
+            self._moves += self._fold_one(self.nodes[name])
+
+    def _wait(self, name):
+        if isinstance(self.nodes[name], kinds.ChannelAffine) and name not in self._queued:
+            self._queued.add(name)
+            heapq.heappush(self.waiting, (self._places[name], name))
+
+    def _changed(self, name):
+        """Let wait whoever may be able to move since a node or its users changed."""
+        self._wait(name)
+        for source in self.nodes[name].inputs:
+            self._wait(source)
+        pending = [name]
+        while pending:
+            users = dict.fromkeys(self.users[pending.pop()])
+            for user in users:
+                self._wait(user)
+                # A sum may be moved into if all that it adds up may; one of several users may not.
+                if isinstance(self.nodes[user], kinds.Add) and len(self.users[user]) == 1:
+                    pending.append(user)
+
+    def _put(self, node, place=None):
+        """Put in a node, in the place of one of its name if there is one."""
+        old = self.nodes.get(node.name)
+        self.nodes[node.name] = node
+        if old is None:
+            self._places[node.name], self.users[node.name] = place, []
+        gone = () if old is None else old.inputs
+        for name in gone:
+            self.users[name].remove(node.name)
+        for name in node.inputs:
+            self.users[name].append(node.name)
+        self._drop_unused(gone)
+        self._changed(node.name)
+
+    def _drop_unused(self, names):
+        """Take out those nodes whose value nobody takes any more."""
+        for name in dict.fromkeys(names):
+            if name not in self.nodes:
+                continue
+            node = self.nodes[name]
+            if self.users[name] or name in self.outputs or isinstance(node, kinds.Input):
+                self._changed(name)
+                continue
+            del self.nodes[name], self.users[name]
+            for source in node.inputs:
+                self.users[source].remove(name)
+            self._drop_unused(node.inputs)
+
+    def _replace(self, old, new):
+        """Let everyone but the node `new` take the value of `new` instead of that of `old`."""
+        self.outputs = [new if name == old else name for name in self.outputs]
+        for name in [name for name in dict.fromkeys(self.users[old]) if name != new]:
+            node = self.nodes[name]
+            inputs = tuple(new if source == old else source for source in node.inputs)
+            self._put(dataclasses.replace(node, inputs=inputs))
+        if old in self.nodes:
+            self._drop_unused([old])
+
+    def _is_only_user(self, source):
+        return len(self.users[source.name]) == 1 and source.name not in self.outputs
+
+    def _fold_one(self, node):
+        """Make one move of a `ChannelAffine`; return whether there was one."""
+        source = self.nodes[node.inputs[0]]
+        if np.all(node.scale == 1) and np.all(node.shift == 0):
+            self._replace(node.name, source.name)
+            return True
+        if isinstance(source, kinds.ChannelAffine):
+            self._put(_merged(source, node, self.nodes[source.inputs[0]]))
+            return True
+        if self._is_only_user(source):
+            folded = _fold_backward(source, node) if isinstance(source, kinds.Affine) else None
             if folded is not None:
-                return graph.with_nodes({**graph.nodes, source.name: folded}, {node.name: source.name})
-        if isinstance(source, kinds.Add) and _absorbs(graph, source, users):
-            return _distribute(graph, source, node)
-    for name in users[node.name]:
-        moved = _move_forward(graph, source, node, graph.nodes[name])
-        if moved is not None:
-            return moved
-    return None
+                self._put(folded)
+                self._replace(node.name, source.name)
+                return True
+            if isinstance(source, kinds.Add) and self._absorbs(source):
+                self._distribute(source, node)
+                return True
+        users = sorted(self.users[node.name], key=self._places.__getitem__)
+        return any(self._move_forward(source, node, self.nodes[name]) for name in users)
+
+    def _absorbs(self, source):
+        """Whether a scale behind `source` can be moved into what `source` computes."""
+        if isinstance(source, kinds.ChannelAffine):
+            return True
+        if not self._is_only_user(source):
+            return False
+        if isinstance(source, kinds.Add):
+            return all(self._absorbs(self.nodes[name]) for name in source.inputs)
+        return isinstance(source, kinds.Affine)
+
+    def _distribute(self, add, node):
+        """Scale the branches of a sum instead of the sum; the shift goes to the first branch."""
+        branches = []
+        for i, name in enumerate(add.inputs):
+            shift = node.shift if i == 0 else 0.0
+            branch = _channel_affine(
+                self.nodes, f"{node.name}/{i}", self.nodes[name], node.scale, shift, origins=node.origins
+            )
+            self._put(branch, (*self._places[name], 0))
+            branches.append(branch.name)
+        self._put(dataclasses.replace(add, inputs=tuple(branches), origins=_union(add, node)))
+        self._replace(node.name, add.name)
+
+    def _move_forward(self, source, node, user):
+        """Move a `ChannelAffine` behind one user of it, or into it; return whether the function stays."""
+        if isinstance(user, kinds.Affine):
+            folded = _fold_forward(user, node, node.shape)
+            if folded is not None:
+                self._put(dataclasses.replace(folded, inputs=(source.name,)))
+            return folded is not None
+        behind = _behind(self.nodes, node, user)
+        if behind is None:
+            return False
+        inputs = tuple(source.name if name == node.name else name for name in user.inputs)
+        self._put(dataclasses.replace(user, inputs=inputs))
+        # The node keeps its name if it moves whole.
+        factor = _channel_affine(self.nodes, node.name, user, *behind, origins=node.origins)
+        self._put(factor, (*self._places[user.name], 0))
+        self._replace(user.name, factor.name)
+        return True
 
 
-def _is_only_user(graph, source, users):
-    return len(users[source.name]) == 1 and source.name not in graph.output_names
-
-
-def _merge(graph, first, second):
-    merged = _channel_affine(
+def _merged(first, second, source):
+    """Return two `ChannelAffine` in a row as one, on the value of `source`."""
+    return _channel_affine(
         (),
         second.name,
-        graph.nodes[first.inputs[0]],
+        source,
         first.scale * second.scale,
         first.shift * second.scale + second.shift,
         origins=_union(first, second),
     )
-    return graph.with_nodes({**graph.nodes, second.name: merged})
 
 
 def _fold_backward(affine, node):
@@ -166,56 +314,7 @@ def _pads(affine, shape):
     return any(any(kinds.pad_widths(*axis, affine.padding)) for axis in axes)
 
 
-def _absorbs(graph, source, users):
-    """Whether a scale behind `source` can be moved into what `source` computes."""
-    if isinstance(source, kinds.ChannelAffine):
-        return True
-    if not _is_only_user(graph, source, users):
-        return False
-    if isinstance(source, kinds.Add):
-        return all(_absorbs(graph, graph.nodes[name], users) for name in source.inputs)
-    return isinstance(source, kinds.Affine)
-
-
-def _distribute(graph, add, node):
-    """Scale the branches of a sum instead of the sum; the shift goes to the first branch."""
-    nodes = dict(graph.nodes)
-    branches = []
-    for i, name in enumerate(add.inputs):
-        shift = node.shift if i == 0 else 0.0
-        branch = _channel_affine(
-            graph.nodes, f"{node.name}/{i}", graph.nodes[name], node.scale, shift, origins=node.origins
-        )
-        nodes[branch.name] = branch
-        branches.append(branch.name)
-    nodes[add.name] = dataclasses.replace(add, inputs=tuple(branches), origins=_union(add, node))
-    return graph.with_nodes(nodes, {node.name: add.name})
-
-
-def _move_forward(graph, source, node, user):
-    """Move a `ChannelAffine` behind one user of it, or into it; `None` if that changes the function."""
-    if isinstance(user, kinds.Affine):
-        folded = _fold_forward(user, node, node.shape)
-        if folded is None:
-            return None
-        return graph.with_nodes(
-            {**graph.nodes, user.name: dataclasses.replace(folded, inputs=(source.name,))}
-        )
-    behind = _behind(graph, node, user)
-    if behind is None:
-        return None
-    inputs = tuple(source.name if name == node.name else name for name in user.inputs)
-    user = dataclasses.replace(user, inputs=inputs)
-    # The node keeps its name if it moves whole.
-    rest = {name: other for name, other in graph.nodes.items() if name != node.name}
-    stays = any(node.name in other.inputs for other in rest.values() if other.name != user.name)
-    taken = graph.nodes if stays or node.name in graph.output_names else rest
-    factor = _channel_affine(taken, node.name, user, *behind, origins=node.origins)
-    nodes = {**graph.nodes, user.name: user, factor.name: factor}
-    return graph.with_nodes(nodes, {user.name: factor.name})
-
-
-def _behind(graph, node, user):
+def _behind(nodes, node, user):
     """Return `(scale, shift)` that do after `user` what `node` does before it, or `None`."""
     if isinstance(user, kinds.Pool):
         scale, shift = _per_channel(node, node.shape[-1])
@@ -231,7 +330,7 @@ def _behind(graph, node, user):
             (node.scale, node.shift) if name == node.name else (np.ones(()), np.zeros(()))
             for name in user.inputs
         ]
-        shapes = [graph.nodes[name].shape for name in user.inputs]
+        shapes = [nodes[name].shape for name in user.inputs]
         return tuple(
             np.concatenate(
                 [np.broadcast_to(v, shape) for v, shape in zip(values, shapes, strict=True)], axis=user.axis

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from keras import layers
 
+from keras_snn.conversion.normalization import normalize, relus
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph import passes
 from keras_snn.graph.evaluation import evaluate
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.passes import fold, insert_scale, pool_by_axes
@@ -351,3 +353,34 @@ def test_pool_by_axes_changes_nothing_else():
         inputs = keras.Input((*[4] * axes, 2))
         graph = lower(keras.Model(inputs, layers.ReLU()(pool(2)(inputs))))
         assert pool_by_axes(graph).nodes == graph.nodes
+
+
+@pytest.mark.parametrize("network", networks.NETWORKS)
+def test_fold_leaves_nothing_to_fold(network, rng):
+    """Whoever waits for a neighbour to move is tried again."""
+    after = fold(lower(networks.build(network, rng)))
+    assert fold(after) is after
+
+
+def test_the_work_of_folding_and_normalizing_grows_with_the_nodes(rng, monkeypatch):
+    """Twice the blocks need twice the tries, and one new graph for each pass."""
+    work = []
+    for function in (passes._Folding, "fold_next"), (kinds.Graph, "with_nodes"):
+        original = getattr(*function)
+        monkeypatch.setattr(
+            *function,
+            lambda *args, original=original, name=function[1]: work.append(name) or original(*args),
+        )
+
+    def of(blocks):
+        x = inputs = keras.Input((4, 4, 2))
+        for _ in range(blocks):
+            y = layers.BatchNormalization()(layers.Conv2D(2, 3, padding="same")(x))
+            x = layers.ReLU()(layers.Add()([x, layers.BatchNormalization()(layers.ReLU()(y))]))
+        graph = lower(networks.randomize(keras.Model(inputs, layers.Flatten()(x)), rng))
+        work.clear()
+        graph = normalize(fold(graph), {node.name: 1.5 for node in relus(graph)})
+        assert work.count("with_nodes") == 3
+        return work.count("fold_next")
+
+    assert of(16) <= 2.1 * of(8)
