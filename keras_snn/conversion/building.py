@@ -8,7 +8,8 @@ import numpy as np
 from keras_snn import layers as spiking_layers
 from keras_snn.conversion.spiking import seed_for
 from keras_snn.graph import nodes as kinds
-from keras_snn.graph.analog import analog_layer, analog_tensors
+from keras_snn.graph.analog import analog_layer, analog_tensors, as_numbers
+from keras_snn.graph.functions import keras_function
 from keras_snn.layers.linear import SpikingLinear
 from keras_snn.simulation.model import SpikingModel
 
@@ -47,7 +48,9 @@ def build_analog(graph, observe, *, dtype=None, inputs_too=False, of_inputs=Fals
     observations = {}
     for node in graph.nodes.values():
         if isinstance(node, kinds.Input) and inputs_too:
-            observations[node.name] = observe(node.name)(keras.ops.abs(values[node.name]))
+            observations[node.name] = observe(node.name)(
+                keras.ops.abs(as_numbers(values[node.name], keras.config.floatx()))
+            )
         elif isinstance(node, kinds.Activation) and node.function == "relu":
             seen = node.inputs[0] if of_inputs else node.name
             observations[node.name] = observe(node.name)(values[seen])
@@ -89,6 +92,7 @@ def build_spiking(graph, choices, *, timesteps, unroll, name, dtype=None):
         timesteps=timesteps,
         unroll=unroll,
         events=choices.events,
+        dtypes={i: graph.nodes[i].dtype for i in keras.tree.flatten(graph.inputs) if graph.nodes[i].dtype},
         name=name,
         dtype=dtype,
     )
@@ -200,7 +204,7 @@ class _Builder:
     def _new_readout(self, node, options):
         options |= {"delay": self.choices.readout_delay}
         if node.function != "softmax":
-            return spiking_layers.Readout(node.function, **options)
+            return spiking_layers.Readout(keras_function(node.function), **options)
         seed = seed_for(self.choices.seed, "softmax", len(self.layers))
         return spiking_layers.SpikingSoftmax(node.axis, method=self.choices.softmax, seed=seed, **options)
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_snn import neurons
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph.functions import keras_function
 
 __all__ = ["evaluate"]
 
@@ -71,7 +72,7 @@ def _(node: kinds.Activation, x):
     if node.is_binary:
         y = np.where(x == 0, node.at_zero, np.sign(x))
         return np.maximum(y, 0.0) if node.function == "heaviside" else y
-    return keras.ops.convert_to_numpy(keras.activations.get(node.function)(keras.ops.convert_to_tensor(x)))
+    return keras.ops.convert_to_numpy(keras_function(node.function)(keras.ops.convert_to_tensor(x)))
 
 
 @value_of.register

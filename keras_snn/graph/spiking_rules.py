@@ -7,11 +7,16 @@ import keras
 
 from keras_snn import layers
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph import words
+from keras_snn.graph.functions import keras_name
 from keras_snn.graph.registry import register_named
+from keras_snn.layers.held import Held
 from keras_snn.layers.linear import SpikingLinear
 from keras_snn.layers.pooling import SpikingMaxPooling
 
 __all__ = []
+
+_REPLACE = "replace it by one of keras_snn.supported_layers() before converting"
 
 
 def _rule(layer_class):
@@ -39,6 +44,12 @@ for _class in vars(layers).values():
 @_rule(layers.PerTimestep)
 @_rule(layers.NonSpiking)
 def _(layer, *inputs, emit):
+    if isinstance(layer.layer, keras.Model):
+        # What could not be said of the source network. It may have no copy.
+        callee = layer.layer.operations[-1]
+        callee = callee.layer if isinstance(callee, Held) else callee
+        said = {"layer_class": type(callee).__name__, "reason": "does not spike", "way_out": _REPLACE}
+        return emit(kinds.Opaque, *inputs, model=layer.layer, **said)
     # One argument, as Keras takes it.
     return emit.call(layer.layer, list(inputs) if len(inputs) > 1 else inputs[0])
 
@@ -61,5 +72,7 @@ def _(layer, x, *, emit):
 
 @_rule(layers.Readout)
 def _(layer, x, *, emit):
-    function = keras.activations.serialize(layer.activation)
-    return x if function == "linear" else emit(kinds.Activation, x, function=function)
+    name = keras_name(layer.activation)
+    if name is None:
+        return words.activation(layer.activation, x, emit)
+    return x if name == "linear" else emit(kinds.Activation, x, function=name)

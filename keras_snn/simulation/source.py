@@ -30,7 +30,9 @@ def read_back(model):
         TypeError: If `model` is no `SpikingModel`.
     """
     check_spiking(model)
-    graph = lower_calls(model.layers, model.calls, model.input_shapes, model.network.outputs)
+    shapes, dtypes = model.input_shapes, model.input_dtypes
+    outputs = model.network.outputs
+    graph = lower_calls(model.layers, model.calls, shapes, outputs, dtypes=dtypes, name=model.name)
     return dataclasses.replace(graph, inputs=model.network.inputs)
 
 
