@@ -119,6 +119,12 @@ def _parser():
     check = add("check", _check, "say what would become of every layer of a .keras file", "cnn.keras")
     check.add_argument("model", type=pathlib.Path, help="trained model, .keras")
     check.add_argument("--nonspiking", choices=["error", "allow"], default="error")
+    check.add_argument(
+        "--shape",
+        type=_shape,
+        action="append",
+        help="sizes of an input that leaves some open, such as 224,224,3; once for each input",
+    )
 
     convert = add(
         "convert",
@@ -241,6 +247,10 @@ def _conversion_options(options):
     return {**found, "neuron": neuron}
 
 
+def _shape(text):
+    return tuple(_positive(size) for size in text.split(","))
+
+
 def _positive(text):
     try:
         value = int(text)
@@ -301,11 +311,17 @@ def _demo(options):
 
 
 def _check(options):
-    report = keras_snn.check(load_model(options.model), nonspiking=options.nonspiking)
+    report = keras_snn.check(
+        load_model(options.model), input_shapes=options.shape, nonspiking=options.nonspiking
+    )
     error = f"'{options.model}' does not convert, for what is said above."
     return _Result(
         report.show(options.width),
-        {"converts": report.converts, "layers": [dataclasses.asdict(v) for v in report.verdicts]},
+        {
+            "converts": report.converts,
+            "layers": [dataclasses.asdict(v) for v in report.verdicts],
+            "notes": list(report.notes),
+        },
         None if report.converts else error,
     )
 

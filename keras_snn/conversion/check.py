@@ -5,8 +5,9 @@ import textwrap
 
 from keras_snn._text import show_table
 from keras_snn._validation import check_choice
+from keras_snn.conversion.sizes import fitting_shapes, shapes_of_data
 from keras_snn.graph import nodes as kinds
-from keras_snn.graph.lowering import inspect_model
+from keras_snn.graph.lowering import any_shapes, inspect_model, open_inputs
 
 __all__ = ["CheckReport", "Verdict", "check"]
 
@@ -20,7 +21,7 @@ class Verdict:
         layer_class: Its class.
         becomes: `"neurons"`, `"linear"`, `"max pooling"`, `"read-out"`, `"nothing"` (it acts in training
             only), `"non-spiking"`, or `"?"` if it cannot be converted.
-        reason, way_out: Why it cannot be converted or does not spike, and what to do instead.
+        reason, way_out: Why it cannot be converted or does not spike, and what to do instead, if anything.
     """
 
     path: str
@@ -32,14 +33,21 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True)
 class CheckReport:
-    """The verdicts on all layers of a model, in order; `print` it for a table."""
+    """The verdicts on all layers of a model, in order; `print` it for a table.
+
+    Attributes:
+        verdicts: The `Verdict`s.
+        nonspiking: As it was given.
+        notes: What else there is to know, in sentences: the sizes that it was checked at.
+    """
 
     verdicts: tuple[Verdict, ...]
     nonspiking: str = "error"
+    notes: tuple[str, ...] = ()
 
     @property
     def converts(self):
-        """Whether `convert` would accept the model."""
+        """Whether `convert` would accept the model, with data of its sizes where it leaves some open."""
         becomes = {v.becomes for v in self.verdicts}
         return "?" not in becomes and ("neurons" in becomes or self.nonspiking == "allow")
 
@@ -50,7 +58,12 @@ class CheckReport:
         """Return the report as text, in lines of at most `width` characters as far as that goes."""
         rows = [("layer", "class", "becomes")]
         rows += [(v.path, v.layer_class, v.becomes) for v in self.verdicts]
-        notes = [f"'{v.path}': {v.reason}. Instead: {v.way_out}." for v in self.verdicts if v.reason]
+        notes = [
+            f"'{v.path}': {v.reason}." + (f" Instead: {v.way_out}." if v.way_out else "")
+            for v in self.verdicts
+            if v.reason
+        ]
+        notes += self.notes
         if not any(v.becomes == "neurons" for v in self.verdicts):
             notes.append("Nothing would spike. Train with activation='relu'.")
         if width is not None:
@@ -58,21 +71,31 @@ class CheckReport:
         return "\n".join([show_table(rows, width=width), *([""] if notes else []), *notes])
 
 
-def check(model, *, nonspiking="error"):
+def check(model, calibration_data=None, *, input_shapes=None, nonspiking="error"):
     """Say what `convert` would make of every layer of a model, without converting it.
 
     Args:
         model: A built Sequential or Functional model. Not changed.
+        calibration_data: As in `convert`. Only the sizes of the first batch are read, and only where the
+            model leaves sizes open.
+        input_shapes: Shape without batch of the input, or a list of one for every input, in order: another
+            way to give open sizes. With neither, the model is checked at sizes that fit most models.
         nonspiking: As in `convert`.
 
     Returns:
         A `CheckReport`.
 
     Raises:
-        TypeError, ValueError: If `model` is no built Sequential or Functional model.
+        TypeError, ValueError: If `model` is no built Sequential or Functional model, or `input_shapes` does
+            not fit it.
+        CalibrationError: If the data does not fit it.
     """
     check_choice("nonspiking", nonspiking, ("error", "allow"))
-    graph, callees, obstacles = inspect_model(model, nonspiking=nonspiking)
+    if input_shapes is not None:
+        shapes = fitting_shapes(model, input_shapes)
+    else:
+        shapes = shapes_of_data(model, calibration_data)
+    (graph, callees, obstacles), notes = _inspect(model, shapes, nonspiking)
     refused = {path: rest for path, *rest in obstacles}
     parts = {path: [] for path in callees}
     users = graph.users()
@@ -88,8 +111,36 @@ def check(model, *, nonspiking="error"):
         if path in refused:
             verdicts.append(Verdict(path, layer_class, "?", *refused[path][1:]))
         else:
-            verdicts.append(Verdict(path, layer_class, _becomes(parts[path], users)))
-    return CheckReport(tuple(verdicts), nonspiking)
+            becomes = _becomes(parts[path], users)
+            why = _why_nonspiking(parts[path]) if becomes == "non-spiking" else ()
+            verdicts.append(Verdict(path, layer_class, becomes, *why))
+    return CheckReport(tuple(verdicts), nonspiking, tuple(notes))
+
+
+def _inspect(model, shapes, nonspiking):
+    """Return what `inspect_model` finds at some shapes, or at any; and notes on these."""
+    if shapes is None and open_inputs(model):
+        try:
+            found = inspect_model(model, input_shapes=any_shapes(model), nonspiking=nonspiking)
+        except ValueError:
+            # The sizes that stand in for open ones do not fit: nothing more can be found out.
+            return inspect_model(model, nonspiking=nonspiking), []
+        named = " and ".join(f"'{name}' {shape}" for name, shape in open_inputs(model).items())
+        note = (
+            f"Open sizes: {named}, checked at {', '.join(map(str, any_shapes(model)))}. To convert it, give "
+            "calibration_data of the sizes to run at; check takes it too, or input_shapes."
+        )
+        return found, [note]
+    return inspect_model(model, input_shapes=shapes, nonspiking=nonspiking), []
+
+
+def _why_nonspiking(nodes):
+    """Return why a layer does not spike, and what to do instead."""
+    for node in nodes:
+        if isinstance(node, kinds.Opaque):
+            return f"{node.reason}, so it runs on averages, without spikes", node.way_out
+    function = next(node.function for node in nodes if isinstance(node, kinds.Activation))
+    return (f"activation={function!r} acts on the average of its input, without spikes",)
 
 
 def _becomes(nodes, users):

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 
 from keras_snn import neurons
-from keras_snn._data import Batches
 from keras_snn._validation import check_choice, check_integer, check_number, check_timesteps
 from keras_snn._version import __version__
 from keras_snn.conversion.calibration import Histogram, calibrate, moments_on
@@ -25,8 +24,8 @@ from keras_snn.conversion.normalization import (
     trained_scales,
 )
 from keras_snn.conversion.report import report_on
+from keras_snn.conversion.sizes import shapes_of_data
 from keras_snn.conversion.spiking import encode, place_readouts, to_spiking
-from keras_snn.errors import CalibrationError
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.passes import fold, pool_by_axes
@@ -137,7 +136,7 @@ def convert(
     seed = secrets.randbits(31) if seed is None else check_integer("seed", seed, minimum=0)
 
     _check_is_analog(model)
-    source = lower(model, input_shapes=_input_shapes(model, calibration_data), nonspiking=nonspiking)
+    source = lower(model, input_shapes=shapes_of_data(model, calibration_data), nonspiking=nonspiking)
     _check_becomes_spiking(model, source, nonspiking)
     own_dtype = _policy_of(model)
     graph = fold(source)
@@ -343,24 +342,6 @@ def _layers_of(model):
             yield from _layers_of(layer)
         else:
             yield layer
-
-
-def _input_shapes(model, data):
-    """Return the shapes of the calibration data, if the model leaves sizes open; else `None`."""
-    if data is None or not isinstance(model, keras.Model):
-        return None
-    open_shapes = [tuple(x.shape[1:]) for x in getattr(model, "inputs", None) or ()]
-    if not any(None in shape for shape in open_shapes):
-        return None
-    # A Sequential has no attribute `input` before it is called.
-    given = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
-    structure = keras.tree.map_structure(lambda x: x.name, given)
-    shapes = dict(zip(keras.tree.flatten(structure), open_shapes, strict=True))
-    batches = Batches(
-        data, structure, shapes, batch_size=1, argument="calibration_data", error=CalibrationError
-    )
-    x, _ = next(iter(batches))
-    return [tuple(array.shape[1:]) for array in keras.tree.flatten(x)]
 
 
 def _warn_without_data():

@@ -8,8 +8,10 @@ from keras import layers as keras_layers
 
 from keras_snn import layers as spiking_layers
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph.functions import keras_function
+from keras_snn.graph.opaque import copy_of_model
 
-__all__ = ["analog_layer", "analog_tensors", "build_analog", "build_model", "layer_names"]
+__all__ = ["analog_layer", "analog_tensors", "as_numbers", "build_analog", "build_model", "layer_names"]
 
 
 def build_model(graph, *, dtype=None, name=None):
@@ -38,7 +40,8 @@ def build_analog(graph, observe, *, dtype=None, inputs_too=False, of_inputs=Fals
     observations = {}
     for node in graph.nodes.values():
         if isinstance(node, kinds.Input) and inputs_too:
-            observations[node.name] = observe(node.name)(keras.ops.abs(values[node.name]))
+            numbers = as_numbers(values[node.name], keras.config.floatx())
+            observations[node.name] = observe(node.name)(keras.ops.abs(numbers))
         elif isinstance(node, kinds.Activation) and node.function == "relu":
             seen = node.inputs[0] if of_inputs else node.name
             observations[node.name] = observe(node.name)(values[seen])
@@ -56,13 +59,23 @@ def analog_tensors(graph, *, dtype=None, names=None):
     values = {}
     for node in graph.nodes.values():
         if isinstance(node, kinds.Input):
-            values[node.name] = keras.Input(node.shape, dtype=_compute_dtype(dtype), name=node.name)
+            input_dtype = node.dtype or _compute_dtype(dtype)
+            values[node.name] = keras.Input(node.shape, dtype=input_dtype, name=node.name)
             continue
         layer, weights = analog_layer(node, dtype=dtype, name=names and names[node.name])
         inputs = [values[name] for name in node.inputs]
+        if node.dtype is not None:
+            layer.autocast = False
+        if not node.keeps_dtypes:
+            inputs = [as_numbers(x, _compute_dtype(dtype)) for x in inputs]
         values[node.name] = layer(inputs if len(inputs) > 1 else inputs[0])
         layer.set_weights(weights)
     return values
+
+
+def as_numbers(x, dtype):
+    """Return a tensor of integers as numbers of a dtype; others as they are, which layers cast."""
+    return x if "float" in keras.backend.standardize_dtype(x.dtype) else keras.ops.cast(x, dtype)
 
 
 def _compute_dtype(dtype):
@@ -124,7 +137,7 @@ def _(node: kinds.Activation, **options):
     if node.is_binary:
         return spiking_layers.BinaryActivation(node.function, node.at_zero, **options), []
     if node.function != "relu":
-        return keras_layers.Activation(node.function, **options), []
+        return keras_layers.Activation(keras_function(node.function), **options), []
     if node.levels:
         layer = spiking_layers.QuantizedClip(node.levels, node.max_value, **options)
         return layer, [np.asarray(node.max_value)]
@@ -146,7 +159,7 @@ def _(node: kinds.Rearrange, **options):
 
 @analog_layer.register
 def _(node: kinds.Opaque, **options):
-    return keras.models.clone_model(node.model), node.model.get_weights()
+    return copy_of_model(node.model), node.model.get_weights()
 
 
 @analog_layer.register

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph.functions import keras_function
 
 __all__ = ["evaluate"]
 
@@ -75,7 +76,7 @@ def _of_readout(node, x):
     if node.function == "softmax":
         e = np.exp(x - x.max(axis=node.axis, keepdims=True))
         return e / e.sum(axis=node.axis, keepdims=True)
-    return keras.ops.convert_to_numpy(keras.activations.get(node.function)(keras.ops.convert_to_tensor(x)))
+    return keras.ops.convert_to_numpy(keras_function(node.function)(keras.ops.convert_to_tensor(x)))
 
 
 @value_of.register

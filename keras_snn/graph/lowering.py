@@ -18,7 +18,15 @@ from keras_snn.graph import operations, rules, spiking_rules  # noqa: F401 - the
 from keras_snn.graph.opaque import nodes_in, on_its_own
 from keras_snn.graph.registry import Refusal, rule_for
 
-__all__ = ["inspect_model", "lower", "lower_calls", "names_of_inputs", "record_calls"]
+__all__ = [
+    "any_shapes",
+    "inspect_model",
+    "lower",
+    "lower_calls",
+    "names_of_inputs",
+    "open_inputs",
+    "record_calls",
+]
 
 _AS_IT_IS = "or run it as it is with nonspiking='allow'"
 # Large enough for any stack of convolutions, and a multiple of any usual stride.
@@ -48,7 +56,7 @@ def lower(model, *, input_shapes=None, nonspiking="error"):
     return graph.with_nodes(graph.nodes)
 
 
-def lower_calls(layers, calls, shapes, outputs):
+def lower_calls(layers, calls, shapes, outputs, *, dtypes, name):
     """Say calls of layers in nodes: what a spiking network does at every step.
 
     Args:
@@ -56,24 +64,30 @@ def lower_calls(layers, calls, shapes, outputs):
         calls: For every call a dict of its `name`, the name of the `layer` and those of its `inputs`.
         shapes: Dict of the shape of every input, without batch.
         outputs: Names of the calls whose values are the outputs, nested.
+        dtypes: Dict of the dtype of every input.
+        name: Name of the model, for messages.
 
     Returns:
         A `Graph`. The origin of a node is the name of its call.
 
     Raises:
-        Refusal: If a layer has no rule.
+        UnsupportedLayerError: If a layer has no rule.
     """
     lowering = _Lowering("allow")
     by_name = {layer.name: layer for layer in layers}
     values = {
-        name: lowering.nodes.setdefault(name, kinds.Input(name=name, shape=shape))
-        for name, shape in shapes.items()
+        key: lowering.nodes.setdefault(key, kinds.Input(name=key, shape=shape, dtype=dtypes[key]))
+        for key, shape in shapes.items()
     }
     for call in calls:
         layer = by_name[call["layer"]]
         emit = _Emitter(lowering, call["name"], lowering.number_of(layer))
         inputs = [values[name] for name in call["inputs"]]
-        (values[call["name"]],) = lowering.lower_call(layer, inputs, {}, emit)
+        try:
+            (values[call["name"]],) = lowering.lower_call(layer, inputs, {}, emit)
+        except Refusal as refusal:
+            obstacle = (call["name"], _class_name(layer), refusal.reason, refusal.way_out)
+            raise UnsupportedLayerError(list_parts(name, "that cannot be read back", [obstacle])) from refusal
     outputs = keras.tree.map_structure(lambda name: values[name].name, outputs)
     return kinds.Graph(lowering.nodes, tuple(shapes), outputs)
 
@@ -93,7 +107,7 @@ def inspect_model(model, *, input_shapes=None, nonspiking="error"):
     _check_model(model)
     lowering = _Lowering(nonspiking)
     given = [tuple(x.shape[1:]) for x in model.inputs]
-    shapes = [tuple(_ANY_SIZE if n is None else n for n in shape) for shape in (input_shapes or given)]
+    shapes = [tuple(shape) for shape in (input_shapes or any_shapes(model))]
     try:
         clone, calls = record_calls(model, shapes)
     except ValueError:
@@ -118,7 +132,25 @@ def inspect_model(model, *, input_shapes=None, nonspiking="error"):
     return graph, lowering.callees, obstacles
 
 
+def open_inputs(model):
+    """Return the shape, without batch, of every input of a model that leaves sizes open, by its name."""
+    inputs = getattr(model, "inputs", None) or ()
+    named = zip(names_of_inputs(model) if inputs else (), inputs, strict=True)
+    return {name: tuple(x.shape[1:]) for name, x in named if None in x.shape[1:]}
+
+
+def any_shapes(model):
+    """Return a shape, without batch, for every input of a model: open sizes are large."""
+    return [tuple(_ANY_SIZE if n is None else n for n in x.shape[1:]) for x in model.inputs]
+
+
 def _check_model(model):
+    if any(kind.__module__.partition(".")[0] == "tf_keras" for kind in type(model).__mro__):
+        raise TypeError(
+            f"`model` must be a model of Keras 3. Received: {type(model).__name__} of tf_keras, which "
+            "is Keras 2. Save it with model.save('model.h5') and load that file with "
+            "keras.models.load_model of Keras 3."
+        )
     if not isinstance(model, keras.Model):
         raise TypeError(
             f"`model` must be a Keras model. Received: model={reprlib.repr(model)} of type "
@@ -226,7 +258,11 @@ class _Lowering:
         if getattr(source, "ragged", False):
             way_out = "pad the samples to one length"
             self.obstacles.append((name, "keras.Input", "ragged=True", way_out))
-        node = self.nodes[name] = kinds.Input(name=name, shape=tuple(tensor.shape[1:]))
+        if source.dtype == "string":
+            way_out = "read the text before the model, and give it the numbers"
+            self.obstacles.append((name, "keras.Input", "dtype='string'", way_out))
+        node = kinds.Input(name=name, shape=tuple(tensor.shape[1:]), dtype=source.dtype)
+        self.nodes[name] = node
         self.bind(tensor, node)
 
     def refuse_open_shape(self, name, source):
@@ -263,6 +299,10 @@ class _Lowering:
         emit = _Emitter(self, path, self.number_of(layer))
         try:
             results = self.lower_call(layer, args, kwargs, emit)
+            if self.nonspiking == "allow" and _become_numbers(results, outputs):
+                emit.forget(0)
+                reason, way_out = "computes with integers", "compute with floats"
+                results = self.as_it_is(layer, args, kwargs, emit, Refusal(reason, way_out))
         except Refusal as refusal:
             emit.forget(0)
             self.obstacles.append((path, self.callees[path], refusal.reason, refusal.way_out))
@@ -327,18 +367,26 @@ class _Lowering:
             if not refusal.may_stay:
                 raise
             emit.forget(before)
-            try:
-                models = on_its_own(layer, args, kwargs, emit.path)
-            except Refusal as failed:
-                also = f", and {failed.reason}" if self.nonspiking == "allow" else ""
-                raise Refusal(refusal.reason + also, refusal.way_out, may_stay=False) from failed
-            said = {
-                "layer_class": type(layer).__name__,
-                "reason": refusal.reason,
-                "way_out": f"{refusal.way_out}, {_AS_IT_IS}",
-            }
-            inputs = nodes_in((args, kwargs))
-            return [emit(kinds.Opaque, *inputs, model=model, **said) for model in models]
+            return self.as_it_is(layer, args, kwargs, emit, refusal)
+
+    def as_it_is(self, layer, args, kwargs, emit, refusal):
+        """Return the nodes of the outputs of a call of a layer that stays as it is.
+
+        Raises:
+            Refusal: If it cannot stay; for the reason of `refusal`.
+        """
+        try:
+            models = on_its_own(layer, args, kwargs, emit.path)
+        except Refusal as failed:
+            also = f", and {failed.reason}" if self.nonspiking == "allow" else ""
+            raise Refusal(refusal.reason + also, refusal.way_out, may_stay=False) from failed
+        said = {
+            "layer_class": type(layer).__name__,
+            "reason": refusal.reason,
+            "way_out": refusal.way_out,
+        }
+        inputs = nodes_in((args, kwargs))
+        return [emit(kinds.Opaque, *inputs, model=model, **said) for model in models]
 
     def enter(self, model, path, inputs):
         """Lower a model inside the model, in its place."""
@@ -353,7 +401,7 @@ class _Lowering:
         in_readout = _in_readout(graph)
         for node in graph.nodes.values():
             if isinstance(node, kinds.Opaque):
-                reason, way_out = node.reason, node.way_out
+                reason, way_out = node.reason, f"{node.way_out}, {_AS_IT_IS}"
             elif (
                 isinstance(node, kinds.Activation)
                 and not node.becomes_spiking
@@ -396,7 +444,8 @@ class _Emitter:
             source=self.source,
             **fields,
         )
-        node = dataclasses.replace(node, shape=tuple(node.output_shape(*(x.shape for x in inputs))))
+        shape = tuple(node.output_shape(*(x.shape for x in inputs)))
+        node = dataclasses.replace(node, shape=shape, dtype=node.output_dtype(*(x.dtype for x in inputs)))
         nodes[name] = node
         self.emitted.append(name)
         return node
@@ -428,8 +477,8 @@ class _Emitter:
         """Say the call of a layer or model on every slice of `x` along its first axis."""
         length, *shape = x.shape
         inner = _Lowering(self.lowering.nonspiking, self.lowering)
-        start = inner.nodes["x"] = kinds.Input(name="x", shape=tuple(shape))
-        spec = layer.compute_output_spec(keras.KerasTensor((None, *shape)))
+        start = inner.nodes["x"] = kinds.Input(name="x", shape=tuple(shape), dtype=x.dtype)
+        spec = layer.compute_output_spec(keras.KerasTensor((None, *shape), x.dtype or keras.config.floatx()))
         (result,) = inner.apply(layer, f"{self.path}/{layer.name}", (start,), {}, spec)
         known = {"x": x}
         for node in inner.nodes.values():
@@ -453,6 +502,12 @@ def _check_rank(node, fields):
     if len(fields.get("strides", ())) > 3 or is_causal:
         what = "a causal convolution" if is_causal else "windows of three dimensions"
         raise Refusal(f"{what} for each step", "apply the layer without TimeDistributed")
+
+
+def _become_numbers(results, outputs):
+    """Whether outputs of a call that are integers would be computed as numbers, which round."""
+    pairs = zip(results, keras.tree.flatten(outputs), strict=True)
+    return any(node.dtype is None and "float" not in tensor.dtype for node, tensor in pairs)
 
 
 def names_of_inputs(model):

@@ -99,6 +99,8 @@ class Node:
         shape: Shape of its value, without the batch axis.
         origins: Paths of the Keras layers that it stands for.
         source: Number of the layer that it says; the calls of a shared layer have the same.
+        dtype: Dtype of an input and of what is moved only or integers; `None` of numbers, which are in
+            the dtype that the network computes in.
     """
 
     name: str
@@ -106,10 +108,20 @@ class Node:
     shape: tuple[int, ...] = None
     origins: tuple[str, ...] = ()
     source: int | None = None
+    dtype: str | None = None
 
     def output_shape(self, *shapes):
         """Return the shape of the value for inputs of `shapes`."""
         return shapes[0]
+
+    def output_dtype(self, *dtypes):
+        """Return the dtype of the value, as `dtype`, for inputs of `dtypes`."""
+        return self.dtype
+
+    @property
+    def keeps_dtypes(self):
+        """Whether it takes its inputs as they are, instead of in the dtype that the network computes in."""
+        return isinstance(self, (Rearrange, Concatenate, Opaque))
 
     def for_each(self, length):
         """Return the fields that change if it is to act on each of `length` slices of a leading axis."""
@@ -293,6 +305,9 @@ class Rearrange(Node):
     function: str
     argument: tuple
 
+    def output_dtype(self, dtype):
+        return dtype
+
     def output_shape(self, shape):
         if self.function == "reshape":
             return self.argument
@@ -361,6 +376,10 @@ class Opaque(Node):
     def output_shape(self, *shapes):
         return tuple(self.model.output_shape[1:])
 
+    def output_dtype(self, *dtypes):
+        dtype = self.model.outputs[0].dtype
+        return None if "float" in dtype else dtype
+
     def for_each(self, length):
         # keras.layers.TimeDistributed takes one input only.
         inputs = [keras.Input((length, *x.shape[1:]), dtype=x.dtype) for x in self.model.inputs]
@@ -409,6 +428,9 @@ class Concatenate(Node):
     """
 
     axis: int = -1
+
+    def output_dtype(self, *dtypes):
+        return None if None in dtypes else keras.backend.result_type(*dtypes)
 
     def output_shape(self, *shapes):
         shape = list(shapes[0])

@@ -437,4 +437,5 @@ _operation("StopGradient", (ops.stop_gradient, (4, 3)))(lambda operation, x, *, 
 def _(operation, x, *, emit):
     if "float" not in str(operation.dtype):
         raise Refusal(f"dtype={operation.dtype!r}", "keep floating point numbers")
-    return x
+    # Integers become numbers.
+    return x if x.dtype is None or "float" in x.dtype else words.scale(x, 1.0, emit)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import sys
 
 import keras
 
@@ -103,10 +104,16 @@ def rules():
 def rule_for(layer):
     """Return the rule for a layer or operation, or `None`."""
     kind = type(layer)
-    if kind in _RULES or not kind.__module__.startswith("keras."):
+    if kind in _RULES or not _is_of_keras(kind):
         return _RULES.get(kind)
     is_layer = isinstance(layer, keras.layers.Layer)
     return _RULES.get(kind.__name__ if is_layer else f"ops.{kind.__name__}")
+
+
+def _is_of_keras(kind):
+    """Whether a class is what a module of Keras has under its name."""
+    module = sys.modules.get(kind.__module__) if kind.__module__.startswith("keras.") else None
+    return getattr(module, kind.__name__, None) is kind
 
 
 def supported_layers():

@@ -71,29 +71,10 @@ def _need_channels_last(layer):
 
 
 def _activation(function, x, emit):
-    """Say an activation function, recognised by its serialised name."""
+    """Say an activation: a layer, or a function, recognised by what it computes."""
     if isinstance(function, layers.Layer):
         return emit.call(function, x)
-    if function is keras.ops.sign:
-        return emit(kinds.Activation, x, function="sign", at_zero=0.0)
-    return words.activation(_name_of(function), x, emit)
-
-
-def _name_of(function):
-    """Return the name of an activation of Keras; another function of that name has dots before it."""
-    plain = getattr(function, "__name__", type(function).__name__)
-    if plain == "<lambda>":
-        return plain
-    try:
-        name = keras.activations.serialize(function)
-    except (TypeError, ValueError):
-        return plain
-    if not isinstance(name, str):
-        return plain
-    probe = keras.ops.convert_to_tensor([[-2.0, 0.25, 7.0, -0.3]])
-    known = keras.activations.get(name)
-    values, expected = (keras.ops.convert_to_numpy(f(probe)) for f in (function, known))
-    return name if np.array_equal(values, expected) else f"….{plain}"
+    return words.activation(function, x, emit)
 
 
 @_activations(
@@ -299,7 +280,7 @@ _linear(
 )
 def _(layer, x, *, emit):
     mean, variance = (_weight(v).astype("float64") for v in (layer.moving_mean, layer.moving_variance))
-    scale = 1.0 / np.sqrt(variance + layer.epsilon)
+    scale = 1.0 / _deviation(variance, layer.epsilon)
     if layer.scale:
         scale = scale * _weight(layer.gamma)
     shift = -mean * scale
@@ -311,6 +292,18 @@ def _(layer, x, *, emit):
     return emit(
         kinds.ChannelAffine, x, scale=scale.reshape(along), shift=shift.reshape(along), moments=moments
     )
+
+
+def _deviation(variance, epsilon=0.0):
+    """Return the square root of variances, if there is one."""
+    lowest = float(np.min(variance)) + epsilon
+    if not lowest > 0 and (epsilon or lowest):
+        raise Refusal(
+            f"a variance of {float(np.min(variance)):g}, which has no square root",
+            "set it to what it is on the training data",
+            may_stay=False,
+        )
+    return np.sqrt(variance + epsilon)
 
 
 @_affine(
@@ -331,7 +324,7 @@ def _(layer, x, *, emit):
 )
 def _(layer, x, *, emit):
     mean, variance = (_without_leading_ones(_weight(v)) for v in (layer.mean, layer.variance))
-    deviation = np.maximum(np.sqrt(variance), keras.config.epsilon())
+    deviation = np.maximum(_deviation(variance), keras.config.epsilon())
     if layer.invert:
         return emit(kinds.ChannelAffine, x, scale=deviation, shift=mean)
     moments = None if mean.ndim > 1 else tuple(np.broadcast_to(v, x.shape[-1]) for v in (mean, variance))
@@ -580,6 +573,18 @@ def _small_model():
     )
 
 
+def _pipeline(layer, x, *, emit):
+    return functools.reduce(lambda x, inner: emit.call(inner, x), layer.layers, x)
+
+
+# Not in the oldest Keras.
+if hasattr(layers, "Pipeline"):
+    _structure(
+        layers.Pipeline,
+        (lambda: layers.Pipeline([layers.RandomFlip(), layers.Rescaling(0.5, 1.0)]), (6, 6, 3)),
+    )(_pipeline)
+
+
 @_structure(
     layers.SpectralNormalization,
     (lambda: layers.SpectralNormalization(layers.Conv2D(4, 3, activation="relu")), (6, 5, 2)),
@@ -605,15 +610,38 @@ for _class, _arguments, _shape in (
     (layers.GaussianNoise, (0.5,), (6,)),
     (layers.ActivityRegularization, (0.1,), (6,)),
     (layers.Identity, (), (6,)),
-    (layers.RandomFlip, (), (6, 6, 3)),
-    (layers.RandomRotation, (0.1,), (6, 6, 3)),
-    (layers.RandomTranslation, (0.1, 0.1), (6, 6, 3)),
-    (layers.RandomZoom, (0.1,), (6, 6, 3)),
-    (layers.RandomContrast, (0.1,), (6, 6, 3)),
-    (layers.RandomBrightness, (0.1,), (6, 6, 3)),
 ):
     _training(_class, (functools.partial(_class, *_arguments), _shape))(_identity)
 _training("StochasticDepth")(_identity)
+
+# With what each is made in the examples. The oldest Keras does not have all of them. What is not
+# here, as AutoContrast, does the same in `predict` as in training.
+_AUGMENTATION = {
+    "AugMix": (), "CutMix": (), "MaxNumBoundingBoxes": (3,), "MixUp": (), "RandAugment": (),
+    "RandomBrightness": (0.1,), "RandomColorDegeneration": (0.5,), "RandomColorJitter": (),
+    "RandomContrast": (0.1,), "RandomElasticTransform": (), "RandomErasing": (), "RandomFlip": (),
+    "RandomGaussianBlur": (), "RandomGrayscale": (), "RandomHue": (0.1,), "RandomInvert": (),
+    "RandomPerspective": (), "RandomPosterization": (3,), "RandomRotation": (0.1,),
+    "RandomSaturation": (0.1,), "RandomSharpness": (0.1,), "RandomShear": (0.1,),
+    "RandomTranslation": (0.1, 0.1), "RandomZoom": (0.1,), "Solarization": (),
+}  # fmt: skip
+for _keras_name, _arguments in _AUGMENTATION.items():
+    if hasattr(layers, _keras_name):
+        _class = getattr(layers, _keras_name)
+        _training(_class, (functools.partial(_class, *_arguments), (6, 6, 3)))(_identity)
+
+
+@_training(layers.RandomCrop, (lambda: layers.RandomCrop(6, 5), (6, 5, 3)))
+def _(layer, x, *, emit):
+    _need_channels_last(layer)
+    size = (layer.height, layer.width)
+    if x.shape[:2] != size:
+        raise Refusal(
+            f"crops {x.shape[0]}×{x.shape[1]} to {size[0]}×{size[1]} in training only",
+            "crop with CenterCrop",
+            may_stay=False,
+        )
+    return x
 
 
 # --- Layers that cannot even stay as they are ----------------------------------

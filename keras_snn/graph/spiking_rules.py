@@ -8,11 +8,15 @@ import keras
 from keras_snn import layers
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph import words
+from keras_snn.graph.functions import keras_name
 from keras_snn.graph.registry import register_named
+from keras_snn.layers.held import Held
 from keras_snn.layers.linear import SpikingLinear
 from keras_snn.layers.pooling import SpikingMaxPooling
 
 __all__ = []
+
+_REPLACE = "replace it by one of keras_snn.supported_layers() before converting"
 
 
 def _rule(layer_class):
@@ -41,6 +45,12 @@ for _class in vars(layers).values():
 
 @_rule(layers.NonSpiking)
 def non_spiking(layer, *inputs, emit):
+    if isinstance(layer.layer, keras.Model):
+        # What could not be said of the source network. It may have no copy.
+        callee = layer.layer.operations[-1]
+        callee = callee.layer if isinstance(callee, Held) else callee
+        said = {"layer_class": type(callee).__name__, "reason": "does not spike", "way_out": _REPLACE}
+        return emit(kinds.Opaque, *inputs, model=layer.layer, **said)
     # One argument, as Keras takes it.
     return emit.call(layer.layer, list(inputs) if len(inputs) > 1 else inputs[0])
 
@@ -68,8 +78,10 @@ def poisson_encoder(layer, x, *, emit):
 
 @_rule(layers.Readout)
 def readout(layer, x, *, emit):
-    function = keras.activations.serialize(layer.activation)
-    return emit(kinds.Readout, x, function=function, delay=layer.delay)
+    name = keras_name(layer.activation)
+    if name is None:
+        x, name = words.activation(layer.activation, x, emit), "linear"
+    return emit(kinds.Readout, x, function=name, delay=layer.delay)
 
 
 @_rule(layers.SpikingSoftmax)

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph.functions import keras_function, name_of, ramp_of, shown
 from keras_snn.graph.registry import Refusal
 
 __all__ = [
@@ -202,29 +203,33 @@ def leaky_relu(x, slope, emit, *, max_value=math.inf):
     return emit(kinds.Add, positive, negative, part="sum")
 
 
-_ELEMENTWISE = {
-    "celu", "elu", "exponential", "gelu", "hard_shrink", "hard_silu", "log_sigmoid", "mish", "selu",
-    "sigmoid", "silu", "soft_shrink", "softplus", "softsign", "sparse_plus", "squareplus", "tanh",
-    "tanh_shrink",
-}  # fmt: skip
+def activation(function, x, emit):
+    """Say an activation function: one of Keras, or another that computes the same.
 
-
-def activation(name, x, emit):
-    """Say an activation of Keras by its name."""
+    `function` is a function of a tensor, or the name of an activation of Keras.
+    """
+    function = keras_function(function) if isinstance(function, str) else function
+    ramp = ramp_of(function)
+    if ramp is not None:
+        return _ramp(ramp, x, emit)
+    name = name_of(function)
     if name == "linear":
         return x
-    if name in ("relu", "relu6"):
-        return relu(x, emit, max_value=6.0 if name == "relu6" else math.inf)
-    if name == "leaky_relu":
-        return leaky_relu(x, 0.2, emit)
-    if name == "hard_sigmoid":
-        y = relu(shift(x, 3.0, emit, part="from"), emit, max_value=6.0)
-        return scale(y, 1 / 6, emit, part="scaled")
-    if name == "hard_tanh":
-        return clip(x, -1.0, 1.0, emit)
-    if name in _ELEMENTWISE or name == "softmax":
-        return emit(kinds.Activation, x, function=name)
-    raise Refusal(f"activation={name!r}", "train with activation='relu'")
+    if name == "sign":
+        return emit(kinds.Activation, x, function="sign", at_zero=0.0)
+    if name is None:
+        raise Refusal(f"activation={shown(function)!r}", "train with activation='relu'")
+    return emit(kinds.Activation, x, function=name)
+
+
+def _ramp(ramp, x, emit):
+    """Say a `Ramp`: neurons with a limit, and shifts."""
+    if ramp.is_relu:
+        return leaky_relu(x, ramp.negative_slope, emit, max_value=ramp.high)
+    y = shift(x, (ramp.shift - ramp.low) / ramp.slope, emit, part="from")
+    y = relu(y, emit, max_value=(ramp.high - ramp.low) / ramp.slope)
+    y = y if ramp.slope == 1 else scale(y, ramp.slope, emit, part="scaled")
+    return y if ramp.low == 0 else shift(y, ramp.low, emit, part="back")
 
 
 def softmax_axis(axis, x):

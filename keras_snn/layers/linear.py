@@ -26,6 +26,9 @@ __all__ = [
 ]
 
 
+_ACTIVATIONS = (keras.activations.linear, keras.activations.relu, keras.ops.relu)
+
+
 class SpikingLinear(SpikingTwin):
     """The linear layer, with spiking neurons in the place of its activation.
 
@@ -54,8 +57,10 @@ class SpikingLinear(SpikingTwin):
     def __init__(self, *args, neuron="if", **kwargs):
         super().__init__(*args, **kwargs)
         self.neuron = neurons.get(neuron)
-        self._activation = keras.activations.serialize(self.analog.activation)
-        if self._activation not in ("linear", "relu"):
+        function = self.analog.activation
+        self._activation = keras.activations.serialize(function)
+        # Of another function the name may be the same.
+        if not any(function is known for known in _ACTIVATIONS):
             raise ValueError(
                 f"`activation` of {type(self).__name__} must be None, 'linear' or 'relu', because the "
                 f"neuron is the activation. Received: activation={self._activation!r}. Put another "

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_snn._validation import check_choice
 from keras_snn.layers.base import fold_as_long, unfold_time
+from keras_snn.layers.held import as_in_predict
 
 __all__ = ["PerTimestep", "Rearrange", "ScaleShift"]
 
@@ -37,7 +38,7 @@ class PerTimestep(keras.layers.Wrapper):
     def call(self, inputs):
         timesteps = max(x.shape[1] for x in keras.tree.flatten(inputs))
         folded = keras.tree.map_structure(lambda x: fold_as_long(x, timesteps), inputs)
-        return unfold_time(self.layer(folded), timesteps)
+        return unfold_time(as_in_predict(self.layer, folded), timesteps)
 
     def compute_output_shape(self, input_shape):
         shapes = input_shape if _is_list(input_shape) else [input_shape]

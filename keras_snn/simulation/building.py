@@ -7,6 +7,7 @@ import keras
 from keras_snn import layers as spiking_layers
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.analog import analog_layer, layer_names
+from keras_snn.graph.functions import keras_function
 from keras_snn.graph.program import constant_nodes, same_node
 from keras_snn.layers.linear import SpikingLinear
 from keras_snn.simulation.model import SpikingModel
@@ -54,6 +55,7 @@ def build_with_nodes(program, *, unroll="auto", name=None):
         timesteps=program.timesteps,
         unroll=unroll,
         events=program.events,
+        dtypes={i: graph.nodes[i].dtype for i in keras.tree.flatten(graph.inputs) if graph.nodes[i].dtype},
         name=name,
         dtype=program.dtype,
     )
@@ -164,7 +166,7 @@ class _Builder:
 def _readout(node, options):
     options |= {"delay": node.delay}
     if node.function != "softmax":
-        return spiking_layers.Readout(node.function, **options)
+        return spiking_layers.Readout(keras_function(node.function), **options)
     return spiking_layers.SpikingSoftmax(node.axis, method=node.method, seed=node.seed, **options)
 
 

@@ -33,6 +33,9 @@ _HEAVY_CHUNK = 4 if keras.backend.backend() == "tensorflow" else 1
 # Of JAX and PyTorch on a graphics card, which wants much to do at every call.
 _VALUES_ON_CARD = 2**26
 
+# From the coarsest on.
+_FLOATS = ("bfloat16", "float16", "float32", "float64")
+
 _COMPILED = ("predict_function", "test_function", "train_function")
 
 
@@ -68,6 +71,7 @@ class SpikingModel(keras.Model):
             `chunk_for` says. May be set later. The results do not depend on it.
         conversion_report: The `ConversionReport`, or `None`.
         output_names: Names that losses and metrics go by, as those of the source model.
+        dtypes: Dict of the dtype of every input; that which the network computes in if `None`.
 
     Raises:
         TypeError, ValueError: If `timesteps` or `unroll` is not an integer of at least 1.
@@ -86,12 +90,14 @@ class SpikingModel(keras.Model):
         unroll="auto",
         conversion_report=None,
         output_names=None,
+        dtypes=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self._ordered_layers = list(layers)
         self._calls = [{**call, "inputs": list(call["inputs"])} for call in calls]
         self.input_shapes = {name: tuple(shape) for name, shape in shapes.items()}
+        self._input_dtypes = dict(dtypes or {})
         self.network = StepNetwork(layers, self._calls, inputs, outputs, events=events)
         # Samples per batch, where `predict` or `evaluate` was told.
         self._expected_batch = None
@@ -258,9 +264,27 @@ class SpikingModel(keras.Model):
         told = {name: network.stateful[name].read(states[name]) for name in names if name not in outputs}
         return outputs | {name: ops.cast(x, self.compute_dtype) for name, x in told.items()}
 
+    @property
+    def input_dtypes(self):
+        """Dtype of every input by name: that of the source network. Layers that compute cast it."""
+        return {name: self._input_dtypes.get(name, self.compute_dtype) for name in self.input_shapes}
+
+    @property
+    def input_dtype(self):
+        # To which Keras casts floats before the call.
+        floats = [dtype for dtype in self._input_dtypes.values() if "float" in dtype]
+        return max([self.compute_dtype, *floats], key=_FLOATS.index)
+
     def cast(self, inputs):
-        """Return a list of the inputs in the dtype that the network computes in."""
-        return [ops.cast(x, self.compute_dtype) for x in keras.tree.flatten(inputs)]
+        """Return a list of the inputs in their dtypes; events that are fractions stay fractions."""
+        names = keras.tree.flatten(self.network.inputs)
+        dtypes = [self.input_dtypes[name] for name in names]
+        return [
+            x
+            if self.network.events and "float" not in dtype and keras.backend.is_float_dtype(x.dtype)
+            else ops.cast(x, dtype)
+            for x, dtype in zip(map(ops.convert_to_tensor, keras.tree.flatten(inputs)), dtypes, strict=True)
+        ]
 
     def shaped(self, inputs, timesteps):
         """Return inputs, arrays or tensors, in the shape that the network wants for so many steps.
@@ -414,7 +438,7 @@ class SpikingModel(keras.Model):
         def spec(name):
             steps = (self.timesteps,) if self.network.events else ()
             shape = (None, *steps, *self.input_shapes[name])
-            return keras.InputSpec(dtype=self.compute_dtype, shape=shape, name=name)
+            return keras.InputSpec(dtype=self.input_dtypes[name], shape=shape, name=name)
 
         # A model that was never called, Keras refuses without.
         if input_signature is None:
@@ -442,6 +466,7 @@ class SpikingModel(keras.Model):
             "events": self.network.events,
             "conversion_report": serialize(self.conversion_report),
             "output_names": getattr(self, "output_names", None),
+            "dtypes": self._input_dtypes,
         }
 
     @classmethod

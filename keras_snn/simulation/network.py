@@ -10,8 +10,9 @@ import math
 import keras
 from keras import ops
 
-from keras_snn.layers import PerTimestep, SpikingLayer
+from keras_snn.layers import NonSpiking, PerTimestep, Rearrange, SpikingLayer
 from keras_snn.layers.base import fold_time, repeat_time, unfold_time
+from keras_snn.layers.held import as_in_predict
 from keras_snn.layers.random_numbers import key_of
 
 __all__ = ["StepNetwork"]
@@ -40,6 +41,9 @@ class StepNetwork:
         constant = set() if events else set(keras.tree.flatten(inputs))
         self.stateful = {}
         self._driving, self._driven, self._varying = [], [], []
+        for layer in layers:
+            if isinstance(layer, PerTimestep) and _keeps_dtypes(layer):
+                layer.layer.autocast = False
         for call in calls:
             name, layer, sources = call["name"], by_name[call["layer"]], tuple(call["inputs"])
             is_driven = constant.issuperset(sources)
@@ -80,9 +84,9 @@ class StepNetwork:
         if self.events:
             return values
         for name, layer, sources in self._driving:
-            values[name] = _apply(layer, _gather(values, sources), 1)
+            values[name] = _apply(layer, _gather(values, sources, layer), 1)
         currents = {
-            name: ops.cast(layer.current(_gather(values, sources)), layer.state_dtype)
+            name: ops.cast(layer.current(_gather(values, sources, layer)), layer.state_dtype)
             for name, layer, sources in self._driven
         }
         taken = {name for *_, sources in self._varying for name in sources}
@@ -165,21 +169,33 @@ class StepNetwork:
                     drive[name], states[name], timesteps, constant=True
                 )
             elif isinstance(layer, SpikingLayer):
-                current = layer.current(_gather(values, sources))
+                current = layer.current(_gather(values, sources, layer))
                 values[name], states[name] = layer.advance(current, states[name], timesteps)
             else:
-                values[name] = _apply(layer, _gather(values, sources), timesteps)
+                values[name] = _apply(layer, _gather(values, sources, layer), timesteps)
         return values, states
 
 
-def _gather(values, names):
-    return values[names[0]] if len(names) == 1 else [values[name] for name in names]
+def _gather(values, names, layer):
+    """Return the inputs of a call of a layer, in the dtype that it computes in unless it takes any."""
+    found = [values[name] for name in names]
+    if not _keeps_dtypes(layer):
+        found = [ops.cast(x, layer.compute_dtype) for x in found]
+    return found[0] if len(found) == 1 else found
+
+
+def _keeps_dtypes(layer):
+    """Whether a layer takes integers as they are, and floats without rounding them."""
+    if isinstance(layer, NonSpiking):
+        return True
+    kinds = (keras.Model, Rearrange, keras.layers.Concatenate)
+    return isinstance(layer, PerTimestep) and isinstance(layer.layer, kinds)
 
 
 def _apply(layer, inputs, timesteps):
     """Return what a layer without memory makes of inputs whose steps are folded into the batch."""
     if isinstance(layer, PerTimestep):
-        return layer.layer(inputs)
+        return as_in_predict(layer.layer, inputs)
     return fold_time(layer(keras.tree.map_structure(lambda x: unfold_time(x, timesteps), inputs)))
 
 

@@ -31,7 +31,9 @@ def program_of(model):
         TypeError: If `model` is no `SpikingModel`.
     """
     check_spiking(model)
-    graph = lower_calls(model.layers, model.calls, model.input_shapes, model.network.outputs)
+    shapes, dtypes = model.input_shapes, model.input_dtypes
+    outputs = model.network.outputs
+    graph = lower_calls(model.layers, model.calls, shapes, outputs, dtypes=dtypes, name=model.name)
     rows = {row.name: row for row in getattr(model.conversion_report, "layers", ())}
     nodes = {
         name: _with_units(node, rows.get(node.origins[0])) if isinstance(node, kinds.Spike) else node

@@ -53,10 +53,3 @@ def test_check_accepts_what_converts(network, rng):
     report = keras_snn.check(networks.build(network, rng))
     assert report.converts
     assert "neurons" in {v.becomes for v in report.verdicts}
-
-
-def test_check_names_an_open_size():
-    inputs = keras.Input((None, 8, 3), name="image")
-    report = keras_snn.check(keras.Model(inputs, layers.Conv2D(2, 3, activation="relu", name="conv")(inputs)))
-    assert [(v.path, v.becomes) for v in report.verdicts] == [("image", "?"), ("conv", "neurons")]
-    assert "'image': shape=(None, 8, 3). Instead: give keras.Input" in str(report)

@@ -1,0 +1,51 @@
+"""Sizes that a model leaves open: those of the data."""
+
+import numbers
+
+import keras
+
+from keras_snn._data import Batches
+from keras_snn.errors import CalibrationError
+
+__all__ = ["fitting_shapes", "shapes_of_data"]
+
+
+def shapes_of_data(model, data):
+    """Return the shapes of the calibration data, if the model leaves sizes open; else `None`."""
+    if data is None or not isinstance(model, keras.Model):
+        return None
+    open_shapes = [tuple(x.shape[1:]) for x in getattr(model, "inputs", None) or ()]
+    if not any(None in shape for shape in open_shapes):
+        return None
+    # A Sequential has no attribute `input` before it is called.
+    given = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    structure = keras.tree.map_structure(lambda x: x.name, given)
+    shapes = dict(zip(keras.tree.flatten(structure), open_shapes, strict=True))
+    batches = Batches(
+        data, structure, shapes, batch_size=1, argument="calibration_data", error=CalibrationError
+    )
+    x, _ = next(iter(batches))
+    return [tuple(array.shape[1:]) for array in keras.tree.flatten(x)]
+
+
+def fitting_shapes(model, input_shapes):
+    """Return shapes that a user gives, without batch, as a list of one for every input of a model.
+
+    Raises:
+        ValueError: If they do not fit the model.
+    """
+    inputs = getattr(model, "inputs", None) or ()
+    is_one = all(n is None or isinstance(n, numbers.Integral) for n in input_shapes)
+    shapes = [tuple(shape) for shape in ([input_shapes] if is_one else input_shapes)]
+    wanted = [tuple(x.shape[1:]) for x in inputs]
+    fits = len(shapes) == len(wanted) and all(
+        len(shape) == len(sizes)
+        and all(n in (None, m) and m is not None for n, m in zip(sizes, shape, strict=True))
+        for shape, sizes in zip(shapes, wanted, strict=True)
+    )
+    if inputs and not fits:
+        raise ValueError(
+            f"`input_shapes` must be a shape without batch that fits each of {', '.join(map(str, wanted))}. "
+            f"Received: input_shapes={input_shapes!r}. Give a number for every open size."
+        )
+    return shapes

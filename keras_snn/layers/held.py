@@ -1,0 +1,75 @@
+"""A layer of somebody else: called as in `predict`, and held where it cannot be copied."""
+
+import types
+
+import keras
+
+__all__ = ["Held", "as_in_predict"]
+
+
+def as_in_predict(layer, inputs):
+    """Return what a layer makes of its inputs outside of training; its seeds stay where they are.
+
+    Some layers draw numbers that they use in training only. A loop over time may not write their seeds.
+    """
+    kwargs = {"training": False} if isinstance(layer, keras.Model) else {}
+    if len(layer.variables) == len(layer.weights):
+        return layer(inputs, **kwargs)
+    with keras.StatelessScope(state_mapping=[(v, v.value) for v in layer.variables]):
+        return layer(inputs, **kwargs)
+
+
+class Held(keras.layers.Layer):
+    """Calls a layer that no config makes again, with weights of its own in the place of the layer's.
+
+    The layer is neither changed nor part of this one: training this one, or that one, leaves the other
+    as it is. There is no config, so that a model with this layer runs but cannot be saved.
+
+    Args:
+        layer: A built Keras layer, or an operation.
+        cause: Why there is no copy of it.
+    """
+
+    def __init__(self, layer, cause=""):
+        dtype = getattr(layer, "variable_dtype", None)
+        super().__init__(name=layer.name, dtype=dtype, autocast=False)
+        # Where Keras does not search for layers and variables.
+        self._held = types.SimpleNamespace(layer=layer, own=[], fixed=[])
+        self.cause = cause
+        weights = getattr(layer, "weights", [])
+        for variable in weights:
+            own = self.add_weight(
+                shape=variable.shape,
+                dtype=variable.dtype,
+                initializer="zeros",
+                trainable=variable.trainable,
+                name=variable.name,
+            )
+            own.assign(variable.value)
+            self._held.own.append((variable, own))
+        known = {id(variable) for variable in weights}
+        for variable in getattr(layer, "variables", []):
+            if id(variable) not in known:
+                value = keras.ops.convert_to_numpy(variable.value)
+                self._held.fixed.append((variable, value))
+        self.built = True
+
+    @property
+    def layer(self):
+        """The layer that is called."""
+        return self._held.layer
+
+    def call(self, *args, **kwargs):
+        mapping = [(variable, own.value) for variable, own in self._held.own]
+        with keras.StatelessScope(state_mapping=[*mapping, *self._held.fixed]):
+            return self.layer(*args, **kwargs)
+
+    def compute_output_spec(self, *args, **kwargs):
+        return self.layer.compute_output_spec(*args, **kwargs)
+
+    def get_config(self):
+        raise ValueError(
+            f"Layer '{self.layer.name}' ({type(self.layer).__name__}) must have a config that makes it "
+            f"again, to be saved or copied. Received: {self.cause}. Give its class a get_config, and an "
+            "__init__ that takes **kwargs and hands them to super().__init__; or only run the model."
+        )
