@@ -78,7 +78,7 @@ def main():
         scales = {node.name: 1.5 + i % 7 / 8 for i, node in enumerate(relus(folded))}
         of_normalize, normal = least(lambda: normalize(folded, scales), repeats)  # noqa: B023 - runs at once
         neuron = SignedIntegrateAndFire(levels=4)
-        of_neurons, _ = least(lambda: to_spiking(normal, neuron, scales, timesteps=8), repeats)  # noqa: B023
+        of_neurons, _ = least(lambda: to_spiking(normal, lambda _: neuron, scales, timesteps=8), repeats)  # noqa: B023
         print(f"| {len(graph.nodes)} | {of_fold:.2f} | {of_normalize:.2f} | {of_neurons:.2f} |", flush=True)
 
 

@@ -89,7 +89,7 @@ class TestRules:
     def test_a_model_and_its_program_are_the_same(self, example, rng):
         graph = fold(lower(_between(example, rng), nonspiking="allow"))
         scales = {node.name: float(rng.uniform(0.5, 2.0)) for node in relus(graph)}
-        spiking = to_spiking(normalize(graph, scales), IntegrateAndFire(), scales, timesteps=7)
+        spiking = to_spiking(normalize(graph, scales), lambda name: IntegrateAndFire(), scales, timesteps=7)
         program = make_program(place_readouts(spiking), timesteps=7)
         contracts.law_13_a_model_and_its_program_are_the_same(program)
 

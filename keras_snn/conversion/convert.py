@@ -1,29 +1,26 @@
 """The conversion, step by step."""
 
-import dataclasses
-import secrets
 import warnings
+from collections.abc import Mapping
+from typing import Literal
 
 import keras
 import numpy as np
 
 from keras_snn import neurons
-from keras_snn._validation import check_choice, check_integer, check_number, check_timesteps
 from keras_snn._version import __version__
-from keras_snn.conversion.calibration import Histogram, calibrate, moments_on
 from keras_snn.conversion.choosing import choose_readout_delay, closest
 from keras_snn.conversion.correction import correct
-from keras_snn.conversion.moments import assumed_maxima, moments_without_data
-from keras_snn.conversion.normalization import (
-    Rule,
-    channels_apart,
-    check_normalization,
-    choose_scales,
-    normalize,
-    relus,
-    trained_scales,
+from keras_snn.conversion.normalization import normalize
+from keras_snn.conversion.options import (
+    BiasCorrection,
+    InputEncoding,
+    NonSpikingParts,
+    Normalization,
+    Options,
 )
 from keras_snn.conversion.report import report_on
+from keras_snn.conversion.scales import measure, options_by_layer, scales_of
 from keras_snn.conversion.sizes import shapes_of_data
 from keras_snn.conversion.spiking import encode, place_readouts, to_spiking
 from keras_snn.graph import nodes as kinds
@@ -31,39 +28,39 @@ from keras_snn.graph.lowering import lower
 from keras_snn.graph.passes import fold, pool_by_axes
 from keras_snn.graph.program import make_program, with_readout_delay
 from keras_snn.layers import SpikingLayer
+from keras_snn.layers.pooling import MaxPoolMethod
+from keras_snn.layers.readout import SoftmaxMethod
 from keras_snn.simulation.building import build_with_nodes, rebuilt
 from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.source import program_of
 
 __all__ = ["convert"]
 
-# The rules that are one, and the rank it has where it is not an option.
-_PERCENTILES = {"percentile": None, "max": 100.0}
-
 
 def convert(
     model,
     calibration_data=None,
     *,
-    timesteps=64,
-    neuron="if",
-    normalization="percentile",
-    percentile=99.9,
-    per_channel=False,
-    input_encoding="current",
-    input_rate=1.0,
-    max_pool="exact",
-    softmax="potential",
-    delay=0,
-    readout_delay=0,
-    bias_correction=False,
-    nonspiking="error",
-    unroll="auto",
-    dtype=None,
-    batch_size=32,
-    seed=None,
-    verbose="auto",
-):
+    timesteps: int = 64,
+    neuron: str | neurons.Neuron = "if",
+    normalization: Normalization = "percentile",
+    percentile: float = 99.9,
+    per_channel: bool = False,
+    input_encoding: InputEncoding = "current",
+    input_rate: float = 1.0,
+    max_pool: MaxPoolMethod = "exact",
+    softmax: SoftmaxMethod = "potential",
+    delay: int = 0,
+    readout_delay: int | Literal["auto"] = 0,
+    bias_correction: BiasCorrection = False,
+    nonspiking: NonSpikingParts = "error",
+    layer_options: Mapping[str, Mapping[str, object]] | None = None,
+    unroll: int | Literal["auto"] = "auto",
+    dtype: str | keras.DTypePolicy | None = None,
+    batch_size: int = 32,
+    seed: int | None = None,
+    verbose: int | Literal["auto"] = "auto",
+) -> SpikingModel:
     """Turn a trained network into a spiking one that is still a Keras model.
 
     Nothing is retrained: weights are folded with batch normalization and rescaled so that
@@ -99,6 +96,9 @@ def convert(
             the potential before the first step.
         nonspiking: `"error"` lists all operations that are neither linear nor relu; `"allow"` runs
             them on the average of their inputs, see `keras_snn.layers.NonSpiking`.
+        layer_options: Options of single layers: a dict of dicts of `"percentile"`, `"neuron"`,
+            `"per_channel"` and `"normalization"`, by the name of a source layer or a regular expression for
+            all of it. Where several match, later ones win.
         unroll: Time steps per pass through the loop over time, or `"auto"`. Changes speed only.
         dtype: Dtype or policy of the spiking model; that of `model` if `None`. With `"bfloat16"` spikes
             stay exact and potentials are in float32; weights and currents are rounded. So are those of
@@ -120,160 +120,95 @@ def convert(
         Rueckauer et al. (2016), arXiv:1612.04052. Scales: `keras_snn.conversion.normalization.Rule`. Bias
         correction: Li et al. (2021), ICML, "A free lunch from ANN".
     """
-    timesteps = check_timesteps(timesteps)
-    batch_size = check_integer("batch_size", batch_size, minimum=1)
-    neuron = _rate_coding(neurons.get(neuron))
-    check_normalization(normalization, percentile)
-    check_choice("per_channel", per_channel, (False, True))
-    check_choice("input_encoding", input_encoding, ("current", "poisson", "events"))
-    check_number("input_rate", input_rate, above=0, at_most=1)
-    check_choice("max_pool", max_pool, ("exact", "fir", "avg", "exp"))
-    check_choice("softmax", softmax, ("potential", "poisson", "clock"))
-    check_integer("delay", delay, minimum=0, maximum=timesteps - 1, hint="Choose less than timesteps.")
-    _check_uses_of_data(calibration_data, readout_delay, bias_correction, timesteps)
-    check_choice("nonspiking", nonspiking, ("error", "allow"))
-    policy = None if dtype is None else _float_policy(dtype)
-    seed = secrets.randbits(31) if seed is None else check_integer("seed", seed, minimum=0)
+    given = dict(locals())
+    model, data = given.pop("model"), given.pop("calibration_data")
+    options = Options(**given)
+    options.check_data(data)
+    return _converted(model, data, options if data is not None else options.without_data())
 
+
+def _converted(model, data, options):
+    """Return the spiking model of `convert`, whose steps these are."""
     _check_is_analog(model)
-    source = lower(model, input_shapes=shapes_of_data(model, calibration_data), nonspiking=nonspiking)
-    _check_becomes_spiking(model, source, nonspiking)
-    own_dtype = _policy_of(model)
-    graph = fold(source)
-    if keras.backend.backend() == "tensorflow" and "float64" in _compute_dtypes(policy, own_dtype):
-        graph = pool_by_axes(graph)
-    encodes = input_encoding == "poisson"
-    if normalization == "auto" and calibration_data is None:
-        normalization = "gaussian"
-    rule = Rule(normalization, float(percentile), neuron, timesteps)
-    seen = _measure(
-        source,
-        graph,
-        calibration_data,
-        rule,
-        channels_apart(graph, per_channel),
-        needs_maxima=encodes,
-        batch_size=batch_size,
-        verbose=verbose,
-        dtype=own_dtype,
-    )
+    shapes = shapes_of_data(model, data)
+    source = lower(model, input_shapes=shapes, nonspiking=options.nonspiking)
+    _check_becomes_spiking(model, source, options.nonspiking)
+    graph = _folded(source, (options.dtype, _policy_of(model)))
+    options_of = options_by_layer(graph, options)
+    on_data = {"batch_size": options.batch_size, "verbose": options.verbose}
+    needs_maxima = options.input_encoding == "poisson"
+    of_model = {"needs_maxima": needs_maxima, "dtype": _policy_of(model), **on_data}
+    measured = measure(source, graph, data, options_of, **of_model)
     # Only one graph holds weights beside those of the two models.
     del source
-
-    options = {
-        "timesteps": timesteps,
-        "neuron": repr(neuron),
-        "normalization": normalization,
-        "per_channel": per_channel,
-        "calibrated": calibration_data is not None,
-        "input_encoding": input_encoding,
-        "max_pool": max_pool,
-        "softmax": softmax,
-        "delay": delay,
-        "readout_delay": readout_delay,
-        "bias_correction": bias_correction,
-    }
-    options |= {"input_rate": input_rate} if encodes else {}
-    of_readouts = {"softmax": softmax, "delay": 0 if readout_delay == "auto" else readout_delay}
-    of_program = {"timesteps": timesteps, "events": input_encoding == "events", "max_pool": max_pool}
-
-    def build(graph, rule):
-        scales = _scales(graph, seen, rule)
-        graph = to_spiking(normalize(graph, scales), neuron, scales, timesteps=timesteps, delay=delay)
-        if encodes:
-            graph = encode(graph, seen.maxima, input_rate, seed)
-        graph = place_readouts(graph, seed=seed, **of_readouts)
-        program = make_program(graph, dtype=policy or own_dtype, **of_program)
-        del graph
-        snn, stands_for = build_with_nodes(program, unroll=unroll, name=model.name)
-        # A Sequential has no names of outputs.
-        if hasattr(model, "output_names"):
-            snn.output_names = list(model.output_names)
-        draws = any(layer.draws for layer in snn.network.stateful.values())
-        chosen = {"normalization": rule.method} | ({"seed": seed} if draws else {})
-        if rule.method in _PERCENTILES:
-            chosen["percentile"] = _PERCENTILES[rule.method] or rule.percentile
-        snn.conversion_report = report_on(snn, stands_for, seen.histograms, options | chosen, _versions())
-        return snn
-
-    on_data = {"batch_size": batch_size, "verbose": verbose}
-    if rule.method == "auto":
-        rules = (dataclasses.replace(rule, method=method) for method in ("percentile", "mse", "ltb"))
-        snn = closest((build(graph, rule) for rule in rules), calibration_data, **on_data)
+    build = _Build(model, data, options, options_of, measured)
+    if options.normalization == "auto":
+        candidates = (build(graph, method) for method in ("percentile", "mse", "ltb"))
+        snn = closest(candidates, data, **on_data)
     else:
         # The graph is gone when the layers of the one after it are made.
         held = [graph]
         del graph
-        snn = build(held.pop(), rule)
-    if readout_delay == "auto":
-        chosen = choose_readout_delay(snn, calibration_data, **on_data)
+        snn = build(held.pop(), options.normalization)
+    if options.readout_delay == "auto":
+        chosen = choose_readout_delay(snn, data, **on_data)
         snn = rebuilt(snn, with_readout_delay(program_of(snn), chosen), readout_delay=chosen)
-    if bias_correction:
-        snn = rebuilt(snn, correct(snn, calibration_data, variant=bias_correction, **on_data))
+    if options.bias_correction:
+        snn = rebuilt(snn, correct(snn, data, variant=options.bias_correction, **on_data))
     _warn_of_silence(snn.conversion_report)
     _compile_like(snn, model)
     return snn
 
 
-@dataclasses.dataclass(frozen=True)
-class _Seen:
-    """What is known of a network.
-
-    Attributes:
-        histograms: `Histogram` of every relu on data, by name; empty without data.
-        distributions: `Histogram` of every relu to choose its scale by; those, or normal ones.
-        maxima: The largest value of every input, by name.
-    """
-
-    histograms: dict
-    distributions: dict
-    maxima: dict
+def _folded(source, policies):
+    """Return the folded graph, with the pools that a backend has for the dtypes of these policies."""
+    graph = fold(source)
+    dtypes = {policy.compute_dtype for policy in policies if policy is not None}
+    if keras.backend.backend() == "tensorflow" and "float64" in dtypes:
+        return pool_by_axes(graph)
+    return graph
 
 
-def _measure(source, graph, data, rule, channels, *, needs_maxima, **options):
-    """Return what is `_Seen` of the relus of `graph`, on data or without it."""
-    histograms, moments, maxima = {}, {}, assumed_maxima(source)
-    needs_scales = len(relus(graph)) > len(trained_scales(graph)) and rule.method != "none"
-    if data is not None and (relus(graph) or needs_maxima):
-        histograms = calibrate(graph, data, channels=channels, inputs_too=needs_maxima, **options)
-        if needs_maxima:
-            maxima = {name: float(histograms[name].maximum[0]) or 1.0 for name in maxima}
-        if needs_scales and rule.method == "gaussian":
-            moments = moments_on(graph, data, **options)
-    elif needs_scales:
-        moments = moments_without_data(source)
-        _warn_without_data()
-    normal = {
-        name: Histogram.of_normal(*moments_of_one, per_channel=name in channels)
-        for name, moments_of_one in moments.items()
-    }
-    return _Seen(histograms, normal or histograms, maxima)
+class _Build:
+    """Makes the spiking model of a folded graph, for a normalization."""
 
+    def __init__(self, model, data, options, options_of, measured):
+        self.model, self.calibrated = model, data is not None
+        self.options, self.options_of, self.measured = options, options_of, measured
 
-def _scales(graph, seen, rule):
-    """Return λ of every relu by name."""
-    scales = {node.name: 1.0 for node in relus(graph)}
-    if rule.method != "none" and seen.distributions:
-        scales = choose_scales(graph, seen.distributions, rule)
-    return scales | trained_scales(graph)
+    def __call__(self, graph, method):
+        options, options_of = self.options, self.options_of
+        scales = scales_of(graph, self.measured, options_of, method)
+        graph = to_spiking(
+            normalize(graph, scales),
+            lambda name: options_of[name].neuron,
+            scales,
+            timesteps=options.timesteps,
+            delay=options.delay,
+        )
+        program = self._program(graph)
+        del graph
+        snn, nodes = build_with_nodes(program, unroll=options.unroll, name=self.model.name)
+        # A Sequential has no names of outputs.
+        if hasattr(self.model, "output_names"):
+            snn.output_names = list(self.model.output_names)
+        listed = options.with_normalization(method).described(calibrated=self.calibrated)
+        if any(layer.draws for layer in snn.network.stateful.values()):
+            listed["seed"] = options.seed
+        snn.conversion_report = report_on(snn, nodes, self.measured.histograms, listed, _versions())
+        return snn
 
-
-def _check_uses_of_data(data, readout_delay, bias_correction, timesteps):
-    """Raise a `ValueError` if options are not what they may be, or need data that is not there."""
-    check_choice("bias_correction", bias_correction, (False, True, "bias", "potential"))
-    for name, value, needs in (
-        ("readout_delay", readout_delay, readout_delay == "auto"),
-        ("bias_correction", bias_correction, bool(bias_correction)),
-    ):
-        if needs and data is None:
-            raise ValueError(
-                f"`{name}` is chosen on `calibration_data`. Received: {name}={value!r} and no data. "
-                "Give some hundred training samples."
-            )
-    if readout_delay != "auto" and check_integer("readout_delay", readout_delay, minimum=0) >= timesteps:
-        raise ValueError(
-            f"`readout_delay` must be less than timesteps={timesteps}. "
-            f"Received: readout_delay={readout_delay}."
+    def _program(self, graph):
+        options = self.options
+        if options.input_encoding == "poisson":
+            graph = encode(graph, self.measured.maxima, options.input_rate, options.seed)
+        delay = 0 if options.readout_delay == "auto" else options.readout_delay
+        return make_program(
+            place_readouts(graph, softmax=options.softmax, delay=delay, seed=options.seed),
+            timesteps=options.timesteps,
+            events=options.input_encoding == "events",
+            dtype=options.dtype or _policy_of(self.model),
+            max_pool=options.max_pool,
         )
 
 
@@ -297,36 +232,8 @@ def _check_becomes_spiking(model, graph, nonspiking):
     warnings.warn(
         f"Nothing in '{model.name}' spikes, because it has no relu activations: it computes the same at "
         "every time step. Train it with activation='relu' to see spikes.",
-        stacklevel=3,
+        stacklevel=4,
     )
-
-
-def _rate_coding(neuron):
-    """Return a neuron if its rate can stand for an activation."""
-    if not neuron.is_rate_coding:
-        raise ValueError(
-            "`neuron` must have a firing rate proportional to its current, which one with a leak has not. "
-            f"Received: neuron={neuron!r}. Use it in layers by hand, or convert with 'if'."
-        )
-    return neuron
-
-
-def _float_policy(dtype):
-    """Return the policy that a `dtype` argument names, if it computes in floats."""
-    try:
-        policy = keras.dtype_policies.get(dtype)
-    except (TypeError, ValueError):
-        policy = None
-    if policy is None or policy.compute_dtype not in ("bfloat16", "float16", "float32", "float64"):
-        raise ValueError(
-            "`dtype` must be a float dtype or policy of Keras, such as 'float32' or 'mixed_bfloat16'. "
-            f"Received: dtype={dtype!r}."
-        )
-    return policy
-
-
-def _compute_dtypes(*policies):
-    return {policy.compute_dtype for policy in policies if policy is not None}
 
 
 def _policy_of(model):
@@ -344,21 +251,13 @@ def _layers_of(model):
             yield layer
 
 
-def _warn_without_data():
-    warnings.warn(
-        "keras_snn.convert estimated the scales from batch normalization and weights, without data. "
-        "Give some hundred training samples as `calibration_data` for fewer time steps at the same accuracy.",
-        stacklevel=4,
-    )
-
-
 def _warn_of_silence(report):
     if report.silent_layers:
         names = ", ".join(repr(name) for name in report.silent_layers)
         warnings.warn(
             f"Silent on all calibration data, scale 1 assumed: {names}. Check that the data is scaled as "
             "for training, or give more of it.",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -372,7 +271,7 @@ def _compile_like(snn, model):
         warnings.warn(
             f"The spiking model is not compiled, because a loss or metric of '{model.name}' is not "
             f"registered with Keras ({str(error).splitlines()[0][:100]}). Call snn.compile(loss=…).",
-            stacklevel=3,
+            stacklevel=4,
         )
         return
     # Without the optimizer, whose slots would double the memory of the weights.

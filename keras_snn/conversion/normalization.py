@@ -10,30 +10,21 @@ import operator
 
 import numpy as np
 
-from keras_snn._validation import check_choice, check_number
+from keras_snn._validation import check_number
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.passes import fold, insert_scales
 
 __all__ = [
     "Rule",
     "channels_apart",
-    "check_normalization",
     "choose_scales",
     "normalize",
     "relus",
     "trained_scales",
 ]
 
-_METHODS = ("percentile", "max", "mse", "gaussian", "ltb", "auto", "none")
 # Fewer non-zero values do not tell what a channel needs: it takes the scale of its layer.
 _FEWEST = 100
-
-
-def check_normalization(normalization, percentile):
-    """Raise a `ValueError` or `TypeError` if one of the two is not what it may be."""
-    check_choice("normalization", normalization, _METHODS)
-    hint = "Use 99.9 to ignore the largest 0.1 % of activations."
-    check_number("percentile", percentile, above=0, at_most=100, hint=hint)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +34,7 @@ class Rule:
     `"percentile"` and `"max"`: of the non-zero activations. `"mse"`: the λ of a grid up to the maximum
     that minimises Σ (a − λ·r(a/λ))², with r the rate of an ideal neuron after T steps. `"gaussian"`: the
     same for normally distributed currents of the measured or known mean and variance. `"ltb"`:
-    λ ← λ + 2·mean(max(a − λ, 0)), from λ = 0 on until that adds less than 1 %.
+    λ ← λ + 2·mean(max(a − λ, 0)), from λ = 0 on until that adds less than 1 %. `"none"`: λ = 1.
 
     Args:
         method: One of these names.
@@ -73,6 +64,7 @@ class Rule:
             "mse": self._least_squares,
             "gaussian": self._least_squares,
             "ltb": _balanced,
+            "none": lambda histogram: np.ones(len(histogram.counts)),
         }[self.method]
         enough = histogram.counts.sum(axis=1) >= _FEWEST
         if len(enough) == 1 or enough.all():
@@ -137,13 +129,13 @@ def _share_weights(node, other):
 def channels_apart(graph, per_channel):
     """Return the number of channels of the relus that have a λ for each of them, by name.
 
-    With `per_channel` all; else those behind a depthwise convolution, whose channels have
-    nothing to do with each other.
+    Those behind a depthwise convolution, whose channels have nothing to do with each other, and those for
+    which `per_channel(name)` is true.
     """
     return {
         node.name: node.shape[-1]
         for node in relus(graph)
-        if node.shape and (per_channel or _is_depthwise(graph.nodes[node.inputs[0]]))
+        if node.shape and (per_channel(node.name) or _is_depthwise(graph.nodes[node.inputs[0]]))
     }
 
 
@@ -151,7 +143,7 @@ def _is_depthwise(node):
     return isinstance(node, kinds.Affine) and node.groups > 1 and node.kernel.shape[-2] == 1
 
 
-def choose_scales(graph, histograms, rule):
+def choose_scales(graph, histograms, rule_of):
     """Return λ of every relu by name: a number, or an array over its channels.
 
     A relu that was silent on all data gets 1, or its `max_value` if that is smaller; a channel with few
@@ -161,10 +153,11 @@ def choose_scales(graph, histograms, rule):
     Args:
         graph: A `Graph`.
         histograms: `Histogram` of every relu by name.
-        rule: A `Rule`.
+        rule_of: Function that returns the `Rule` of a relu by name.
     """
     scales = {}
     for group in _sharing(graph):
+        rule = rule_of(group[0].name)
         of_group = rule.scales(functools.reduce(operator.add, (histograms[node.name] for node in group)))
         for node in group:
             scale = np.minimum(of_group, node.max_value)

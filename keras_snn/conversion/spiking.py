@@ -12,13 +12,13 @@ from keras_snn.graph.passes import fold, insert_scale, insert_scales
 __all__ = ["encode", "place_readouts", "seed_for", "to_spiking"]
 
 
-def to_spiking(graph, neuron, scales, *, timesteps, delay=0):
+def to_spiking(graph, neuron_of, scales, *, timesteps, delay=0):
     """Return the graph with a `Spike` in the place of every relu and binary activation.
 
     Args:
         graph: A normalized `Graph`: the value of every relu is a rate.
-        neuron: Object of `keras_snn.neurons` for relus; those of binary activations are reset to zero
-            if it is. A threshold other than 1 scales the current.
+        neuron_of: Function that returns the object of `keras_snn.neurons` for an activation by name; a binary
+            one gets neurons that are reset to zero if it is. A threshold other than 1 scales the current.
         timesteps: Number of steps, in which signed neurons reach their levels.
         scales: λ by name of the relu, to keep with the neurons.
         delay: Steps that a layer waits for each layer of neurons before it.
@@ -28,6 +28,7 @@ def to_spiking(graph, neuron, scales, *, timesteps, delay=0):
     for node in graph.nodes.values():
         if not isinstance(node, kinds.Activation) or not node.becomes_spiking:
             continue
+        neuron = neuron_of(node.name)
         of_node = _binary(node, neuron) if node.is_binary else _limited(node, neuron)
         scale = scales.get(node.name, 1.0)
         wait = delay * (depths[node.name] - 1)

@@ -1,12 +1,16 @@
 """Spiking max pooling."""
 
 import itertools
+from typing import Literal, get_args
 
 import keras
 from keras import ops
 
 from keras_snn._validation import check_choice
 from keras_snn.layers.base import SpikingTwin
+
+# How a maximum is taken over time.
+MaxPoolMethod = Literal["exact", "fir", "avg", "exp"]
 
 # What the estimated rate r of an input grows by when it gives x at step t.
 _GATES = {
@@ -16,6 +20,7 @@ _GATES = {
 }
 
 __all__ = [
+    "MaxPoolMethod",
     "SpikingMaxPool",
     "SpikingMaxPooling",
     "SpikingMaxPooling1D",
@@ -57,7 +62,7 @@ class SpikingMaxPooling(SpikingTwin):
 
     def __init__(self, *args, method="exact", **kwargs):
         super().__init__(*args, **kwargs)
-        self.method = check_choice("method", method, ("exact", *_GATES))
+        self.method = check_choice("method", method, get_args(MaxPoolMethod))
 
     @property
     def analog_dtype(self):

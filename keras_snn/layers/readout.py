@@ -1,5 +1,7 @@
 """Output layers: what the last currents of a network add up to."""
 
+from typing import Literal, get_args
+
 import keras
 from keras import ops
 
@@ -7,7 +9,10 @@ from keras_snn._validation import check_choice, check_integer
 from keras_snn.layers.base import SpikingLayer, SpikingTwin
 from keras_snn.layers.random_numbers import uniform
 
-__all__ = ["Readout", "SpikingSoftmax"]
+__all__ = ["Readout", "SoftmaxMethod", "SpikingSoftmax"]
+
+# How a softmax at the output is computed.
+SoftmaxMethod = Literal["potential", "poisson", "clock"]
 
 # Ticks per step of the clock of a spiking softmax: 300 Hz at steps of 1 ms.
 _CLOCK_RATE = 0.3
@@ -115,7 +120,7 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
 
     def __init__(self, *args, method="potential", delay=0, seed=0, **kwargs):
         super().__init__(*args, **kwargs)
-        self.method = check_choice("method", method, ("potential", "poisson", "clock"))
+        self.method = check_choice("method", method, get_args(SoftmaxMethod))
         self.delay = check_integer("delay", delay, minimum=0)
         self.seed = check_integer("seed", seed, minimum=0)
         if method == "clock" and not isinstance(self.analog.axis, int):

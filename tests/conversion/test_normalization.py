@@ -14,7 +14,6 @@ from keras_snn.conversion.moments import moments_without_data
 from keras_snn.conversion.normalization import (
     Rule,
     channels_apart,
-    check_normalization,
     choose_scales,
     normalize,
     relus,
@@ -77,7 +76,8 @@ def test_threshold_scales_the_current_of_its_neurons(rng):
     normalized = normalize(graph, scales)
     x = rng.uniform(0, 1, (3, 6, 6, 3))
     one, other = (
-        to_spiking(normalized, IntegrateAndFire(v_threshold=v), scales, timesteps=9) for v in (1.0, 0.25)
+        to_spiking(normalized, lambda _, v=v: IntegrateAndFire(v_threshold=v), scales, timesteps=9)
+        for v in (1.0, 0.25)
     )
     np.testing.assert_allclose(evaluate(one, x), evaluate(graph, x), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(evaluate(other, x), evaluate(graph, x), rtol=1e-4, atol=1e-5)
@@ -92,7 +92,7 @@ def rule(method, percentile=99.9, timesteps=8, neuron=None):
 def scales_without_data(graph, percentile):
     moments = moments_without_data(graph)
     normal = {name: Histogram.of_normal(*values, per_channel=False) for name, values in moments.items()}
-    return choose_scales(graph, normal, rule("percentile", percentile))
+    return choose_scales(graph, normal, lambda _: rule("percentile", percentile))
 
 
 def test_scales_without_data_are_percentiles_of_what_batch_norm_knows(rng):
@@ -300,7 +300,7 @@ def test_calls_of_one_layer_have_one_scale_and_no_others_have(rng):
     values = {name: Values(rng.uniform(1, 2, 3) + 6 - i) for i, name in enumerate(names)}
     ones, twos = (sum((values[name] for name in part), Values()) for part in (names[0:5:2], names[1:5:2]))
     expected = [max(ones), max(twos), max(ones), max(twos), max(ones), 0.5]
-    assert choose_scales(graph, values, Largest()) == dict(zip(names, expected, strict=True))
+    assert choose_scales(graph, values, lambda _: Largest()) == dict(zip(names, expected, strict=True))
     # What was folded into one of the calls makes it another layer, as another number does, or none.
     third = graph.nodes[graph.nodes[names[2]].inputs[0]]
     for change in (
@@ -310,19 +310,19 @@ def test_calls_of_one_layer_have_one_scale_and_no_others_have(rng):
         {"kernel": 2 * third.kernel, "bias": third.bias + 1},
     ):
         other = graph.with_nodes({**graph.nodes, third.name: dataclasses.replace(third, **change)})
-        scales = choose_scales(other, values, Largest())
+        scales = choose_scales(other, values, lambda _: Largest())
         assert scales[names[2]] == max(values[names[2]])
         assert scales[names[0]] == scales[names[4]] == max(values[names[0]] + values[names[4]])
     # As does another kind of node.
     first = graph.nodes[graph.nodes[names[0]].inputs[0]]
     common = {field: getattr(first, field) for field in ("name", "inputs", "shape", "origins", "source")}
     other = kinds.ChannelAffine(**common, scale=np.ones(()), shift=np.zeros(()))
-    scales = choose_scales(graph.with_nodes({**graph.nodes, first.name: other}), values, Largest())
+    scales = choose_scales(graph.with_nodes({**graph.nodes, first.name: other}), values, lambda _: Largest())
     assert scales[names[0]] == max(values[names[0]])
     assert scales[names[2]] == scales[names[4]] == max(values[names[2]] + values[names[4]])
     nobody = {n.name: dataclasses.replace(n, source=None) for n in graph.nodes.values()}
     largest = {name: max(values[name]) for name in names[:5]}
-    assert choose_scales(graph.with_nodes(nobody), values, Largest()) == {**largest, "last": 0.5}
+    assert choose_scales(graph.with_nodes(nobody), values, lambda _: Largest()) == {**largest, "last": 0.5}
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])
@@ -330,7 +330,7 @@ def test_scales_are_a_number_or_one_for_each_channel(channels, rng):
     inputs = keras.Input((channels,))
     graph = lower(keras.Model(inputs, layers.ReLU(max_value=2.0, name="r")(inputs)))
     scales = rng.uniform(1, 3, channels)
-    found = choose_scales(graph, {"r": _ConstantScale(scales)}, _Constant())["r"]
+    found = choose_scales(graph, {"r": _ConstantScale(scales)}, lambda _: _Constant())["r"]
     assert isinstance(found, float) == (channels == 1)
     np.testing.assert_array_equal(found, np.minimum(scales, 2.0) if channels > 1 else min(scales[0], 2.0))
 
@@ -351,13 +351,13 @@ def test_channels_are_apart_behind_depthwise_convolutions_or_on_demand(make, sha
     inputs = keras.Input(shape)
     x = make()(inputs)
     graph = lower(keras.Model(inputs, layers.ReLU(name="r")(x)))
-    assert channels_apart(graph, True) == {"r": x.shape[-1]}
-    assert channels_apart(graph, False) == ({"r": x.shape[-1]} if depthwise else {})
+    assert channels_apart(graph, lambda _: True) == {"r": x.shape[-1]}
+    assert channels_apart(graph, lambda _: False) == ({"r": x.shape[-1]} if depthwise else {})
 
 
 def test_a_single_value_has_no_channels():
     inputs = keras.Input(())
-    assert channels_apart(lower(keras.Model(inputs, layers.ReLU()(inputs))), True) == {}
+    assert channels_apart(lower(keras.Model(inputs, layers.ReLU()(inputs))), lambda _: True) == {}
 
 
 def test_depthwise_convolutions_always_have_scales_per_channel(rng, tmp_path):
@@ -367,8 +367,8 @@ def test_depthwise_convolutions_always_have_scales_per_channel(rng, tmp_path):
     model = networks.randomize(keras.Model(inputs, x), rng)
     data = rng.uniform(0, 1, (40, 6, 6, 3)).astype("float32")
     graph = lower(model)
-    assert channels_apart(graph, False) == {"depthwise/relu": 6}
-    assert channels_apart(graph, True) == {"depthwise/relu": 6, "pointwise/relu": 4}
+    assert channels_apart(graph, lambda _: False) == {"depthwise/relu": 6}
+    assert channels_apart(graph, lambda _: True) == {"depthwise/relu": 6, "pointwise/relu": 4}
     for normalization, with_data in (("percentile", data), ("mse", data), ("gaussian", data)):
         snn = keras_snn.convert(model, with_data, normalization=normalization, verbose=0)
         scales = {
@@ -385,10 +385,10 @@ def test_depthwise_convolutions_always_have_scales_per_channel(rng, tmp_path):
 def test_normalize_keeps_the_function_with_scales_per_channel(network, rng):
     model = networks.build(network, rng)
     graph = fold(lower(model))
-    scales = {name: rng.uniform(0.5, 3, size) for name, size in channels_apart(graph, True).items()}
+    scales = {name: rng.uniform(0.5, 3, size) for name, size in channels_apart(graph, lambda _: True).items()}
     # The calls of a shared layer have one.
     scales = choose_scales(
-        graph, {name: _ConstantScale(scale) for name, scale in scales.items()}, _Constant()
+        graph, {name: _ConstantScale(scale) for name, scale in scales.items()}, lambda _: _Constant()
     )
     x = networks.data_for(model, rng, samples=4)
     contracts.assert_same(evaluate(normalize(graph, scales), x), evaluate(graph, x), tolerance=1e-4)
@@ -405,26 +405,6 @@ class _ConstantScale:
 class _Constant:
     def scales(self, histogram):
         return histogram.scale
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        (("percentile", 0), ValueError, "`percentile` must be in (0, 100]. Received: percentile=0."),
-        (("percentile", 100.5), ValueError, "Received: percentile=100.5. Use 99.9 to ignore"),
-        (("percentile", float("nan")), ValueError, "Received: percentile=nan."),
-        (("percentile", "99"), TypeError, "`percentile` must be a number. Received: percentile='99'."),
-        (
-            ("mean", 99),
-            ValueError,
-            "`normalization` must be one of 'percentile', 'max', 'mse', 'gaussian', 'ltb', 'auto', 'none'.",
-        ),
-    ],
-)
-def test_check_normalization_raises_when_an_argument_is_wrong(arguments, error, message):
-    with pytest.raises(error) as raised:
-        check_normalization(*arguments)
-    assert message in str(raised.value)
 
 
 def test_max_is_the_largest_value(rng):

@@ -1,0 +1,267 @@
+"""The options of a conversion, with their choices and checks. Each is written here once."""
+
+import collections.abc
+import dataclasses
+import difflib
+import re
+import secrets
+from typing import Literal, get_args
+
+import keras
+
+from keras_snn import neurons
+from keras_snn._validation import check_choice, check_integer, check_number, check_timesteps
+from keras_snn.layers.pooling import MaxPoolMethod
+from keras_snn.layers.readout import SoftmaxMethod
+
+__all__ = [
+    "BiasCorrection",
+    "InputEncoding",
+    "LayerNames",
+    "NonSpikingParts",
+    "Normalization",
+    "Options",
+    "choices",
+]
+
+Normalization = Literal["percentile", "max", "mse", "gaussian", "ltb", "auto", "none"]
+InputEncoding = Literal["current", "poisson", "events"]
+BiasCorrection = Literal[False, True, "bias", "potential"]
+NonSpikingParts = Literal["error", "allow"]
+
+_CHOICES = {
+    "normalization": Normalization,
+    "per_channel": Literal[False, True],
+    "input_encoding": InputEncoding,
+    "max_pool": MaxPoolMethod,
+    "softmax": SoftmaxMethod,
+    "bias_correction": BiasCorrection,
+    "nonspiking": NonSpikingParts,
+}
+# What `layer_options` may set.
+_OF_LAYERS = ("neuron", "normalization", "per_channel", "percentile")
+# Methods that are a percentile, and its rank where that is fixed.
+_RANKS = {"percentile": None, "max": 100.0}
+# What a conversion report lists, in this order.
+_REPORTED = (
+    "timesteps",
+    "neuron",
+    "normalization",
+    "per_channel",
+    "input_encoding",
+    "max_pool",
+    "softmax",
+    "delay",
+    "readout_delay",
+    "bias_correction",
+)
+
+
+def choices(option):
+    """Return the values that an option of `convert` may have, as a tuple.
+
+    >>> choices("nonspiking")
+    ('error', 'allow')
+    """
+    if option == "neuron":
+        return tuple(name for name in neurons.names() if neurons.get(name).is_rate_coding)
+    return get_args(_CHOICES[option])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of `keras_snn.convert`, which documents them and has their defaults.
+
+    Names become objects, and `None` for a seed a number.
+
+    Raises:
+        TypeError, ValueError: If one is not what it may be.
+    """
+
+    timesteps: int
+    neuron: object
+    normalization: Normalization
+    percentile: float
+    per_channel: bool
+    input_encoding: InputEncoding
+    input_rate: float
+    max_pool: MaxPoolMethod
+    softmax: SoftmaxMethod
+    delay: int
+    readout_delay: object
+    bias_correction: BiasCorrection
+    nonspiking: NonSpikingParts
+    layer_options: object
+    unroll: object
+    dtype: object
+    batch_size: int
+    seed: int | None
+    verbose: object
+
+    def __post_init__(self):
+        timesteps = check_timesteps(self.timesteps)
+        self._set("batch_size", check_integer("batch_size", self.batch_size, minimum=1))
+        self._set("timesteps", timesteps)
+        self._set("neuron", _rate_coding(neurons.get(self.neuron)))
+        for name in _CHOICES:
+            check_choice(name, getattr(self, name), choices(name))
+        hint = "Use 99.9 to ignore the largest 0.1 % of activations."
+        self._set("percentile", check_number("percentile", self.percentile, above=0, at_most=100, hint=hint))
+        check_number("input_rate", self.input_rate, above=0, at_most=1)
+        check_integer(
+            "delay", self.delay, minimum=0, maximum=timesteps - 1, hint="Choose less than timesteps."
+        )
+        _check_readout_delay(self.readout_delay, timesteps)
+        self._set("layer_options", _checked_layer_options(self.layer_options))
+        self._set("dtype", None if self.dtype is None else _float_policy(self.dtype))
+        seed = secrets.randbits(31) if self.seed is None else check_integer("seed", self.seed, minimum=0)
+        self._set("seed", seed)
+
+    def _set(self, name, value):
+        object.__setattr__(self, name, value)
+
+    def check_data(self, data):
+        """Raise a `ValueError` if an option needs calibration data and there is none."""
+        needs = {
+            "readout_delay": self.readout_delay == "auto",
+            "bias_correction": bool(self.bias_correction),
+        }
+        for name, needs_data in needs.items():
+            if needs_data and data is None:
+                raise ValueError(
+                    f"`{name}` is chosen on `calibration_data`. Received: {name}={getattr(self, name)!r} and "
+                    "no data. Give some hundred training samples."
+                )
+
+    def without_data(self):
+        """Return the options for no calibration data: what would be chosen on it is not."""
+        return self if self.normalization != "auto" else self.with_normalization("gaussian")
+
+    def with_normalization(self, method):
+        """Return the options with another normalization."""
+        return dataclasses.replace(self, normalization=method)
+
+    def of_layer(self, names):
+        """Return the options of neurons that come from source layers of these names; later entries win."""
+        found = {}
+        for pattern, changed in self.layer_options.items():
+            if any(_names(pattern, name) for name in names):
+                found |= changed
+        return dataclasses.replace(self, **found, layer_options=None) if found else self
+
+    @property
+    def rank(self):
+        """Percentile that the scales are, or `None` if they are none."""
+        return _RANKS[self.normalization] or self.percentile if self.normalization in _RANKS else None
+
+    def described(self, *, calibrated):
+        """Return the options that a report on a conversion lists, as plain values by name."""
+        listed = {name: getattr(self, name) for name in _REPORTED}
+        listed |= {"neuron": repr(self.neuron), "calibrated": calibrated}
+        if self.input_encoding == "poisson":
+            listed["input_rate"] = self.input_rate
+        if self.layer_options:
+            listed["layer_options"] = {
+                pattern: {name: repr(value) if name == "neuron" else value for name, value in changed.items()}
+                for pattern, changed in self.layer_options.items()
+            }
+        if self.rank is not None:
+            listed["percentile"] = self.rank
+        return listed
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerNames:
+    """Names of the source layers that each layer of neurons comes from.
+
+    Attributes:
+        by_node: Tuple of names by name of the node of the activation.
+    """
+
+    by_node: dict
+
+    def check(self, patterns):
+        """Raise a `ValueError` for a pattern of `layer_options` that names no layer with neurons."""
+        known = sorted({name for names in self.by_node.values() for name in names})
+        unknown = [p for p in patterns if not any(_names(p, name) for name in known)]
+        if not unknown:
+            return
+        close = difflib.get_close_matches(unknown[0], known, n=3, cutoff=0.4) or known[:3]
+        raise ValueError(
+            "`layer_options` must name layers whose activations become neurons, or match such names. "
+            f"Received: {', '.join(map(repr, unknown))}. Close names: {', '.join(map(repr, close))}."
+        )
+
+
+def _names(pattern, name):
+    return pattern == name or re.fullmatch(pattern, name) is not None
+
+
+def _checked_layer_options(given):
+    """Return `layer_options` with neurons for their names."""
+    if given is None:
+        return {}
+    if not isinstance(given, collections.abc.Mapping):
+        raise TypeError(
+            "`layer_options` must be a dict of dicts, by layer name or regular expression. Received: "
+            f"{type(given).__name__}. Write layer_options={{'conv2d': {{'percentile': 99.99}}}}."
+        )
+    checked = {}
+    for pattern, changed in given.items():
+        if not isinstance(pattern, str) or not isinstance(changed, collections.abc.Mapping):
+            raise TypeError(
+                "`layer_options` must be a dict of dicts, by layer name or regular expression. Received: "
+                f"{pattern!r}: {changed!r}. Write {{'conv2d': {{'percentile': 99.99}}}}."
+            )
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(
+                f"`layer_options` must have layer names or regular expressions. Received: {pattern!r} "
+                f"({error}). Escape special characters with re.escape."
+            ) from error
+        checked[pattern] = {name: _of_one_layer(pattern, name, value) for name, value in changed.items()}
+    return checked
+
+
+def _of_one_layer(pattern, name, value):
+    of = f"layer_options[{pattern!r}][{name!r}]"
+    check_choice(f"option in layer_options[{pattern!r}]", name, _OF_LAYERS)
+    if name == "neuron":
+        return _rate_coding(neurons.get(value))
+    if name == "percentile":
+        return check_number(of, value, above=0, at_most=100)
+    # Only the whole network is compared with its source.
+    return check_choice(of, value, tuple(c for c in choices(name) if c != "auto"))
+
+
+def _check_readout_delay(readout_delay, timesteps):
+    if readout_delay != "auto" and check_integer("readout_delay", readout_delay, minimum=0) >= timesteps:
+        raise ValueError(
+            f"`readout_delay` must be less than timesteps={timesteps}. "
+            f"Received: readout_delay={readout_delay}."
+        )
+
+
+def _rate_coding(neuron):
+    """Return a neuron if its rate can stand for an activation."""
+    if not neuron.is_rate_coding:
+        raise ValueError(
+            "`neuron` must have a firing rate proportional to its current, which one with a leak has not. "
+            f"Received: neuron={neuron!r}. Use it in hand-written models, or convert with 'if'."
+        )
+    return neuron
+
+
+def _float_policy(dtype):
+    """Return the policy that a `dtype` argument names, if it computes in floats."""
+    try:
+        policy = keras.dtype_policies.get(dtype)
+    except (TypeError, ValueError):
+        policy = None
+    if policy is None or policy.compute_dtype not in ("bfloat16", "float16", "float32", "float64"):
+        raise ValueError(
+            "`dtype` must be a float dtype or policy of Keras, such as 'float32' or 'mixed_bfloat16'. "
+            f"Received: dtype={dtype!r}."
+        )
+    return policy
