@@ -8,7 +8,18 @@ import operator
 import keras
 import numpy as np
 
-__all__ = ["KINDS", "Batches", "check_numeric", "finite", "fit_shape", "in_order", "is_numeric", "rows"]
+__all__ = [
+    "KINDS",
+    "Batches",
+    "as_arrays",
+    "as_labels",
+    "check_numeric",
+    "finite",
+    "fit_shape",
+    "in_order",
+    "is_numeric",
+    "rows",
+]
 
 # What data may be, in words.
 KINDS = "an array, a list or dict of arrays, a tf.data.Dataset or a keras.utils.PyDataset"
@@ -49,7 +60,7 @@ class Batches:
             self._open_arrays(data)
 
     def _open_arrays(self, data):
-        parts = [keras.tree.map_structure(np.asarray, part) for part in _x_and_y(data) if part is not None]
+        parts = [keras.tree.map_structure(_as_numpy, part) for part in _x_and_y(data) if part is not None]
         arrays = keras.tree.flatten(parts)
         if any(array.dtype == object or array.ndim == 0 for array in arrays):
             raise self._bad(
@@ -93,7 +104,7 @@ class Batches:
 
     def _check(self, x):
         names = keras.tree.flatten(self.structure)
-        arrays = [np.asarray(array) for array in in_order(self.structure, x, self.argument, self.error)]
+        arrays = [_as_numpy(array) for array in in_order(self.structure, x, self.argument, self.error)]
         arrays = [self._check_array(name, array) for name, array in zip(names, arrays, strict=True)]
         return keras.tree.pack_sequence_as(self.structure, arrays)
 
@@ -106,6 +117,38 @@ class Batches:
 
     def _bad(self, wanted, came, advice):
         return self.error(f"`{self.argument}` {wanted}. Received: {came}. {advice}.")
+
+
+def as_arrays(data):
+    """Return nested data with what can be read as an array, but allows less indexing than one, as arrays.
+
+    Columns of a data frame, HDF5 datasets, memoryviews and other objects with `__array__` become NumPy
+    arrays, without a copy where that is possible. Tensors, datasets and all else stay as they are.
+    """
+    return keras.tree.map_structure(_as_array, data)
+
+
+def as_labels(y):
+    """Return labels as nested arrays; a list or tuple of numbers, nested or not, is one array."""
+    leaves = keras.tree.flatten(y)
+    if isinstance(y, (list, tuple)) and not any(hasattr(leaf, "shape") and leaf.shape for leaf in leaves):
+        try:
+            return np.asarray(y)
+        except ValueError:
+            # Lists of several lengths, of which the check of labels complains.
+            return np.asarray(y, object)
+    return as_arrays(y)
+
+
+def _as_array(x):
+    if keras.ops.is_tensor(x) or not (hasattr(x, "__array__") or isinstance(x, memoryview)):
+        return x
+    try:
+        return np.asarray(x)
+    except (TypeError, ValueError, RuntimeError):
+        # A tensor of another framework, on its own device or with a gradient, which Keras knows to read; or
+        # one without values.
+        return x
 
 
 def is_numeric(dtype):
@@ -237,8 +280,9 @@ def _check_finite(name, array, argument, error):
 
 
 def _as_numpy(x):
-    # Keras copies what is an array already.
-    return x if isinstance(x, np.ndarray) else keras.ops.convert_to_numpy(x)
+    x = _as_array(x)
+    # Keras copies what is an array already, and takes no objects, of which errors are raised elsewhere.
+    return keras.ops.convert_to_numpy(x) if keras.ops.is_tensor(x) else np.asarray(x)
 
 
 def _batches_of(data):

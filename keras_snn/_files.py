@@ -1,8 +1,10 @@
 """Files and data sets by name: what the command line reads and writes."""
 
 import contextlib
+import errno
 import os
 import pathlib
+import stat
 import tempfile
 import textwrap
 import zipfile
@@ -10,32 +12,46 @@ import zipfile
 import keras
 import numpy as np
 
-__all__ = ["load_model", "output_path", "read_data", "replacing"]
+__all__ = ["check_file", "load_model", "output_path", "read_data", "replacing"]
 
 _PREFIX = "tfds:"
+_NO_FILES = {
+    stat.S_ISDIR: "a folder",
+    stat.S_ISFIFO: "a pipe",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+}
 
 
 @contextlib.contextmanager
 def replacing(*paths):
     """Give paths to write to; when all is written without an error, these files take the place of `paths`.
 
+    A link stays one: what it leads to is replaced.
+
     Args:
-        paths: `pathlib.Path`s of files or folders in one folder, which exists.
+        paths: `pathlib.Path`s of files or folders in folders that exist.
 
     Yields:
-        A list of paths of the same names in another folder, which is gone afterwards.
+        A list of paths of the same names in other folders, which are gone afterwards.
 
     Raises:
-        OSError: If they cannot be written.
+        OSError: If they cannot be written, or are there and no files.
     """
     for path in paths:
-        if path.is_dir():
-            raise OSError(f"'{path}' must be a file. Received: a folder of this name. Choose another name.")
-    # A link stays one, to a new file.
+        check_file(path)
     paths = [pathlib.Path(os.path.realpath(path)) for path in paths]
     try:
-        with tempfile.TemporaryDirectory(dir=paths[0].parent, prefix=f".{paths[0].stem}-") as folder:
-            temporary = [pathlib.Path(folder) / path.name for path in paths]
+        with contextlib.ExitStack() as stack:
+            # Beside the target of a link, where it can be renamed.
+            folders = [
+                tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") for path in paths
+            ]
+            temporary = [
+                pathlib.Path(stack.enter_context(folder)) / path.name
+                for folder, path in zip(folders, paths, strict=True)
+            ]
             yield temporary
             for written, path in zip(temporary, paths, strict=True):
                 os.replace(written, path)
@@ -48,12 +64,29 @@ def replacing(*paths):
         ) from error
 
 
+def check_file(path):
+    """Raise an `OSError` if a path is there and is neither a file nor a link to one, which would be lost."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            # Not there, which a link may lead to, or not to be reached.
+            return
+        came = "a link to itself"
+    else:
+        if stat.S_ISREG(mode):
+            return
+        came = next((name for is_one, name in _NO_FILES.items() if is_one(mode)), "something else")
+    raise OSError(f"'{path}' must be a file. Received: {came} of this name. Choose another name.")
+
+
 def output_path(argument, path):
     """Return `path` as a `pathlib.Path`, before any work for what is written there.
 
     Raises:
         TypeError: If it is no path.
         ValueError: If its folder does not exist.
+        OSError: If it is there and no file.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(
@@ -66,6 +99,7 @@ def output_path(argument, path):
             f"`{argument}` must be in a folder that exists. Received: {argument}='{path}'. "
             "Make the folder first."
         )
+    check_file(path)
     return path
 
 

@@ -23,7 +23,7 @@ import keras
 import numpy as np
 
 import keras_snn
-from keras_snn._files import load_model, read_data, replacing
+from keras_snn._files import check_file, load_model, read_data, replacing
 from keras_snn._text import show_table
 from keras_snn.graph.lowering import names_of_inputs
 from keras_snn.graph.registry import table
@@ -31,6 +31,11 @@ from keras_snn.simulation.op_counts import ENERGY_FIGURES
 
 _DEMO_STEPS = (1, 2, 4, 8, 16, 32, 64)
 _DATA = ".npz with x{} (several inputs: with arrays of their names), or tfds:name[:split] such as tfds:mnist"
+# What Keras calls the format of a file by its suffix; NIR files are those of `export_nir`.
+_EXPORTS = {".nir": "nir", ".onnx": "onnx", ".tflite": "litert"}
+# The package that Keras needs to write it, and what installs it.
+_NEEDS = {".onnx": ("tf2onnx", "keras-snn[onnx]")}
+_BACKENDS = {"jax": "JAX", "torch": "PyTorch"}
 _EXIT = "exit status: 0 done, 1 could not, 2 wrong usage, 130 interrupted"
 
 
@@ -149,6 +154,7 @@ def _parser():
     evaluate.add_argument("model", type=pathlib.Path, help="spiking model, .keras")
     _add_data(evaluate, "data", " and y", required=True)
     evaluate.add_argument("--timesteps", type=_positive, help="default: as converted")
+    evaluate.add_argument("--top-k", type=_positive, help="also how often the label is among the K largest")
 
     report = add(
         "report",
@@ -167,16 +173,28 @@ def _parser():
     export = add(
         "export",
         _export,
-        "write a spiking .keras file as a SavedModel or as a NIR file",
+        "write a spiking .keras file as a SavedModel, or as a NIR, ONNX or LiteRT file",
         "snn.keras -o folder",
-        "snn.keras -o a.nir --accept reset threshold initial_potential",
+        "snn.keras -o net.onnx",
+        "snn.keras -o net.nir",
     )
     export.add_argument("model", type=pathlib.Path, help="spiking model, .keras")
     export.add_argument(
-        "--output", "-o", type=pathlib.Path, required=True, help="folder, a SavedModel; or .nir"
+        "--output",
+        "-o",
+        type=_export_path,
+        required=True,
+        help="folder, a SavedModel; .nir, .onnx or .tflite",
     )
     told = ["reset", "threshold", "initial_potential"]
-    _add_choice(export, "accept", told, "of .nir: what readers have to be told", nargs="+", default=())
+    _add_choice(
+        export,
+        "accept",
+        told,
+        "of .nir: what readers may do differently, where an error names it",
+        nargs="+",
+        default=(),
+    )
     export.add_argument("--pooling", default="sum", choices=["sum", "average", "convolution"], help="of .nir")
     export.add_argument("--dt", type=float, default=1.0, help="of .nir: length of a time step")
 
@@ -267,6 +285,16 @@ def _keras_path(text):
     return pathlib.Path(text)
 
 
+def _export_path(text):
+    path = pathlib.Path(text)
+    if path.suffix and path.suffix not in _EXPORTS and not text.endswith("/"):
+        raise argparse.ArgumentTypeError(
+            f"must be a folder or end in {', '.join(_EXPORTS)}, received '{text}'; "
+            f"for a folder of this name use '{text}/'"
+        )
+    return path
+
+
 def _demo(options):
     folder = importlib.resources.files("keras_snn.demo")
     with importlib.resources.as_file(folder / "mnist_cnn.keras") as path:
@@ -353,10 +381,15 @@ def _evaluate(options):
         raise ValueError(
             f"'{options.model}' must classify. Received: labels y that are no classes of its output."
         )
+    curves = {"accuracy_over_time": run.accuracy_over_time}
+    header = ["time steps", "accuracy"]
+    if options.top_k is not None:
+        curves["top_k_accuracy_over_time"] = run.top_k_accuracy_over_time(y, options.top_k)
+        header.append(f"among the {options.top_k} largest")
     shown = {2**i for i in range(run.timesteps.bit_length())} | {run.timesteps}
-    rows = [(steps, f"{run.accuracy_over_time[steps - 1]:.2%}") for steps in sorted(shown)]
-    text = show_table([("time steps", "accuracy"), *rows], right=range(2))
-    return _Result(text, {"samples": len(y), "accuracy_over_time": run.accuracy_over_time.tolist()})
+    rows = [[steps, *(f"{curve[steps - 1]:.2%}" for curve in curves.values())] for steps in sorted(shown)]
+    text = show_table([header, *rows], right=range(len(header)))
+    return _Result(text, {"samples": len(y), **{name: curve.tolist() for name, curve in curves.items()}})
 
 
 def _report(options):
@@ -380,28 +413,43 @@ def _report(options):
 
 
 def _export(options):
+    kind = options.output.suffix if options.output.suffix in _EXPORTS else ""
+    if kind != ".nir":
+        _check_can_export(kind, options.output)
     model = _load_spiking(options.model)
     _check_output(options.output, overwrite=False)
     _say(options, f"Exporting '{model.name}'")
-    if options.output.suffix == ".nir":
+    if kind == ".nir":
         keras_snn.export_nir(
             model, options.output, dt=options.dt, accept=options.accept, pooling=options.pooling
-        )
-    elif keras.backend.backend() == "torch":
-        raise ValueError(
-            f"--output must end in .nir on PyTorch, where Keras writes no SavedModel. Received: "
-            f"'{options.output}'. Run it with KERAS_BACKEND=tensorflow; the model is the same."
         )
     else:
         with replacing(options.output) as (path,):
             try:
-                model.export(path, verbose=False)
-            except (ValueError, TypeError, OSError, ImportError, MemoryError, RuntimeError):
+                model.export(path, verbose=False, format=_EXPORTS.get(kind, "tf_saved_model"))
+            except ImportError as error:
+                package, install = _NEEDS.get(kind, ("tensorflow", "tensorflow"))
+                raise ImportError(
+                    f"'{options.output}' needs the package {package}. Received: {error}. "
+                    f"Install it: pip install '{install}'."
+                ) from error
+            except (ValueError, TypeError, OSError, MemoryError, RuntimeError):
                 raise
             except Exception as error:
                 # TensorFlow has errors of its own for disks.
                 raise OSError(str(error).partition(" [Op:")[0].rpartition("; ")[2]) from error
     return _Result(f"wrote {options.output}", {"output": str(options.output)})
+
+
+def _check_can_export(kind, path):
+    """Raise, before any work, if Keras cannot write a file of this suffix, or a SavedModel, here."""
+    backend = keras.backend.backend()
+    if backend == "torch" or (kind and backend != "tensorflow"):
+        what = f"{kind} files" if kind else "SavedModel"
+        raise ValueError(
+            f"--output must end in .nir on {_BACKENDS[backend]}, where Keras writes no {what}. Received: "
+            f"'{path}'. Run it with KERAS_BACKEND=tensorflow; the model is the same."
+        )
 
 
 def _layers(options):
@@ -465,6 +513,7 @@ def _check_output(path, *, overwrite):
     if path.is_dir() or (path.exists() and not overwrite):
         hint = "Name another --output" if path.is_dir() else "Use --force to overwrite it"
         raise ValueError(f"'{path}' exists. {hint}.")
+    check_file(path)
 
 
 if __name__ == "__main__":

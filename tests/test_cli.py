@@ -345,6 +345,95 @@ def test_an_export_to_nir_is_that_of_the_function(files, capsys, rng):
     assert run(capsys, "export", files / "dense.keras", "-o", files / "net.nir", *accept)[0] == 1
 
 
+def runs_like(path, x):
+    """Return what the runtime of a file, known by its suffix, computes."""
+    if path.suffix == ".onnx":
+        session = pytest.importorskip("onnxruntime").InferenceSession(path)
+        return session.run(None, {session.get_inputs()[0].name: x})[0]
+    tf = pytest.importorskip("tensorflow")
+    if path.suffix == ".tflite":
+        interpreter = tf.lite.Interpreter(model_path=str(path))
+        interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], x.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+        interpreter.invoke()
+        return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    served = tf.saved_model.load(str(path))
+    return served.serve(x)
+
+
+@pytest.fixture
+def spiking(files, capsys):
+    arguments = ["--calibration", files / "data.npz", "-o", files / "snn.keras", "--timesteps", 3]
+    run(capsys, "convert", files / "cnn.keras", *arguments)
+    with np.load(files / "data.npz") as arrays:
+        return files / "snn.keras", np.float32(arrays["x"])
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="Keras writes these on TensorFlow")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", ["net.onnx", "net.tflite", "net", "net.v2/"])
+def test_an_export_is_what_its_suffix_names(name, spiking, files, capsys):
+    snn, x = spiking
+    if name == "net.onnx":
+        pytest.importorskip("tf2onnx")
+    status, _, err = run(capsys, "export", snn, "-o", f"{files}/{name}")
+    assert status == 0, err
+    path = files / name
+    assert path.is_file() == (path.suffix in (".onnx", ".tflite"))
+    expected = keras.models.load_model(snn).predict(x, verbose=0)
+    np.testing.assert_allclose(runs_like(path, x), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["net.xyz", "net.onnx.gz", "net.ONNX", "net.keras", "net.h5", "a.v2"])
+def test_an_export_of_another_suffix_is_refused_by_name(name, spiking, files, capsys):
+    before = sorted(files.iterdir())
+    with pytest.raises(SystemExit) as stopped:
+        main(["export", str(spiking[0]), "-o", f"{files}/{name}"])
+    assert stopped.value.code == 2
+    assert f"must be a folder or end in .nir, .onnx, .tflite, received '{files}/{name}'" in (
+        capsys.readouterr().err
+    )
+    assert sorted(files.iterdir()) == before
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="Keras writes these on TensorFlow")
+@pytest.mark.parametrize("name", ["net.onnx", "net.tflite"])
+def test_an_export_without_its_package_says_what_to_install(name, spiking, files, capsys, monkeypatch):
+    def missing(*args, **kwargs):
+        raise ImportError("No module named 'it'")
+
+    monkeypatch.setattr(keras.Model, "export", missing)
+    before = sorted(files.iterdir())
+    status, _, err = run(capsys, "export", spiking[0], "-o", files / name)
+    assert status == 1
+    package = {"net.onnx": "keras-snn[onnx]", "net.tflite": "tensorflow"}[name]
+    assert err.strip().endswith(f"Received: No module named 'it'. Install it: pip install '{package}'.")
+    assert sorted(files.iterdir()) == before
+
+
+def test_evaluate_of_one_sigmoid_and_among_the_largest(rng, tmp_path, capsys):
+    for units, activation in ((1, "sigmoid"), (6, "softmax")):
+        layers = [keras.layers.Dense(9, activation="relu"), keras.layers.Dense(units, activation)]
+        model = networks.randomize(keras.Sequential([keras.Input((4,)), *layers]), rng)
+        x = rng.uniform(size=(40, 4)).astype("float32")
+        snn = keras_snn.convert(model, x, timesteps=4, verbose=0)
+        snn.save(tmp_path / "snn.keras")
+        y = rng.integers(0, max(units, 2), 40)
+        np.savez(tmp_path / "data.npz", x=x, y=y)
+        top = ["--top-k", 3] if units > 1 else []
+        arguments = ["evaluate", tmp_path / "snn.keras", "--data", tmp_path / "data.npz", "--json", *top]
+        status, out, err = run(capsys, *arguments)
+        assert status == 0, err
+        outputs = snn.predict(x, verbose=0)
+        right = (outputs[:, 0] > 0.5) == y if units == 1 else outputs.argmax(axis=-1) == y
+        assert json.loads(out)["accuracy_over_time"][-1] == pytest.approx(right.mean())
+        if top:
+            order = np.argsort(-outputs, axis=-1)[:, :3]
+            expected = (order == y[:, None]).any(axis=-1).mean()
+            assert json.loads(out)["top_k_accuracy_over_time"][-1] == pytest.approx(expected)
+
+
 def test_an_interrupted_command_leaves_nothing(files, capsys, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt

@@ -58,9 +58,9 @@ def export_nir(
         dt: Length of a time step, in the unit that the reader uses. r of the neurons is 1 / dt, so that a
             step adds the current as it is; not all readers take another r than 1.
         accept: Names of what readers may do differently, as they follow the text of NIR and not the
-            metadata: any of `"reset"`, `"threshold"` and `"initial_potential"`. With reset to zero the
-            written threshold is the next smaller number, so that v > threshold is v ≥ v_threshold,
-            unless `"threshold"` is accepted: then it is `v_threshold`.
+            metadata: any of `"reset"`, `"threshold"` and `"initial_potential"`. What is written does not
+            depend on it. With reset to zero there is nothing to accept of the threshold: it is the next
+            smaller number, so that v > threshold is v ≥ v_threshold.
         pooling: Average pooling as `"sum"`: `SumPool2d`, and what it is divided by goes into the next
             weights; `"average"`: `AvgPool2d`; `"convolution"`: `Conv2d`, which all readers know.
         output: `"current"`: the last layer gives currents, to be averaged over time. `"spikes"`:
@@ -101,12 +101,12 @@ def export_nir(
     nodes, edges, more = nir_graph(
         graph,
         sums,
-        lambda neuron, dtype: say_neuron(neuron, dtype, dt=dt, as_it_is="threshold" in accept),
+        lambda neuron, dtype: say_neuron(neuron, dtype, dt=dt),
         compact=compact,
     )
     if obstacles or more:
         raise ExportError(list_parts(model.name, "that a NIR file cannot say", [*obstacles, *more]))
-    metadata = _metadata(model, graph, dt=dt, as_it_is="threshold" in accept) | readouts
+    metadata = _metadata(model, graph, dt=dt) | readouts
     written = nir.NIRGraph(nodes, edges, metadata=metadata, type_check=not compact)
     with replacing(path) as (temporary,):
         nir.write(temporary, written)
@@ -276,14 +276,14 @@ def _with_output_neurons(graph, v_threshold):
     return graph
 
 
-def _metadata(model, graph, *, dt, as_it_is):
+def _metadata(model, graph, *, dt):
     """Return the metadata of the graph, plain values."""
     found = {
         "reset": {node.neuron.reset for node in _neurons(graph)},
         "initial_potential": {node.neuron.initial_potential for node in _neurons(graph)},
     }
     metadata = {what: values.pop() for what, values in found.items() if len(values) == 1}
-    above = metadata.get("reset") == "zero" and not as_it_is
+    above = metadata.get("reset") == "zero"
     return {
         **metadata,
         "threshold": ">" if above else ">=",

@@ -478,15 +478,17 @@ def _cast(array, dtype):
     return np.ascontiguousarray(array, dtype)
 
 
-def say_neuron(neuron, dtype, *, dt, as_it_is):
+def say_neuron(neuron, dtype, *, dt):
     """Return `(class, fields, metadata)` of a neuron, for `nir_graph`.
 
     Args:
         neuron: Object of `keras_snn.neurons`.
         dtype: Dtype of the arrays.
         dt: Length of a time step.
-        as_it_is: Whether the threshold stays as it is; else it is the next smaller number where that is
-            exact, so that v > threshold is what v ≥ v_threshold is here.
+
+    Returns:
+        With a reset to zero the threshold is the next smaller number, so that v > threshold is what
+        v ≥ v_threshold is here.
 
     Raises:
         _UnsaidError: If NIR has no such neuron.
@@ -498,7 +500,7 @@ def say_neuron(neuron, dtype, *, dt, as_it_is):
             "convert with neuron='if', without delays and corrections",
         )
     threshold = np.asarray(neuron.v_threshold, dtype)
-    if neuron.reset == "zero" and not as_it_is:
+    if neuron.reset == "zero":
         threshold = np.nextafter(threshold, np.zeros((), dtype))
     metadata = {"reset": neuron.reset, "initial_potential": float(neuron.initial_potential)}
     kind, fields = form

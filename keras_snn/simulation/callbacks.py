@@ -11,11 +11,11 @@ import warnings
 import keras
 import numpy as np
 
-from keras_snn._data import Batches
+from keras_snn._data import Batches, as_labels
 from keras_snn._validation import check_integer
+from keras_snn.simulation.classes import labels_for
 from keras_snn.simulation.counting import BINS
 from keras_snn.simulation.model import SpikingModel
-from keras_snn.simulation.recording import labels_for
 
 __all__ = ["SpikeRateTensorBoard"]
 
@@ -76,11 +76,12 @@ class SpikeRateTensorBoard(keras.callbacks.Callback):
     def _check_accuracy_data(self, model):
         """Raise before the run for what would end it when all but the accuracy is written."""
         x, y = self.accuracy_data
-        data = (x, None if y is None else np.asarray(y))
+        y = as_labels(y)
+        data = (x, y)
         given = {"batch_size": 32, "argument": "accuracy_data"}
         for _ in Batches(data, model.network.inputs, model.given_shapes, **given):
             pass
-        if y is None or labels_for(model, y, "accuracy_data") is None:
+        if y is None or not labels_for(model, y, "accuracy_data"):
             raise ValueError(
                 f"`accuracy_data` must have class numbers or one-hot labels for model '{model.name}'. "
                 f"Received: labels of shape {np.shape(y)}. Leave it out if the model does not classify."

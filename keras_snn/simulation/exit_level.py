@@ -4,9 +4,10 @@ import dataclasses
 
 import numpy as np
 
+from keras_snn._data import as_labels
 from keras_snn._validation import check_number
+from keras_snn.simulation.classes import deciding, labels_for, share_of_equal
 from keras_snn.simulation.exiting import check_exit, confidence
-from keras_snn.simulation.recording import class_numbers, labels_for
 from keras_snn.simulation.source import check_spiking
 
 __all__ = ["ExitCalibration", "calibrate_exit"]
@@ -51,7 +52,7 @@ def calibrate_exit(model, x, y, *, max_loss=0.001, timesteps=None, batch_size=32
     Args:
         model: A `SpikingModel` that classifies.
         x: Samples, as for `simulate`.
-        y: Their labels, class numbers or one-hot.
+        y: Their labels, as for `simulate`.
         max_loss: Accuracy that may be lost, a fraction.
         timesteps: Number of steps; `model.timesteps` if `None`.
         batch_size: Samples that run together.
@@ -71,15 +72,21 @@ def calibrate_exit(model, x, y, *, max_loss=0.001, timesteps=None, batch_size=32
     check_exit(model, "confidence", 1.0, (), False)
     check_number("max_loss", max_loss)
     # Before the long run.
-    labels_for(model, y)
-    run = model.simulate(x, timesteps=timesteps, batch_size=batch_size, verbose=verbose)
-    labels = class_numbers(np.asarray(y), len(run.outputs), run.outputs.shape[1:])
-    if labels is None:
+    y = as_labels(y)
+    readings = labels_for(model, y)
+    if not readings:
         raise ValueError(
-            "`y` must hold the class of every sample, as numbers or one-hot. "
-            f"Received: shape {np.shape(y)} for {len(run.outputs)} samples."
+            "`y` must hold the class of every sample, as numbers or one-hot, or 0 and 1 for sigmoids. "
+            f"Received: shape {np.shape(y)} of other numbers. Leave out what has no class."
         )
-    right = run.outputs_over_time.argmax(axis=-1) == labels[:, None]
+    run = model.simulate(x, timesteps=timesteps, batch_size=batch_size, verbose=verbose)
+    ((way, labels), *_), rule = readings.items(), deciding(model)
+    if len(labels) != len(run.outputs):
+        raise ValueError(
+            f"`y` must hold a label for each of {len(run.outputs)} samples. Received: {len(labels)}. "
+            "Give arrays of one length."
+        )
+    right = share_of_equal(rule.decide(run.outputs_over_time, way), labels, way)
     sure = confidence(model, run.outputs_over_time)
     samples = np.arange(len(right))
     rows = []

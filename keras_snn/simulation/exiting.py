@@ -5,6 +5,7 @@ import numpy as np
 
 from keras_snn._validation import check_choice, check_number
 from keras_snn.layers import Readout, SpikingSoftmax
+from keras_snn.simulation.classes import deciding
 
 __all__ = ["check_exit", "confidence", "run_until_confident"]
 
@@ -27,11 +28,12 @@ def check_exit(model, rule, level, record, settle):
             f"Received: record={list(record)}, settle={settle}. Simulate without exit."
         )
     outputs = model.output_calls
-    shape = model.network.stateful[outputs[0]].value_shape
-    if len(outputs) > 1 or len(shape) != 1 or shape[0] < 2 or model.network.stateful[outputs[0]].draws:
+    layer = model.network.stateful[outputs[0]]
+    if layer.draws or deciding(model) is None:
         raise ValueError(
-            "`exit` needs one output of at least two classes, without random spikes. Received: "
-            f"{len(outputs)} output(s), the first of shape {shape}. Simulate without exit."
+            "`exit` needs one output of at least two classes, or of sigmoids, without random spikes. "
+            f"Received: {len(outputs)} output(s), the first of shape {layer.value_shape}. "
+            "Simulate without exit."
         )
 
 
@@ -89,7 +91,8 @@ def _without(carry, rows, done):
 def confidence(model, outputs, start=0):
     """Return how sure the outputs of every step are, in [0, 1].
 
-    With m(t) the lead of the largest logit over the next, summed over t steps, it is m/(1 + m). A lead on the
+    With m(t) the lead of the largest logit over the next, or what the value nearest to its threshold is away
+    from it where each is a yes or no, summed over t steps, it is m/(1 + m). A lead on the
     average of few steps, and so a class probability, may be large by rounding to spikes; summed, rounding
     stays what it is, while a true lead grows with t.
 
@@ -110,7 +113,6 @@ def confidence(model, outputs, start=0):
     if is_softmax:
         # What became 0 had the least logit that can be told.
         outputs = np.log(np.maximum(outputs, np.finfo("float32").tiny))
-    second, first = np.moveaxis(np.partition(outputs, -2, axis=-1)[..., -2:], -1, 0)
     steps = start + np.arange(1, outputs.shape[1] + 1)
-    lead = (first - second) * steps
+    lead = deciding(model).lead(outputs) * steps
     return lead / (1 + lead)

@@ -20,11 +20,14 @@ class Agreement:
         agreement_over_time: Fraction of samples that both put into the same class, `(timesteps,)`.
         accuracy_over_time: Fraction of samples that the SNN puts into the right class, or `None`.
         ann_accuracy: The same of the source network, or `None`.
+        labels: Number of labels of a sample that are each a yes or no; the fractions are then of samples and
+            labels. 1 where a sample has one class.
     """
 
     agreement_over_time: object
     accuracy_over_time: object = None
     ann_accuracy: float | None = None
+    labels: int = 1
 
     @property
     def loss(self):

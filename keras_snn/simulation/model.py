@@ -1,6 +1,7 @@
 """The converted network as a Keras model."""
 
 import contextlib
+import inspect
 import math
 import numbers
 import os
@@ -11,9 +12,9 @@ import types
 import keras
 from keras import ops
 
-from keras_snn._data import KINDS, check_numeric, finite, fit_shape, in_order
+from keras_snn._data import KINDS, as_arrays, check_numeric, finite, fit_shape, in_order
 from keras_snn._execution import divisible, mended, replicas
-from keras_snn._files import output_path, replacing
+from keras_snn._files import check_file, output_path, replacing
 from keras_snn._gradients import without_gradients
 from keras_snn._validation import check_integer, check_timesteps
 from keras_snn.simulation.counting import FiringCounter
@@ -36,6 +37,9 @@ _VALUES_ON_CARD = 2**26
 # From the coarsest on.
 _FLOATS = ("bfloat16", "float16", "float32", "float64")
 
+_NOT_AS_HDF5 = (
+    "`filepath` must end in .keras. Received: {}, a format that would not load again. Change the name."
+)
 _COMPILED = ("predict_function", "test_function", "train_function")
 
 
@@ -109,6 +113,8 @@ class SpikingModel(keras.Model):
         # Both in objects that Keras does not search for layers and variables.
         self.counter = FiringCounter(self.network)
         self._compiled_by = types.SimpleNamespace(watch={})
+        # The losses and metrics that `compile` was given.
+        self.compiled_with = types.SimpleNamespace(losses=None, metrics=None)
         self.timesteps = timesteps
         self.unroll = unroll
         self.conversion_report = conversion_report
@@ -169,6 +175,9 @@ class SpikingModel(keras.Model):
         """As `keras.Model.compile`."""
         self._forget_compiled()
         super().compile(*args, **kwargs)
+        given = inspect.signature(super().compile).bind(*args, **kwargs).arguments
+        self.compiled_with.losses = given.get("loss")
+        self.compiled_with.metrics = given.get("metrics"), given.get("weighted_metrics")
 
     @property
     def variables(self):
@@ -323,6 +332,7 @@ class SpikingModel(keras.Model):
     @contextlib.contextmanager
     def _run(self, x, batch_size, steps, check_finite):
         """In this context, which one thread enters at a time, run on what it gives: `(x, steps)`."""
+        x = as_arrays(x)
         with self._running, self._reading(x):
             # Before Keras compiles for it: TensorFlow forgets the rank of inputs of two ranks. What comes in
             # batches is checked batch by batch.
@@ -362,6 +372,7 @@ class SpikingModel(keras.Model):
         `check_finite` is as of `predict`, and so are threads.
         """
         batch_size = _checked_batch_size(batch_size)
+        y, sample_weight = as_arrays((y, sample_weight))
         with self._run(x, batch_size, steps, check_finite) as (x, steps):
             return super().evaluate(x, y, batch_size, verbose, sample_weight, steps, *args, **kwargs)
 
@@ -409,6 +420,7 @@ class SpikingModel(keras.Model):
                 "keras_snn.convert, without one. Call snn.compile(optimizer=…, loss=…)."
             )
         batch_size = _checked_batch_size(batch_size)
+        x, y = as_arrays((x, y))
         # Keras checks shapes in training.
         with self._reading(x):
             samples = _samples(x)
@@ -421,10 +433,9 @@ class SpikingModel(keras.Model):
         """As `keras.Model.save`; a .keras file of this name is replaced once the new one is whole."""
         name = os.fspath(filepath) if isinstance(filepath, (str, os.PathLike)) else ""
         if name.endswith((".h5", ".hdf5")):
-            raise ValueError(
-                f"`filepath` must end in .keras. Received: filepath='{name}', a format that would not load "
-                "again. Change the name."
-            )
+            raise ValueError(_NOT_AS_HDF5.format(f"filepath='{name}'"))
+        if name.endswith(".keras") and "://" not in name:
+            check_file(name)
         # Else Keras refuses it, writes elsewhere, or asks first.
         if name.endswith(".keras") and "://" not in name and (overwrite or not pathlib.Path(name).exists()):
             with replacing(output_path("filepath", name)) as (temporary,):
@@ -452,6 +463,8 @@ class SpikingModel(keras.Model):
             self.optimizer.build(self.trainable_variables)
 
     def get_config(self):
+        if _is_for_hdf5():
+            raise ValueError(_NOT_AS_HDF5.format("an HDF5 file"))
         serialize = keras.saving.serialize_keras_object
         return {
             "name": self.name,
@@ -477,6 +490,12 @@ class SpikingModel(keras.Model):
         config["dtype"] = deserialize(config["dtype"])
         config["conversion_report"] = deserialize(config["conversion_report"])
         return cls(**config)
+
+
+def _is_for_hdf5():
+    """Return whether Keras wants configs for an HDF5 file, in which they lack the module of a class."""
+    probe = keras.Sequential([keras.layers.Identity(name="probe")], name="probes")
+    return "module" not in probe.get_config()["layers"][0]
 
 
 def _samples(x):

@@ -9,19 +9,20 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_snn._data import Batches, is_numeric
+from keras_snn._data import Batches, as_labels
 from keras_snn._execution import predict_batch
 from keras_snn._gradients import without_gradients
 from keras_snn._validation import check_choice, check_integer, check_timesteps
 from keras_snn.graph.program import without_input
 from keras_snn.layers.base import neuron_of
 from keras_snn.simulation.building import build
+from keras_snn.simulation.classes import check_labels, deciding, labels_for, share_of_equal
 from keras_snn.simulation.exiting import check_exit, run_until_confident
 from keras_snn.simulation.memory import check_memory, show_bytes
 from keras_snn.simulation.result import SimulationResult
 from keras_snn.simulation.source import program_of
 
-__all__ = ["Runner", "class_numbers", "collect", "labels_for", "lengths", "open_data", "simulate"]
+__all__ = ["Runner", "collect", "lengths", "open_data", "simulate"]
 
 # Steps of one call of a compiled function, and the most values that it returns per sample.
 _PER_CALL = 32
@@ -50,7 +51,8 @@ def simulate(
         model: A `SpikingModel`.
         x: Input data: array, list or dict of arrays, `tf.data.Dataset` or `keras.utils.PyDataset`
             of `x` or `(x, y)`.
-        y: Labels of arrays: class numbers `(batch,)` or one-hot `(batch, classes)`.
+        y: Labels of arrays: class numbers `(batch,)` or one-hot `(batch, classes)`; 0 or 1 for one sigmoid,
+            `(batch,)`, and for each of several that are labels of their own, `(batch, labels)`.
         timesteps: Number of steps; `model.timesteps` if `None`.
         record: Names of `"spike_counts"`, `"spike_trains"`, `"membrane_potentials"`, each kept for
             every layer of neurons. Trains and potentials need memory for every neuron and step.
@@ -58,9 +60,9 @@ def simulate(
             recorded behind the others, but the read-out still divides by `timesteps`. With signed
             neurons it is then that of `keras_snn.quantized_reference(model)`.
         exit: `"confidence"` ends the simulation of a sample at the first step at which its confidence
-            reaches `level`: m/(1 + m), with m the lead of its largest logit over the next, summed over the
-            steps so far. Its outputs stay what they are then. Time is saved as samples end. Nothing can
-            be recorded.
+            reaches `level`: m/(1 + m), with m the lead of its largest logit over the next, or the distance of
+            a sigmoid's logit to its threshold, summed over the steps so far. Its outputs stay what they are
+            then. Time is saved as samples end. Nothing can be recorded.
         level: In (0, 1]; see `keras_snn.calibrate_exit`.
         batch_size: Samples that run together.
         verbose: 1 shows a progress bar, and the memory that trains and potentials take.
@@ -108,7 +110,7 @@ def simulate(
     return SimulationResult(
         outputs=keras.tree.map_structure(lambda a: a[:, -1], over_time),
         outputs_over_time=over_time,
-        accuracy_over_time=_accuracy_over_time(over_time, labels),
+        accuracy_over_time=_accuracy_over_time(model, over_time, labels),
         timesteps=timesteps,
         settling=keras.tree.flatten(over_time)[0].shape[1] - timesteps,
         records={**_join(records), **_join(counted)},
@@ -126,9 +128,9 @@ def open_data(model, x, y, *, timesteps, batch_size, averages=False):
     """
     timesteps = model.timesteps if timesteps is None else check_timesteps(timesteps)
     if y is not None:
-        y = np.asarray(y) if isinstance(y, list) else y
+        y = as_labels(y)
         # Before the long run.
-        keras.tree.map_structure(_check_labels, y)
+        keras.tree.map_structure(check_labels, y)
     batches = Batches(
         x if y is None else (x, y),
         model.network.inputs,
@@ -374,65 +376,12 @@ def _as_long(parts):
     return keras.tree.map_structure(extended, parts)
 
 
-def _accuracy_over_time(outputs, labels):
-    """Return the share of right classes after every step, or `None` if these are no classes."""
+def _accuracy_over_time(model, outputs, labels):
+    """Return the share of right decisions after every step, or `None` if there are no labels of classes."""
     if any(y is None for y in labels) or not isinstance(outputs, np.ndarray):
         return None
-    samples, _, *shape = outputs.shape
-    classes = class_numbers(np.concatenate(labels), samples, shape)
-    return None if classes is None else (outputs.argmax(axis=-1) == classes[:, None]).mean(axis=0)
-
-
-def labels_for(model, y, argument="y"):
-    """Return the class of every sample of arrays, or `None` if they, or the outputs, are no classes.
-
-    Raises:
-        ValueError: As `class_numbers`.
-    """
-    output, y = model.network.outputs, np.asarray(y)
-    if not isinstance(output, str):
-        return None
-    return class_numbers(y, len(y) if y.ndim else 1, model.network.stateful[output].value_shape, argument)
-
-
-def class_numbers(labels, samples, shape, argument="y"):
-    """Return the class of every sample `(samples,)`, or `None` if these are no classes.
-
-    Args:
-        labels: Class numbers, or one-hot; other numbers of the shape of the outputs are no classes.
-        samples: Number of samples.
-        shape: Shape of the output for a sample; classes are the places of a vector of at least two.
-        argument: Name of the argument, for messages.
-
-    Raises:
-        ValueError: If the labels are no numbers, or those of other samples or of another output.
-    """
-    if len(shape) != 1 or shape[0] < 2:
-        return None
-    _check_labels(labels, argument)
-    if labels.shape == (samples, *shape):
-        one_hot = np.isin(labels, (0, 1)).all() and (labels.sum(axis=-1) == 1).all()
-        return labels.argmax(axis=-1) if one_hot else None
-    if labels.size != samples:
-        raise ValueError(
-            f"`{argument}` must hold class numbers of shape ({samples},) or one-hot of shape "
-            f"({samples}, {shape[0]}). Received: shape {labels.shape}. Leave it out if the model "
-            "does not classify."
-        )
-    wrong = labels[(labels != np.round(labels)) | (labels < 0) | (labels >= shape[0])]
-    if wrong.size:
-        raise ValueError(
-            f"`{argument}` must hold class numbers from 0 to {shape[0] - 1}, one for each output of the "
-            f"model. Received: {float(wrong[0]):g}. Count classes from 0."
-        )
-    return labels.reshape(-1)
-
-
-def _check_labels(y, argument="y"):
-    """Raise a `ValueError` if labels are no array of numbers, with one for every sample."""
-    y = np.asarray(y)
-    if not is_numeric(y.dtype) or y.ndim == 0:
-        raise ValueError(
-            f"`{argument}` must hold numbers, for every sample. Received: dtype {y.dtype}, shape {y.shape}. "
-            "Give class numbers or one-hot labels, or leave it out."
-        )
+    rule = deciding(model)
+    readings = {} if rule is None else rule.readings(np.concatenate(labels), len(outputs))
+    for way, right in readings.items():
+        return share_of_equal(rule.decide(outputs, way), right, way).mean(axis=0)
+    return None

@@ -9,13 +9,13 @@ import platform
 import keras
 import numpy as np
 
-from keras_snn._files import output_path, replacing
+from keras_snn._files import check_file, output_path, replacing
 from keras_snn._version import __version__
 from keras_snn.simulation import page, plots
+from keras_snn.simulation.classes import EACH, deciding, share_of_equal
 from keras_snn.simulation.diagnosis import PARTS, Comparison, Diagnosis
 from keras_snn.simulation.findings import Agreement, find_causes
 from keras_snn.simulation.op_counts import EnergyEstimate, OperationCounts, OperationTally, check_figures
-from keras_snn.simulation.recording import class_numbers
 from keras_snn.simulation.source import source_graph
 from keras_snn.simulation.watching import Watcher, watch
 
@@ -63,11 +63,13 @@ class Report:
         )
         if self.agreement is None:
             return f"Run on {samples} for {steps} time steps. {cost}"
+        labels = self.agreement.labels
+        decisions = samples if labels == 1 else f"{labels} labels each of {samples}"
         same = f"{self.agreement.agreement_over_time[-1]:.2%}"
         if self.agreement.ann_accuracy is None:
-            same = f"it puts {same} of {samples} into the same class as its source network"
+            same = f"it puts {same} of {decisions} into the same class as its source network"
             return f"After {steps} time steps {same}. {cost}"
-        right = f"{self.agreement.accuracy_over_time[-1]:.2%} of {samples} right"
+        right = f"{self.agreement.accuracy_over_time[-1]:.2%} of {decisions} right"
         return (
             f"After {steps} time steps the spiking network gets {right}, its source network "
             f"{self.agreement.ann_accuracy:.2%}; they agree on {same}. {cost}"
@@ -150,7 +152,7 @@ def report(
     Args:
         model: A `SpikingModel`.
         x: Samples, as for `predict`; or a dataset of `(x, y)`.
-        y: Labels of arrays: class numbers `(batch,)` or one-hot `(batch, classes)`.
+        y: Labels of arrays, as for `simulate`.
         path: Where to write the HTML file, with a .json file beside it; `None` to write nothing.
         timesteps: Number of steps; `model.timesteps` if `None`.
         energy: Figures of the energy estimate: a name in `keras_snn.ENERGY_FIGURES`, or `(mac, ac)`, as
@@ -172,7 +174,7 @@ def report(
         plots.check_matplotlib()
     graph, activations = source_graph(model)
     comparison, tally = Comparison(model, activations), OperationTally(model, graph, activations)
-    classes = _Classes(graph)
+    classes = _Classes(model, graph)
     options = {"timesteps": timesteps, "batch_size": batch_size, "verbose": verbose}
     steps, samples = ran = watch(model, x, y, [comparison, tally, classes], graph=graph, **options)
     counts = tally.result(*ran)
@@ -193,37 +195,47 @@ def report(
 
 
 class _Classes(Watcher):
-    """Counts, after every step, the samples in the right class, and in that of the source network."""
+    """Counts, after every step, the right decisions, and those of the source network; in each way to decide.
 
-    def __init__(self, graph):
-        self.output = graph.outputs if isinstance(graph.outputs, str) else None
-        shape = graph.nodes[self.output].shape if self.output else ()
-        self.classifies = len(shape) == 1 and shape[0] > 1
-        self.same, self.right, self.ann_right, self.labelled = 0, 0, 0, True
+    Attributes:
+        ways: Those in which all labels so far can be read.
+    """
+
+    def __init__(self, model, graph):
+        self.rule, self.output = deciding(model), graph.outputs
+        self.ways = () if self.rule is None else self.rule.ways
+        self.same, self.right = dict.fromkeys(self.ways, 0), dict.fromkeys(self.ways, 0)
+        self.ann_right, self.labelled = dict.fromkeys(self.ways, 0), True
 
     def of_source(self, values):
-        return values[self.output] if self.classifies else {}
+        return {} if self.rule is None else values[self.output]
 
     def take(self, seen):
-        if not self.classifies:
+        if self.rule is None:
             return
-        ours, theirs = seen.outputs.argmax(axis=-1), seen.source.argmax(axis=-1)
-        self.same = self.same + (ours == theirs[:, None]).sum(axis=0)
-        labels = None
-        if seen.targets is not None:
-            labels = class_numbers(np.asarray(seen.targets), seen.samples, seen.source.shape[1:])
-        self.labelled = self.labelled and labels is not None
-        if self.labelled:
-            self.right = self.right + (ours == labels[:, None]).sum(axis=0)
-            self.ann_right += int((theirs == labels).sum())
+        readings = {}
+        if seen.targets is not None and self.labelled:
+            readings = self.rule.readings(np.asarray(seen.targets), seen.samples)
+        self.labelled = bool(readings)
+        self.ways = tuple(way for way in self.ways if way in readings) or self.ways
+        for way in self.same:
+            ours, theirs = self.rule.decide(seen.outputs, way), self.rule.decide(seen.source, way)
+            self.same[way] = self.same[way] + share_of_equal(ours, theirs, way).sum(axis=0)
+            if way in readings:
+                right = readings[way]
+                self.right[way] = self.right[way] + share_of_equal(ours, right, way).sum(axis=0)
+                self.ann_right[way] += share_of_equal(theirs[:, None], right, way).sum()
 
     def result(self, samples):
         """Return the `Agreement`, or `None` if the model does not classify."""
-        if not self.classifies:
+        if self.rule is None:
             return None
-        if not self.labelled:
-            return Agreement(self.same / samples)
-        return Agreement(self.same / samples, self.right / samples, self.ann_right / samples)
+        way = self.ways[0]
+        shares = {"agreement_over_time": self.same[way] / samples}
+        if self.labelled:
+            shares["accuracy_over_time"] = self.right[way] / samples
+            shares["ann_accuracy"] = float(self.ann_right[way] / samples)
+        return Agreement(**shares, labels=self.rule.size if way == EACH else 1)
 
 
 def _versions():
@@ -242,6 +254,7 @@ def _checked(path):
     path = output_path("path", path)
     if path.suffix != ".html":
         raise ValueError(f"`path` must end in .html. Received: '{path}'. A .json file is written beside it.")
+    check_file(path.with_suffix(".json"))
     return path
 
 

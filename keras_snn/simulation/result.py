@@ -2,7 +2,12 @@
 
 import dataclasses
 
+import keras
 import numpy as np
+
+from keras_snn._data import as_labels
+from keras_snn._validation import check_integer
+from keras_snn.simulation.classes import class_numbers
 
 __all__ = ["SimulationResult"]
 
@@ -15,7 +20,9 @@ class SimulationResult:
         outputs: Read-out after the last step, `(batch, …)`, nested as the model returns it.
         outputs_over_time: Read-out after every step, `(batch, timesteps, …)`.
         accuracy_over_time: Fraction of samples whose largest output is at their label, after
-            every step, `(timesteps,)`; `None` without labels or if the model does not classify.
+            every step, `(timesteps,)`; of one sigmoid, and of several with a label each, that of labels whose
+            output is on their side of the threshold, as in Keras' binary accuracy. `None` without labels or
+            if the model does not classify.
         timesteps: Number of steps with input.
         settling: Number of steps behind them, without input, until no neuron fired.
         records: Dict of what was recorded: by record name, by layer name.
@@ -30,6 +37,30 @@ class SimulationResult:
     records: dict
     settling: int = 0
     steps_used: np.ndarray | None = None
+
+    def top_k_accuracy_over_time(self, y, k=5):
+        """Return the fraction of samples whose label is among the `k` largest outputs, after every step.
+
+        Args:
+            y: Labels, class numbers `(batch,)` or one-hot `(batch, classes)`.
+            k: Number of outputs. Outputs that tie with the last of them count too, as in Keras.
+
+        Returns:
+            Array `(timesteps,)`.
+
+        Raises:
+            TypeError, ValueError: If the model has no single output of several classes, or an argument is
+                not what it may be.
+        """
+        outputs, k = self.outputs_over_time, check_integer("k", k, minimum=1)
+        if not isinstance(outputs, np.ndarray) or outputs.ndim != 3 or outputs.shape[-1] < 2:
+            raise ValueError(
+                "`top_k_accuracy_over_time` needs one output of at least two classes. Received: "
+                f"{[leaf.shape[2:] for leaf in keras.tree.flatten(outputs)]}. Use outputs_over_time."
+            )
+        classes = class_numbers(as_labels(y), len(outputs), outputs.shape[-1])
+        of_label = np.take_along_axis(outputs, classes[:, None, None], axis=-1)
+        return ((outputs > of_label).sum(axis=-1) < k).mean(axis=0)
 
     @property
     def spike_counts(self):

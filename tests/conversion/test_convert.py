@@ -509,3 +509,65 @@ def test_conversion_holds_the_weights_twice_beside_the_source(rng):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert weights < peak < 2.7 * weights
+
+
+class Warmup(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule that is not registered."""
+
+    def __call__(self, step):
+        return 1e-3
+
+    def get_config(self):
+        return {}
+
+
+class Silent(keras.optimizers.schedules.LearningRateSchedule):
+    """One that has no config at all, as they are written in a hurry."""
+
+    def __call__(self, step):
+        return 1e-3
+
+
+class Momentum(keras.optimizers.SGD):
+    """An optimizer that is not registered."""
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda: keras.optimizers.Adam(Warmup()),
+        lambda: keras.optimizers.Adam(Silent()),
+        lambda: Momentum(0.1),
+        lambda: Momentum(Silent()),
+    ],
+    ids=["schedule", "schedule without a config", "optimizer", "both"],
+)
+def test_an_optimizer_of_the_user_is_left_out_like_any(optimizer, rng):
+    hidden = keras.layers.Dense(8, activation="relu")
+    model = keras.Sequential([keras.Input((5,)), hidden, keras.layers.Dense(3, activation="softmax")])
+    networks.randomize(model, rng)
+    x, y = rng.uniform(size=(20, 5)).astype("float32"), rng.integers(0, 3, 20)
+    given = optimizer()
+    model.compile(given, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        snn = keras_snn.convert(model, x, timesteps=4, verbose=0)
+    assert snn.optimizer is None
+    loss, accuracy = snn.evaluate(x, y, verbose=0)
+    outputs = snn.predict(x, verbose=0)
+    np.testing.assert_allclose(accuracy, np.mean(outputs.argmax(axis=-1) == y), rtol=1e-6)
+    np.testing.assert_allclose(loss, -np.log(outputs[np.arange(20), y] + 1e-7).mean(), rtol=1e-4)
+    # The source model is as it was.
+    assert model.optimizer is given
+    assert "get_config" not in vars(given)
+
+
+def test_a_loss_that_is_not_registered_is_blamed_whatever_the_optimizer(rng):
+    def own_loss(y_true, y_pred):
+        return keras.ops.mean((y_true - y_pred) ** 2)
+
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(8, activation="relu")])
+    model.compile(keras.optimizers.Adam(Silent()), own_loss)
+    with pytest.warns(UserWarning, match="not compiled, because a loss or metric .*own_loss"):
+        snn = keras_snn.convert(model, rng.uniform(size=(20, 5)), timesteps=4, verbose=0)
+    assert not snn.compiled

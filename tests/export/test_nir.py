@@ -232,9 +232,6 @@ def test_a_reset_to_zero_needs_no_metadata(rng, tmp_path):
     threshold = written.v_threshold.flat[0]
     assert threshold.dtype == np.float32
     assert threshold < np.float32(0.75) == np.nextafter(threshold, np.float32(1))
-    export_nir(snn, tmp_path / "net.nir", accept="threshold")
-    written = next(node for node in nir.read(tmp_path / "net.nir").nodes.values() if isinstance(node, nir.IF))
-    assert written.v_threshold.flat[0] == np.float32(0.75)
     back = import_nir(tmp_path / "net.nir")
     assert {layer.neuron for layer in back.layers if hasattr(layer, "neuron")} == {neuron}
 
@@ -318,6 +315,55 @@ def test_what_is_not_said_is_refused_until_it_is_accepted_by_name(rng, tmp_path)
     neuron = IntegrateAndFire(initial_potential=0.0)
     snn, _ = dyadic_snn("dense", rng, neuron)
     export_nir(snn, tmp_path / "net.nir", accept=("reset", "threshold"))
+
+
+def content(path):
+    """Return every array and every attribute of an HDF5 file, by place."""
+    found = {}
+    with h5py.File(path) as file:
+
+        def take(name, item):
+            values = {"": item[()]} if isinstance(item, h5py.Dataset) else {}
+            found.update({f"{name}/{key}": value for key, value in {**values, **item.attrs}.items()})
+
+        file.visititems(take)
+    return found
+
+
+ACCEPTS = [tuple(c) for n in range(1, 4) for c in itertools.combinations(EVERYTHING, n)]
+
+
+@pytest.mark.parametrize("accept", ACCEPTS, ids="+".join)
+@pytest.mark.parametrize(
+    ("neuron", "needed"),
+    [
+        (IntegrateAndFire(reset="zero", initial_potential=0.0), set()),
+        (IntegrateAndFire(reset="zero", initial_potential=0.25), {"initial_potential"}),
+        (IntegrateAndFire(initial_potential=0.0), {"reset", "threshold"}),
+        (LeakyIntegrateAndFire(reset="zero", initial_potential=0.0), set()),
+    ],
+    ids=["zero", "zero from 1/4", "subtract from 0", "leaky"],
+)
+def test_what_is_accepted_changes_nothing_in_the_file(neuron, needed, accept, rng, tmp_path):
+    layers_of = keras_snn.layers
+    model = keras.Sequential(
+        [
+            keras.Input((5, 4)),
+            layers_of.SpikingDense(3, neuron=neuron),
+            layers_of.PerTimestep(keras.layers.Dense(2)),
+        ]
+    )
+    networks.randomize(model, rng)
+    export_nir(model, tmp_path / "needed.nir", accept=needed)
+    if not needed <= set(accept):
+        with pytest.raises(ExportError):
+            export_nir(model, tmp_path / "net.nir", accept=accept)
+        accept = needed | set(accept)
+    export_nir(model, tmp_path / "net.nir", accept=accept)
+    wanted, found = (content(tmp_path / name) for name in ("needed.nir", "net.nir"))
+    assert wanted.keys() == found.keys() != set()
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
 def test_all_that_nir_has_no_words_for_is_listed(rng, tmp_path):

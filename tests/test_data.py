@@ -1,0 +1,105 @@
+"""Whatever holds numbers and reads as an array gives what the array gives, everywhere data is taken."""
+
+import keras
+import networks
+import numpy as np
+import pytest
+
+import keras_snn
+
+
+class Column:
+    """An array that allows plain indexing only, as a column of a data frame."""
+
+    def __init__(self, values):
+        self.values = np.asarray(values)
+        self.shape, self.dtype = self.values.shape, self.values.dtype
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.values, dtype)
+
+    def __len__(self):
+        return len(self.values)
+
+    def __getitem__(self, key):
+        if isinstance(key, tuple):
+            raise ValueError("multi-dimensional indexing is not supported")
+        return self.values[key]
+
+
+class Readable:
+    """Nothing but what NumPy needs to read it."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.values, dtype)
+
+
+@pytest.fixture(params=["column", "readable", "memoryview", "HDF5", "masked", "series"])
+def kind(request, tmp_path):
+    if request.param == "HDF5":
+        with pytest.importorskip("h5py").File(tmp_path / "data.h5", "w") as file:
+            yield lambda values: file.create_dataset(str(len(file)), data=values)
+        return
+    if request.param == "series":
+        yield pytest.importorskip("pandas").Series
+        return
+    yield {"column": Column, "readable": Readable, "memoryview": memoryview, "masked": np.ma.array}[
+        request.param
+    ]
+
+
+@pytest.fixture
+def case(rng):
+    inputs = {name: keras.Input((1,), name=name) for name in "ab"}
+    x = keras.layers.Concatenate()(list(inputs.values()))
+    x = keras.layers.Dense(7, activation="relu")(x)
+    model = networks.randomize(keras.Model(inputs, keras.layers.Dense(3)(x)), rng)
+    model.compile("sgd", "mse")
+    x = {name: rng.uniform(size=18).astype("float32") for name in "ab"}
+    snn = keras_snn.convert(model, x, timesteps=4, verbose=0)
+    snn.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    return model, snn, x, rng.integers(0, 3, 18)
+
+
+def fit(model, x, y):
+    before = model.get_weights()
+    history = model.fit(x, y, shuffle=False, verbose=0).history["loss"]
+    model.set_weights(before)
+    return history
+
+
+TAKERS = {
+    "convert": lambda m, s, x, y: keras_snn.convert(m, x, timesteps=4, verbose=0).predict(x, verbose=0),
+    "predict": lambda m, s, x, y: s.predict(x, verbose=0),
+    "predict, finite": lambda m, s, x, y: s.predict(x, verbose=0, check_finite=True),
+    "evaluate": lambda m, s, x, y: s.evaluate(x, y, verbose=0),
+    "fit": lambda m, s, x, y: fit(s, x, y),
+    "simulate": lambda m, s, x, y: s.simulate(x, y, record="spike_counts").firing_rates["dense"],
+    "accuracy": lambda m, s, x, y: s.simulate(x, y).accuracy_over_time,
+    "top k": lambda m, s, x, y: s.simulate(x).top_k_accuracy_over_time(y, 2),
+    "count": lambda m, s, x, y: keras_snn.count_operations(s, x).snn_operations,
+    "diagnose": lambda m, s, x, y: keras_snn.diagnose(s, x).layers[0].error.relative,
+    "report": lambda m, s, x, y: keras_snn.report(s, x, y, path=None).agreement.accuracy_over_time,
+    "calibrate_exit": lambda m, s, x, y: keras_snn.calibrate_exit(s, x, y).curve,
+}
+
+
+@pytest.mark.parametrize("taker", TAKERS)
+def test_what_reads_as_an_array_gives_what_the_array_gives(taker, kind, case):
+    model, snn, x, y = case
+    expected = TAKERS[taker](model, snn, x, y)
+    keras.utils.clear_session(free_memory=False)
+    read = {name: kind(values) for name, values in x.items()}
+    np.testing.assert_array_equal(TAKERS[taker](model, snn, read, kind(y)), expected)
+
+
+def test_objects_are_still_refused(case):
+    _, snn, x, _ = case
+    for values in (Column(np.array(["a"] * 18)), Column(np.array([None] * 18)), Readable([{}] * 18)):
+        with pytest.raises(ValueError, match="`x` must hold numbers"):
+            snn.predict({**x, "a": values}, verbose=0)
+        with pytest.raises(ValueError):
+            snn.simulate({**x, "a": values})
