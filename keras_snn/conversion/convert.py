@@ -143,13 +143,13 @@ def _converted(model, data, options):
     del source
     build = _Build(model, data, options, options_of, measured)
     if options.normalization == "auto":
-        candidates = (build(graph, method) for method in ("percentile", "mse", "ltb"))
+        candidates = (build.model_of(graph, method) for method in ("percentile", "mse", "ltb"))
         snn = closest(candidates, data, **on_data)
     else:
         # The graph is gone when the layers of the one after it are made.
         held = [graph]
         del graph
-        snn = build(held.pop(), options.normalization)
+        snn = build.model_of(held.pop(), options.normalization)
     if options.readout_delay == "auto":
         chosen = choose_readout_delay(snn, data, **on_data)
         snn = rebuilt(snn, with_readout_delay(program_of(snn), chosen), readout_delay=chosen)
@@ -176,7 +176,8 @@ class _Build:
         self.model, self.calibrated = model, data is not None
         self.options, self.options_of, self.measured = options, options_of, measured
 
-    def __call__(self, graph, method):
+    def model_of(self, graph, method):
+        """Return the model; a normalization `method` takes the place of `"auto"`."""
         options, options_of = self.options, self.options_of
         scales = scales_of(graph, self.measured, options_of, method)
         graph = to_spiking(
