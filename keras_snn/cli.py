@@ -25,6 +25,7 @@ import numpy as np
 import keras_snn
 from keras_snn._files import check_file, load_model, read_data, replacing
 from keras_snn._text import show_table
+from keras_snn.conversion.options import choices
 from keras_snn.graph.lowering import names_of_inputs
 from keras_snn.graph.registry import table
 from keras_snn.simulation.op_counts import ENERGY_FIGURES
@@ -46,6 +47,9 @@ class _Result:
     text: str
     data: object
     error: str | None = None
+
+
+_DEFAULTS = {p.name: p.default for p in inspect.signature(keras_snn.convert).parameters.values()}
 
 
 def main(arguments=None):
@@ -123,7 +127,7 @@ def _parser():
 
     check = add("check", _check, "say what would become of every layer of a .keras file", "cnn.keras")
     check.add_argument("model", type=pathlib.Path, help="trained model, .keras")
-    check.add_argument("--nonspiking", choices=["error", "allow"], default="error")
+    check.add_argument("--nonspiking", choices=choices("nonspiking"), default="error")
     check.add_argument(
         "--shape",
         type=_shape,
@@ -222,22 +226,23 @@ def _add_conversion_options(parser):
     def add(name, text=None, **how):
         parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=text, **how)
 
-    add("timesteps", "default: 64", type=_positive)
-    rules = ["percentile", "max", "mse", "gaussian", "ltb", "auto", "none"]
-    _add_choice(parser, "normalization", rules, "what sets the scales", default=argparse.SUPPRESS)
+    add("timesteps", f"default: {_DEFAULTS['timesteps']}", type=_positive)
+    methods, text = choices("normalization"), "what sets the scales"
+    _add_choice(parser, "normalization", methods, text, default=argparse.SUPPRESS)
     add("percentile", "in percent, in (0, 100]", type=float)
     add("per-channel", "a scale for every channel", action="store_true")
-    add("neuron", "default: if", choices=["if", "signed", "multi_threshold", "burst"])
+    add("neuron", f"default: {_DEFAULTS['neuron']}", choices=choices("neuron"))
     add("reset", "of neurons if: of the potential after a spike", choices=["subtract", "zero"])
     add("initial-potential", "of neurons if: as a fraction of the threshold; default: 0.5", type=float)
-    add("input-encoding", choices=["current", "poisson", "events"])
+    add("input-encoding", choices=choices("input_encoding"))
     add("input-rate", "spikes per step of the largest input, for poisson", type=float)
-    add("max-pool", choices=["exact", "fir", "avg", "exp"])
-    add("softmax", choices=["potential", "poisson", "clock"])
+    add("max-pool", choices=choices("max_pool"))
+    add("softmax", choices=choices("softmax"))
     add("delay", "steps that a layer waits for each one before it", type=int)
     add("readout-delay", "first steps that the read-out leaves out, or auto", type=_steps_or_auto)
-    add("bias-correction", "add what rates lack on average", choices=["bias", "potential"])
-    add("nonspiking", choices=["error", "allow"])
+    methods = [method for method in choices("bias_correction") if isinstance(method, str)]
+    add("bias-correction", "add what rates lack on average", choices=methods)
+    add("nonspiking", choices=choices("nonspiking"))
     add("dtype", "dtype or policy of the spiking model, such as mixed_bfloat16")
     add("seed", "for what is random", type=int)
 

@@ -30,7 +30,7 @@ ALLOWED = {
     "simulation": BASE | {"_text", "_data", "_execution", "_files", "neurons", "layers", "graph"},
     "conversion": BASE | {"_text", "_data", "_execution", "neurons", "layers", "graph", "simulation"},
     "export": BASE | {"_files", "neurons", "layers", "graph", "simulation", "conversion"},
-    "cli": {"", "_files", "_text", "graph", "simulation"},
+    "cli": {"", "_files", "_text", "conversion", "graph", "simulation"},
     "callbacks": {"simulation"},
     "": {
         "callbacks",
