@@ -209,6 +209,16 @@ def siamese(relu, norm):
     return keras.Model([a, b], layers.Dense(1, activation="sigmoid")(layers.Maximum()([x, 0.5 - x])))
 
 
+def stacked(relu, norm):
+    """Relus of relus: in a row, after pools, of a sum, of values side by side, with limits of their own."""
+    inputs = keras.Input((6, 6, 2))
+    x = _chain(inputs, layers.Conv2D(4, 3, padding="same"), *norm(), relu(), relu())
+    y = _chain(x, layers.MaxPooling2D(2, strides=1, padding="same"), relu(), layers.ReLU(max_value=0.75))
+    z = relu()(layers.Add()([x, y]))
+    x = _chain(layers.Concatenate()([z, y]), relu(), layers.AveragePooling2D(2), relu(), layers.Flatten())
+    return keras.Model(inputs, _chain(x, relu(), layers.Dense(3)))
+
+
 NETWORKS = [
     plain,
     residual,
@@ -222,6 +232,7 @@ NETWORKS = [
     depthwise,
     decoder,
     siamese,
+    stacked,
 ]
 
 

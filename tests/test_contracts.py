@@ -162,8 +162,9 @@ class TestNeurons:
         contracts.law_9_results_depend_on_neither_unroll_nor_batches(snn, x, samples=12)
         contracts.law_9_results_do_not_depend_on_which_calls_take_fewer_steps(snn, x)
 
-    def test_converted_it_approaches_the_source(self, neuron, rng):
-        model = networks.build(networks.branches, rng)
+    @pytest.mark.parametrize("network", [networks.branches, networks.stacked], ids=lambda n: n.__name__)
+    def test_converted_it_approaches_the_source(self, neuron, network, rng):
+        model = networks.build(network, rng)
         x = networks.data_for(model, rng, samples=16)
         if isinstance(neuron, SignedIntegrateAndFire):
             # Its error is that of its levels: as many as steps.

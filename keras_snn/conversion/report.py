@@ -155,7 +155,8 @@ def _of_ideal_neurons(spike, histogram, timesteps):
     scale = np.reshape(spike.scale, (-1, 1))
 
     def rounded(values):
-        return scale * spike.neuron.ideal_rate(values / scale, timesteps)
+        # Channels last, as neurons have them.
+        return scale * spike.neuron.ideal_rate((values / scale).T, timesteps).T
 
     return {
         "clipped": histogram.fraction_above(scale[:, 0] * spike.neuron.largest_rate(timesteps)),

@@ -56,9 +56,7 @@ def _binary(node, neuron):
 
 def _limited(node, neuron):
     """Return the neuron for a relu: if it can give more than λ, it must saturate as the relu does."""
-    # Channels have one neuron: none may exceed its own limit, which in units of λ is at least 1.
-    lowest = float(np.min(node.max_value))
-    return neuron.limited(lowest) if np.isfinite(lowest) else neuron
+    return neuron.limited(node.max_value) if np.all(np.isfinite(node.max_value)) else neuron
 
 
 def _depths(graph):

@@ -28,7 +28,7 @@ class Neuron:
         initial_potential: V(0) as a fraction of θ·`unit`.
         reset: `"subtract"` or `"zero"` where the neuron resets by subtraction or to zero, else `None`.
         unit: Value of the smallest spike; all spikes are multiples of it.
-        largest_spike: Value of the largest spike.
+        largest_spike: Value of the largest spike; an array where channels differ.
         is_signed: Whether spikes may be negative.
         spike_values: All values of a spike, as text for reports.
         is_rate_coding: Whether the firing rate is proportional to the current until it saturates, so that it
@@ -91,7 +91,7 @@ class Neuron:
     @property
     def has_unit_spikes(self):
         """Whether every spike is 1, so that the sum of spikes is their number."""
-        return self.unit == self.largest_spike == 1 and not self.is_signed
+        return self.unit == 1 and bool(np.all(self.largest_spike == 1)) and not self.is_signed
 
     def active_steps(self, timesteps):
         """Return how many of `timesteps` steps the neuron integrates in."""
@@ -106,8 +106,24 @@ class Neuron:
         return self.largest_spike
 
     def limited(self, rate):
-        """Return a neuron that gives at most `rate` per step, as a relu that saturates there."""
+        """Return a neuron that gives at most `rate` per step, as a relu that saturates there.
+
+        Args:
+            rate: Number, or array over channels; at least 1.
+        """
         return self
+
+    def fitted_scale(self, scale, max_value):
+        """Return the λ nearest to `scale` at which the neuron saturates exactly where a relu does.
+
+        A neuron that cannot be `limited` needs a λ at which its largest spike is at most `max_value`. For one
+        that can, `max_value` must be a multiple of its smallest spike, or no number of steps would reach it.
+
+        Args:
+            scale: λ, at most `max_value`; number, or array over channels.
+            max_value: Where the relu saturates; in activation units, infinite if it does not.
+        """
+        return np.minimum(scale, max_value / np.max(self.largest_spike))
 
     def asymptotic_rate(self, current):
         """Return the firing rate that an even current approaches as time goes on: a NumPy array.
@@ -150,7 +166,7 @@ class Neuron:
     def rates_as_text(self, timesteps):
         """Return which rates the neuron can have after some steps, as text."""
         unit = fractions.Fraction(self.unit).limit_denominator(2**20)
-        return f"multiples of {unit / timesteps} up to {self.largest_rate(timesteps):.4g}"
+        return f"multiples of {unit / timesteps} up to {np.max(self.largest_rate(timesteps)):.4g}"
 
     def exact_levels(self, timesteps):
         """Return the largest sum of spikes of a settled neuron, if only the sum of its current matters.

@@ -3,6 +3,7 @@
 import dataclasses
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_snn._gradients import floor, with_gradient, within
@@ -11,6 +12,30 @@ from keras_snn.neurons.base import Neuron
 from keras_snn.neurons.signed import Counting
 
 __all__ = ["Burst", "MultiThreshold"]
+
+
+def _multiples(rate, unit):
+    """Return how many smallest spikes make a rate, rounded down; at least 1."""
+    # A multiple that the rounding of floats made a little less is that multiple.
+    return np.maximum(np.floor(np.asarray(rate) / unit + 1e-6), 1)
+
+
+def _fitted_scale(scale, max_value, unit, largest):
+    """Return `Neuron.fitted_scale` for spikes that are multiples of `unit` up to `largest`."""
+    rate = max_value / np.asarray(scale)
+    fitted = max_value / (np.maximum(np.round(rate / unit), 1) * unit)
+    return np.where(rate <= largest, fitted, scale)
+
+
+def _plain(values):
+    """Return an array as a number if its values are equal, else as a tuple of numbers."""
+    values = np.asarray(values)
+    return values.flat[0].item() if np.ptp(values) == 0 else tuple(values.tolist())
+
+
+def _over_channels(limit, like):
+    """Return a number as it is, and a tuple of one for each channel as a tensor."""
+    return limit if np.ndim(limit) == 0 else ops.convert_to_tensor(limit, dtype=like.dtype)
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
@@ -36,8 +61,8 @@ class MultiThreshold(Counting):
         levels: Number of thresholds.
         v_threshold: The largest threshold θ; positive, in the unit of the current.
         initial_potential: V(0) as a fraction of the smallest threshold.
-        max_rate: The most that a step may give, in (0, 2 − ε], rounded down to a multiple of ε; `None`
-            for 2 − ε, all thresholds together.
+        max_rate: The most that a step may give, in (0, 2 − ε], rounded down to a multiple of ε; a tuple of
+            one for each channel; `None` for 2 − ε, all thresholds together.
 
     Raises:
         TypeError, ValueError: If an argument is outside what it may be.
@@ -55,7 +80,7 @@ class MultiThreshold(Counting):
     levels: int = 4
     v_threshold: float = 1.0
     initial_potential: float = 0.5
-    max_rate: float | None = None
+    max_rate: float | tuple[float, ...] | None = None
 
     alias = "multi_threshold"
     is_signed = True
@@ -64,8 +89,12 @@ class MultiThreshold(Counting):
         check_integer("levels", self.levels, minimum=1)
         check_number("v_threshold", self.v_threshold, above=0)
         check_number("initial_potential", self.initial_potential)
+        # Files have lists.
+        if isinstance(self.max_rate, list):
+            object.__setattr__(self, "max_rate", tuple(self.max_rate))
         if self.max_rate is not None:
-            check_number("max_rate", self.max_rate, above=0)
+            for rate in np.atleast_1d(np.asarray(self.max_rate, object)):
+                check_number("max_rate", rate, above=0)
 
     @property
     def unit(self):
@@ -78,16 +107,20 @@ class MultiThreshold(Counting):
         all_together = 2.0 - self.unit
         if self.max_rate is None:
             return all_together
-        return min(self.max_rate // self.unit * self.unit, all_together)
+        if not isinstance(self.max_rate, tuple):
+            return min(self.max_rate // self.unit * self.unit, all_together)
+        return np.minimum(np.asarray(self.max_rate) // self.unit * self.unit, all_together)
 
     @property
     def spike_values(self):
         """All values of a spike, as text."""
-        return f"multiples of {self.unit:g} up to {self.largest_spike:g}, negative ones too"
+        return f"multiples of {self.unit:g} up to {np.max(self.largest_spike):g}, negative ones too"
 
     def limited(self, rate):
-        """Return a neuron that gives at most `rate` per step, as a relu that saturates there."""
-        return dataclasses.replace(self, max_rate=rate)
+        return dataclasses.replace(self, max_rate=_plain(_multiples(rate, self.unit) * self.unit))
+
+    def fitted_scale(self, scale, max_value):
+        return _fitted_scale(scale, max_value, self.unit, 2.0 - self.unit)
 
     def initial_state(self, shape, dtype):
         """Return the state before the first step: `[membrane_potential, n]` of `shape`."""
@@ -96,11 +129,12 @@ class MultiThreshold(Counting):
 
     def _spikes(self, v, count):
         units = floor(v / (self.v_threshold * self.unit))
-        return ops.clip(units * self.unit, -count, self.largest_spike)
+        return ops.clip(units * self.unit, -count, _over_channels(self.largest_spike, v))
 
     def _slope(self, v, count):
         half = self.unit / 2
-        return within(v / self.v_threshold, half - count, half + self.largest_spike) / self.v_threshold
+        largest = _over_channels(self.largest_spike, v)
+        return within(v / self.v_threshold, half - count, half + largest) / self.v_threshold
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
@@ -117,7 +151,7 @@ class Burst(Neuron):
     Surrogate of ds/dV: 1/θ where θ/2 ≤ u < (Γ + ½)·θ.
 
     Args:
-        gamma: Γ, the most spikes in a step.
+        gamma: Γ, the most spikes in a step; a tuple of one for each channel.
         v_threshold: Firing threshold θ; positive, in the unit of the current.
         initial_potential: V(0) as a fraction of `v_threshold`.
 
@@ -134,30 +168,38 @@ class Burst(Neuron):
     (array([2., 2.], dtype=float32), array([0.25, 8.  ], dtype=float32))
     """
 
-    gamma: int = 5
+    gamma: int | tuple[int, ...] = 5
     v_threshold: float = 1.0
     initial_potential: float = 0.5
 
     alias = "burst"
 
     def __post_init__(self):
-        check_integer("gamma", self.gamma, minimum=1)
+        # Files have lists.
+        if isinstance(self.gamma, list):
+            object.__setattr__(self, "gamma", tuple(self.gamma))
+        for gamma in self.gamma if isinstance(self.gamma, tuple) else [self.gamma]:
+            check_integer("gamma", gamma, minimum=1)
         check_number("v_threshold", self.v_threshold, above=0)
         check_number("initial_potential", self.initial_potential)
 
     @property
     def largest_spike(self):
         """Value of the largest spike, Γ."""
-        return float(self.gamma)
+        return np.asarray(self.gamma, float) if isinstance(self.gamma, tuple) else float(self.gamma)
 
     @property
     def spike_values(self):
         """All values of a spike, as text."""
-        return f"whole numbers from 0 to {self.gamma}"
+        return f"whole numbers from 0 to {np.max(self.gamma)}"
 
     def limited(self, rate):
-        """Return a neuron that gives at most `rate` per step, as a relu that saturates there."""
-        return dataclasses.replace(self, gamma=max(1, min(self.gamma, int(rate))))
+        return dataclasses.replace(
+            self, gamma=_plain(np.minimum(self.gamma, _multiples(rate, 1)).astype(int))
+        )
+
+    def fitted_scale(self, scale, max_value):
+        return _fitted_scale(scale, max_value, 1.0, self.largest_spike)
 
     def initial_state(self, shape, dtype):
         """Return the state before the first step: `[membrane_potential]` of `shape`."""
@@ -166,10 +208,10 @@ class Burst(Neuron):
     def step(self, current, state):
         """Integrate one time step; arguments as of `IntegrateAndFire.step`, spikes 0 to `gamma`."""
         v = state[0] + current
-        theta = self.v_threshold
+        theta, gamma = self.v_threshold, _over_channels(self.gamma, v)
         spikes = with_gradient(
-            lambda v: ops.clip(floor(v / theta), 0.0, self.gamma),
-            lambda v: within(v / theta, 0.5, self.gamma + 0.5) / theta,
+            lambda v: ops.clip(floor(v / theta), 0.0, gamma),
+            lambda v: within(v / theta, 0.5, gamma + 0.5) / theta,
             v,
         )
         return spikes, [v - theta * spikes]

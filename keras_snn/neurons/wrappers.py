@@ -43,6 +43,9 @@ class _Wrapper(Neuron):
     def limited(self, rate):
         return dataclasses.replace(self, neuron=self.neuron.limited(rate))
 
+    def fitted_scale(self, scale, max_value):
+        return self.neuron.fitted_scale(scale, max_value)
+
     def asymptotic_rate(self, current):
         return self.neuron.asymptotic_rate(current)
 

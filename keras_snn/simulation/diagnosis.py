@@ -193,7 +193,7 @@ class Comparison(Watcher):
         layers = []
         for name, sums in self.sums.items():
             neuron = self.model.network.stateful[name].neuron
-            of_neuron = {"neuron": neuron, "largest_rate": neuron.largest_rate(timesteps)}
+            of_neuron = {"neuron": neuron, "largest_rate": float(np.max(neuron.largest_rate(timesteps)))}
             layers.append(LayerDiagnosis(name=name, **of_neuron, **sums.result(self.scales[name])))
         return Diagnosis(tuple(layers), timesteps, samples)
 

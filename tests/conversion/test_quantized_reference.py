@@ -176,3 +176,15 @@ def test_reference_raises_when_spikes_depend_on_their_order_or_chance(options, m
 def test_reference_raises_when_the_model_does_not_spike():
     with pytest.raises(TypeError, match="`model` must be a SpikingModel. Received: int."):
         quantized_reference(3)
+
+
+@pytest.mark.parametrize(("levels", "timesteps"), [(1024, 16), (700, 64), (None, 512)])
+def test_many_levels_are_the_source_whatever_the_steps_are(levels, timesteps, rng):
+    """Relus of relus, too: the error is that of rounding to levels, in the network and in its reference."""
+    model = networks.build(networks.stacked, rng)
+    x = networks.data_for(model, rng, samples=16)
+    neuron = neurons.SignedIntegrateAndFire(levels=levels)
+    snn = contracts.convert(model, x, timesteps=timesteps, neuron=neuron)
+    expected = model.predict(x, verbose=0)
+    for outputs in (snn.simulate(x, settle=True).outputs, quantized_reference(snn).predict(x, verbose=0)):
+        contracts.assert_same(outputs, expected, tolerance=20 / (levels or timesteps))
