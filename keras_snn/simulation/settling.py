@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 
 from keras_snn import layers
@@ -25,11 +26,38 @@ def without_input(model, timesteps):
             "`settle` must be False for an output that draws spikes at random. Received: settle=True. "
             "Convert with softmax='potential'."
         )
-    quiet = type(model).from_config(model.get_config())
+    quiet = _copy_of(model)
     for layer in quiet.layers:
         if hasattr(layer, "neuron"):
             layer.neuron = _bounded(layer.neuron, timesteps)
     return quiet
+
+
+def _copy_of(model):
+    """Return a copy of a spiking model; layers of the source network that run as they are, it shares."""
+    network = model.network
+    # They have no biases to leave out, and perhaps no config.
+    copies = [
+        layer if _is_as_it_is(layer) else type(layer).from_config(layer.get_config())
+        for layer in model.layers
+    ]
+    return type(model)(
+        copies,
+        model.calls,
+        inputs=network.inputs,
+        outputs=network.outputs,
+        shapes=model.input_shapes,
+        timesteps=model.timesteps,
+        events=network.events,
+        unroll=model.unroll,
+        dtypes=model.input_dtypes,
+        name=model.name,
+        dtype=model.dtype_policy,
+    )
+
+
+def _is_as_it_is(layer):
+    return isinstance(getattr(layer, "layer", None), keras.Model)
 
 
 def copy_weights(model, quiet):
