@@ -37,10 +37,8 @@ def _copy_of(model):
     """Return a copy of a spiking model; layers of the source network that run as they are, it shares."""
     network = model.network
     # They have no biases to leave out, and perhaps no config.
-    copies = [
-        layer if _is_as_it_is(layer) else type(layer).from_config(layer.get_config())
-        for layer in model.layers
-    ]
+    serialize, deserialize = keras.saving.serialize_keras_object, keras.saving.deserialize_keras_object
+    copies = [layer if _is_as_it_is(layer) else deserialize(serialize(layer)) for layer in model.layers]
     return type(model)(
         copies,
         model.calls,
