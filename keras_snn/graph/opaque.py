@@ -6,6 +6,7 @@ found out on random numbers, without a trace in the layer of the user.
 
 import inspect
 import re
+import warnings
 
 import keras
 import numpy as np
@@ -72,7 +73,10 @@ def copy_of(layer):
         return Held(layer.layer, layer.cause)
     if isinstance(layer, keras.Model) and type(layer).__module__.startswith("keras."):
         return copy_of_model(layer)
-    config = layer.get_config()
+    with warnings.catch_warnings():
+        # Of lambdas in a file.
+        warnings.simplefilter("ignore")
+        config = layer.get_config()
     for key in config:
         # A function has no state to share, and its config may not find it again.
         value = getattr(layer, key, None)

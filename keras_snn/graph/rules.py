@@ -625,6 +625,13 @@ _AUGMENTATION = {
     "RandomSaturation": (0.1,), "RandomSharpness": (0.1,), "RandomShear": (0.1,),
     "RandomTranslation": (0.1, 0.1), "RandomZoom": (0.1,), "Solarization": (),
 }  # fmt: skip
+
+
+def augmentation_arguments(name):
+    """Return the arguments that examples make a layer of augmentation with."""
+    return _AUGMENTATION.get(name, ())
+
+
 for _keras_name, _arguments in _AUGMENTATION.items():
     if hasattr(layers, _keras_name):
         _class = getattr(layers, _keras_name)

@@ -53,3 +53,29 @@ def test_check_accepts_what_converts(network, rng):
     report = keras_snn.check(networks.build(network, rng))
     assert report.converts
     assert "neurons" in {v.becomes for v in report.verdicts}
+
+
+def open_model():
+    inputs = keras.Input((None, 8, 3), name="image")
+    return keras.Model(inputs, layers.Conv2D(2, 3, activation="relu", name="conv")(inputs))
+
+
+def test_check_accepts_open_sizes_as_convert_does(rng):
+    report = keras_snn.check(open_model())
+    assert report.converts
+    assert "Open sizes: 'image' (None, 8, 3), checked at (256, 8, 3)." in str(report)
+    for known in ({"calibration_data": rng.random((2, 9, 8, 3))}, {"input_shapes": (9, 8, 3)}):
+        report = keras_snn.check(open_model(), **known)
+        assert report.converts
+        assert not report.notes
+    with pytest.raises(ValueError, match=r"fits each of \(None, 8, 3\).*input_shapes=\(9, 7, 3\)"):
+        keras_snn.check(open_model(), input_shapes=(9, 7, 3))
+
+
+def test_check_gives_a_reason_for_a_softmax_before_a_concatenation():
+    inputs = keras.Input((6,))
+    x = layers.Dense(5, activation="relu")(inputs)
+    heads = [layers.Dense(3, activation="softmax", name="scores")(x), layers.Dense(4, name="boxes")(x)]
+    report = keras_snn.check(keras.Model(inputs, layers.Concatenate()(heads)))
+    assert report.converts
+    assert "'scores': activation='softmax' acts on the average of its input, without spikes." in str(report)
