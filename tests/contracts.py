@@ -13,7 +13,7 @@ from keras_snn.graph.evaluation import evaluate
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.passes import fold
 from keras_snn.simulation.building import build
-from keras_snn.simulation.source import program_of
+from keras_snn.simulation.source import program_of, source_graph  # noqa: F401 - for the tests
 
 
 def convert(model, data, **options):

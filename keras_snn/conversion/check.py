@@ -8,6 +8,7 @@ from keras_snn._validation import check_choice
 from keras_snn.conversion.sizes import fitting_shapes, shapes_of_data
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import any_shapes, inspect_model, open_inputs
+from keras_snn.graph.passes import free_output_relus
 
 __all__ = ["CheckReport", "Verdict", "check"]
 
@@ -98,6 +99,7 @@ def check(model, calibration_data=None, *, input_shapes=None, nonspiking="error"
     (graph, callees, obstacles), notes = _inspect(model, shapes, nonspiking)
     refused = {path: rest for path, *rest in obstacles}
     parts = {path: [] for path in callees}
+    graph = free_output_relus(graph)
     users = graph.users()
     for node in graph.nodes.values():
         for path in node.origins[:1]:

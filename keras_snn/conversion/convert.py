@@ -25,7 +25,7 @@ from keras_snn.conversion.sizes import shapes_of_data
 from keras_snn.conversion.spiking import encode, place_readouts, to_spiking
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import lower
-from keras_snn.graph.passes import fold, pool_by_axes
+from keras_snn.graph.passes import fold, free_output_relus, pool_by_axes
 from keras_snn.graph.program import make_program, with_readout_delay
 from keras_snn.layers import SpikingLayer
 from keras_snn.layers.pooling import MaxPoolMethod
@@ -133,6 +133,7 @@ def _converted(model, data, options):
     shapes = shapes_of_data(model, data)
     source = lower(model, input_shapes=shapes, nonspiking=options.nonspiking)
     _check_becomes_spiking(model, source, options.nonspiking)
+    source = free_output_relus(source)
     graph = _folded(source, (options.dtype, _policy_of(model)))
     options_of = options_by_layer(graph, options)
     on_data = {"batch_size": options.batch_size, "verbose": options.verbose}

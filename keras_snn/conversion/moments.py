@@ -30,7 +30,7 @@ def moments_without_data(graph):
             moments[node.name] = np.full(channels, largest / 2), np.full(channels, largest**2 / 12)
             continue
         inputs = [moments[name] for name in node.inputs]
-        if isinstance(node, kinds.Activation) and node.function == "relu":
+        if isinstance(node, kinds.Activation) and node.has_scale:
             of_relus[node.name] = inputs[0]
         shapes = [graph.nodes[name].shape for name in node.inputs]
         moments[node.name] = _propagate(node, *inputs, shapes=shapes)

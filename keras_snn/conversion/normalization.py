@@ -95,11 +95,7 @@ def _balanced(histogram):
 
 def relus(graph):
     """Return the activations of `graph` that have a scale, in order."""
-    return [
-        node
-        for node in graph.nodes.values()
-        if isinstance(node, kinds.Activation) and node.function == "relu"
-    ]
+    return [node for node in graph.nodes.values() if isinstance(node, kinds.Activation) and node.has_scale]
 
 
 def _sharing(graph):

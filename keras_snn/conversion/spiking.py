@@ -83,11 +83,12 @@ def place_readouts(graph, *, softmax="potential", delay=0, seed=0):
     users, nodes, renamed = graph.users(), dict(graph.nodes), {}
     for i, output in enumerate(dict.fromkeys(graph.output_names)):
         last = graph.nodes[output]
-        if isinstance(last, kinds.Activation) and not users[output]:
+        function = _readout_function(last) if not users[output] else None
+        if function is not None:
             spikes = last.function == "softmax" and softmax != "potential"
             last = nodes[output] = kinds.Readout(
                 **_shared_fields(last),
-                function=last.function,
+                function=function,
                 axis=last.axis,
                 delay=delay,
                 **({"method": softmax, "seed": seed_for(seed, "softmax", i)} if spikes else {}),
@@ -102,6 +103,15 @@ def place_readouts(graph, *, softmax="potential", delay=0, seed=0):
             nodes[average.name], renamed[output] = average, average.name
     outputs = keras.tree.map_structure(lambda name: renamed.get(name, name), graph.outputs)
     return dataclasses.replace(graph, nodes=nodes, outputs=outputs)
+
+
+def _readout_function(node):
+    """Return the name of the activation of Keras that a node is, or `None`."""
+    if not isinstance(node, kinds.Activation) or node.is_binary or node.levels:
+        return None
+    if node.function != "relu" or np.isinf(node.max_value):
+        return node.function
+    return "relu6" if node.max_value == 6 else None
 
 
 def _shared_fields(node):

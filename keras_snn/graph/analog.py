@@ -42,7 +42,7 @@ def build_analog(graph, observe, *, dtype=None, inputs_too=False, of_inputs=Fals
         if isinstance(node, kinds.Input) and inputs_too:
             numbers = as_numbers(values[node.name], keras.config.floatx())
             observations[node.name] = observe(node.name)(keras.ops.abs(numbers))
-        elif isinstance(node, kinds.Activation) and node.function == "relu":
+        elif isinstance(node, kinds.Activation) and node.has_scale:
             seen = node.inputs[0] if of_inputs else node.name
             observations[node.name] = observe(node.name)(values[seen])
     return keras.Model(keras.tree.map_structure(values.__getitem__, graph.inputs), observations)

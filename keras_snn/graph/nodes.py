@@ -214,6 +214,7 @@ class Activation(Node):
         axis: Axis of a softmax, counted from the end.
         at_zero: Value of a binary activation where its input is exactly 0.
         per_step: Whether it acts on the value of every time step, instead of on the average so far.
+        spikes: Whether a relu or binary activation becomes neurons.
     """
 
     function: str
@@ -222,6 +223,7 @@ class Activation(Node):
     axis: int = -1
     at_zero: float = 1.0
     per_step: bool = False
+    spikes: bool = True
 
     @property
     def is_binary(self):
@@ -229,9 +231,14 @@ class Activation(Node):
         return self.function in ("sign", "heaviside")
 
     @property
+    def has_scale(self):
+        """Whether it becomes neurons whose rate stands for its value, with a scale λ."""
+        return self.spikes and self.function == "relu"
+
+    @property
     def becomes_spiking(self):
         """Whether it becomes neurons."""
-        return self.function == "relu" or self.is_binary
+        return self.spikes and (self.function == "relu" or self.is_binary)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

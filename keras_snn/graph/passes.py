@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_snn.graph import nodes as kinds
 
-__all__ = ["fold", "insert_scale", "insert_scales", "pool_by_axes"]
+__all__ = ["fold", "free_output_relus", "insert_scale", "insert_scales", "pool_by_axes"]
 
 
 def insert_scale(graph, scale, *, before=None, after=None):
@@ -53,6 +53,26 @@ def insert_scales(graph, *, before=None, after=None, replaced=()):
             nodes[factor.name] = factor
             renamed[name] = factor.name
     return graph.with_nodes(nodes, renamed)
+
+
+def free_output_relus(graph):
+    """Return the graph with relus that become no neurons where nothing but the output takes their value.
+
+    At the output, as any activation there, a relu acts on the average over time: the value that it gives then
+    does not depend on a scale, and is no multiple of λ/T. Values may still be scaled, shifted, summed and
+    rearranged after it. If no other activation becomes neurons, all relus do.
+    """
+    users, at_end = graph.users(), set()
+    passes = (kinds.ChannelAffine, kinds.Rearrange, kinds.Concatenate, kinds.Add, kinds.Activation)
+    for node in reversed(graph.nodes.values()):
+        if all(user in at_end and isinstance(graph.nodes[user], passes) for user in users[node.name]):
+            at_end.add(node.name)
+    spiking = [n for n in graph.nodes.values() if isinstance(n, kinds.Activation) and n.becomes_spiking]
+    freed = [node for node in spiking if node.function == "relu" and node.name in at_end]
+    if len(freed) == len(spiking):
+        return graph
+    nodes = {node.name: dataclasses.replace(node, spikes=False) for node in freed}
+    return dataclasses.replace(graph, nodes={**graph.nodes, **nodes})
 
 
 def pool_by_axes(graph):

@@ -88,6 +88,8 @@ def make_program(graph, *, timesteps, events=False, dtype=None, max_pool="exact"
             fields["method"] = max_pool
         elif isinstance(node, (kinds.Activation, kinds.Opaque)):
             fields["per_step"] = name in constant
+            if isinstance(node, kinds.Activation):
+                fields["spikes"] = False
         nodes[name] = dataclasses.replace(node, **fields)
     return Program(graph.with_nodes(nodes), timesteps, events, policy)
 
@@ -212,7 +214,7 @@ def without_readouts(graph):
             source = node.inputs[0]
             renamed[name] = renamed.get(source, source)
         elif isinstance(node, kinds.Readout):
-            nodes[name] = _like(node, kinds.Activation, function=node.function, axis=node.axis)
+            nodes[name] = _like(node, kinds.Activation, function=node.function, axis=node.axis, spikes=False)
     return graph.with_nodes(nodes, renamed)
 
 

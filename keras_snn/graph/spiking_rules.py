@@ -52,7 +52,8 @@ def non_spiking(layer, *inputs, emit):
         said = {"layer_class": type(callee).__name__, "reason": "does not spike", "way_out": _REPLACE}
         return emit(kinds.Opaque, *inputs, model=layer.layer, **said)
     # One argument, as Keras takes it.
-    return emit.call(layer.layer, list(inputs) if len(inputs) > 1 else inputs[0])
+    node = emit.call(layer.layer, list(inputs) if len(inputs) > 1 else inputs[0])
+    return emit.amend(node, spikes=False)
 
 
 @_rule(layers.PerTimestep)
