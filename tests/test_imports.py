@@ -28,7 +28,9 @@ ALLOWED = {
     "neurons": BASE,
     "layers": BASE | {"neurons"},
     "graph": BASE | {"neurons", "layers"},
-    "simulation": BASE | {"_text", "_data", "_execution", "_files", "_rates", "neurons", "layers", "graph"},
+    "engines": BASE | {"neurons", "layers"},
+    "simulation": BASE
+    | {"_text", "_data", "_execution", "_files", "_rates", "neurons", "layers", "graph", "engines"},
     "conversion": BASE
     | {"_text", "_data", "_execution", "_rates", "neurons", "layers", "graph", "simulation"},
     "export": BASE | {"_files", "neurons", "layers", "graph", "simulation", "conversion"},

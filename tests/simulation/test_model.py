@@ -8,7 +8,7 @@ import pytest
 from contracts import assert_same, convert
 
 import keras_snn
-from keras_snn.simulation import model as model_module
+from keras_snn.engines import chunks
 
 # They read graphs of tf.function and pipelines of tf.data, which other backends do not have.
 ON_TENSORFLOW = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="is about TensorFlow")
@@ -162,7 +162,7 @@ def test_heavy_calls_take_more_steps_at_once_and_give_the_same(events, unroll, r
     snn, x = heavy(rng, events)
     snn.unroll = 1
     expected = snn.predict(x, verbose=0)
-    monkeypatch.setattr(model_module, "_HEAVY_CHUNK", 4)
+    monkeypatch.setattr(chunks, "_HEAVY_CHUNK", 4)
     monkeypatch.setattr(type(snn), "chunk_for", lambda self, batch_size: unroll)
     snn.unroll = "auto"
     runs = []
