@@ -17,6 +17,9 @@ _LONGEST_CHUNK, _VALUES_IN_CHUNK = _CHUNKS.get(keras.backend.backend(), _CHUNKS[
 # Steps that layers with many weights take at once, where the largest layer takes fewer. On TensorFlow only:
 # JAX and PyTorch were not measured.
 _HEAVY_CHUNK = 4 if keras.backend.backend() == "tensorflow" else 1
+# Steps of calls with a state in one pass that TensorFlow may have to compile, 10 to 20 ms each, and the
+# steps of a pass that deep networks keep: of a U-Net 32 take ten times as long to compile as one.
+_STEPS_TO_COMPILE, _OF_DEEP = 128, 4
 # Of JAX and PyTorch on a graphics card, which wants much to do at every call.
 _VALUES_ON_CARD = 2**26
 
@@ -64,12 +67,16 @@ def plan_chunks(network, timesteps, batch_size, chunk, *, may_split):
 def longest_chunk(network, timesteps, batch_size):
     """Return the largest power of two of steps at which no layer has too many values in a chunk.
 
-    It is 1 if the batch size is `None`, not known.
+    It is 1 if the batch size is `None`, not known. On TensorFlow networks of many layers take fewer, at
+    least 4, so that their first call does not compile for long.
     """
     if batch_size is None:
         return 1
     largest = max((math.prod(layer.value_shape) for layer in network.stateful.values()), default=1)
-    steps = min(_values_in_chunk() // max(largest * batch_size, 1), _LONGEST_CHUNK, timesteps)
+    longest = _LONGEST_CHUNK
+    if keras.backend.backend() == "tensorflow":
+        longest = min(longest, max(_STEPS_TO_COMPILE // max(len(network.stateful), 1), _OF_DEEP))
+    steps = min(_values_in_chunk() // max(largest * batch_size, 1), longest, timesteps)
     return 2 ** max(steps.bit_length() - 1, 0)
 
 

@@ -154,7 +154,11 @@ class SpikingModel(keras.Model):
     def compile(self, *args, **kwargs):
         """As `keras.Model.compile`."""
         with self._running:
+            # Keras forgets these too.
+            made = [getattr(self, name, None) for name in _COMPILED]
             super().compile(*args, **kwargs)
+            for name, function in zip(_COMPILED, made, strict=True):
+                setattr(self, name, function)
             self._forget_compiled()
 
     @property
@@ -167,6 +171,7 @@ class SpikingModel(keras.Model):
 
         It is `unroll`. If that is `"auto"`, it is the largest power of two, up to 32, at which the largest
         layer has at most half a million values in a chunk; and 1 if `batch_size` is `None`, not known.
+        On TensorFlow it is less for networks of many layers, 4 at least, which would compile for long.
         On JAX it is at most 8; on PyTorch chunks may have 4 million values, and on graphics cards 67 million
         (JAX and PyTorch).
 
