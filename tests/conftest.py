@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_snn.simulation import model
+from keras_snn.engines import chunks
 
 # What is imported stays: collections of garbage need not look at it.
 gc.freeze()
@@ -24,7 +24,7 @@ def rng(request):
 def _short_chunks(request, monkeypatch):
     """What results do not depend on; long chunks take long to compile, and tests run each but once."""
     if "long_chunks" not in request.keywords:
-        monkeypatch.setattr(model, "_LONGEST_CHUNK", 4)
+        monkeypatch.setattr(chunks, "_LONGEST_CHUNK", 4)
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ import tensorflow as tf
 from documents import run_blocks
 
 import keras_snn
-from keras_snn.simulation import model
+from keras_snn.engines import chunks
 
 BLOCKS = ("program", "mirrored", "workers", "jax")
 
@@ -91,7 +91,7 @@ def on_uneven_batches_to_fit(snn, data):
 
 def main(engine):
     # Long chunks take long to compile, and short ones are many calls.
-    model._LONGEST_CHUNK = 4
+    chunks._LONGEST_CHUNK = 4
     with np.load("data.npz") as arrays:
         data = dict(arrays)
     names = dict(data)

@@ -9,6 +9,7 @@ from unittest import mock
 import contracts
 import keras
 import networks
+import pytest
 from keras import layers
 
 from keras_snn import SpikingModel
@@ -85,6 +86,37 @@ def test_threads_run_a_model_one_at_a_time(rng, monkeypatch):
     expected = [run() for run in runs]
     contracts.assert_same(in_threads(runs), expected)
     assert running.most == 1
+
+
+@pytest.mark.parametrize("change", ["timesteps", "unroll", "watch", "compile"])
+def test_a_change_in_another_thread_waits_for_the_run(change, rng):
+    """And one of a callback in the run itself goes for the batches after it."""
+    model = network(rng)
+    x = networks.data_for(model, rng, samples=4)
+    snn = contracts.convert(model, x, timesteps=4)
+    expected = snn.predict(x, batch_size=1, verbose=0)
+
+    def alter():
+        if change == "compile":
+            snn.compile(loss="sparse_categorical_crossentropy")
+        else:
+            setattr(snn, change, {"timesteps": 4, "unroll": 2, "watch": True}[change])
+
+    class Between(keras.callbacks.Callback):
+        def on_predict_batch_end(self, batch, logs=None):
+            alter()
+            if not self.threads:
+                self.threads.append(threading.Thread(target=alter))
+                self.threads[0].start()
+                time.sleep(0.05)
+
+    between = Between()
+    between.threads = []
+    found = snn.predict(x, batch_size=1, verbose=0, callbacks=[between])
+    between.threads[0].join(timeout=60)
+    assert not between.threads[0].is_alive()
+    contracts.assert_same(found, expected, tolerance=1e-6)
+    contracts.assert_same(snn.predict(x, batch_size=1, verbose=0), expected, tolerance=1e-6)
 
 
 def test_models_in_threads_of_their_own_give_what_they_give_alone(rng):

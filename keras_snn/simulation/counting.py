@@ -78,27 +78,17 @@ class FiringCounter:
             name="firing",
         )
 
-    def start(self, batch_size):
-        """Return the spikes of every neuron before the first step, by name of the call."""
+    @property
+    def looped(self):
+        """Names of the calls whose spikes are summed up step by step."""
         told_by = _told_by(self._network)
-        looped = [name for name in self.layers if told_by.get(name) != "charge"]
-        return {name: ops.zeros((batch_size, *self.layers[name].value_shape), "float32") for name in looped}
-
-    def add(self, counts, values):
-        """Return `counts` with the spikes of a chunk, whose values `(batch, time, …)` are given."""
-        return {name: count + self._fired(name, values[name]) for name, count in counts.items()}
-
-    def _fired(self, name, spikes):
-        if not self.layers[name].neuron.has_unit_spikes:
-            spikes = spikes != 0
-        spikes = ops.cast(ops.stop_gradient(spikes), "float32")
-        return ops.squeeze(spikes, 1) if spikes.shape[1] == 1 else ops.sum(spikes, axis=1)
+        return tuple(name for name in self.layers if told_by.get(name) != "charge")
 
     def finish(self, counts, drive, states, timesteps):
         """Add a call of so many steps to the totals.
 
         Args:
-            counts: What `add` returned last.
+            counts: How often every neuron of `looped` fired, `(batch, …)` by name of the call.
             drive: Drive of the network.
             states: The states behind the last step.
             timesteps: Number of steps.

@@ -37,14 +37,14 @@ def check_exit(model, rule, level, record, settle):
         )
 
 
-def run_until_confident(runner, inputs, timesteps, *, chunk, level):
+def run_until_confident(runner, inputs, timesteps, plan, *, level):
     """Run one batch until every sample is done.
 
     Args:
         runner: A `Runner` that observes nothing.
         inputs: Nested arrays `(batch, …)`.
         timesteps: The most steps.
-        chunk: How many one pass through the loop over time handles.
+        plan: A `ChunkPlan`.
         level: Confidence at which a sample is done.
 
     Returns:
@@ -56,9 +56,9 @@ def run_until_confident(runner, inputs, timesteps, *, chunk, level):
     steps = np.full(len(rows), timesteps)
     carry = runner.started(inputs, timesteps)
     while start < timesteps and len(rows):
-        length = min(max(chunk, _BETWEEN_LOOKS), timesteps - start)
-        carry, result = runner.advance(carry, start, length, chunk)
-        seen = keras.tree.flatten(result["outputs"])[0]
+        length = min(max(plan.chunk, _BETWEEN_LOOKS), timesteps - start)
+        carry, run = runner.advance(carry, start, plan.of(length))
+        seen = keras.tree.flatten(runner.outputs(run))[0]
         if outputs is None:
             outputs = np.zeros((len(rows), timesteps, seen.shape[-1]), seen.dtype)
         # Rows behind those that run only fill the batch.

@@ -17,22 +17,12 @@ from keras_snn._execution import divisible, mended, replicas
 from keras_snn._files import check_file, output_path, replacing
 from keras_snn._gradients import without_gradients
 from keras_snn._validation import check_integer, check_timesteps
+from keras_snn.engines.chunks import longest_chunk, plan_chunks
+from keras_snn.engines.compiled import Requests, run_chunks
 from keras_snn.simulation.counting import FiringCounter
 from keras_snn.simulation.network import StepNetwork
 
 __all__ = ["SpikingModel"]
-
-# Measured, for every backend: the longest chunk, and the most values of the largest layer in one. Small
-# layers spend their time on calls of operations, of which a long chunk needs fewer; large ones on memory,
-# and one step needs no copies along time and leaves its states in the cache. JAX fuses operations, so that
-# it gains little; PyTorch compiles nothing and copies anyway, so that calls cost it most.
-_CHUNKS = {"tensorflow": (32, 2**19), "jax": (8, 2**19), "torch": (32, 2**22)}
-_LONGEST_CHUNK, _VALUES_IN_CHUNK = _CHUNKS.get(keras.backend.backend(), _CHUNKS["tensorflow"])
-# Steps that layers with many weights take at once, where the largest layer takes fewer. On TensorFlow only:
-# JAX and PyTorch were not measured.
-_HEAVY_CHUNK = 4 if keras.backend.backend() == "tensorflow" else 1
-# Of JAX and PyTorch on a graphics card, which wants much to do at every call.
-_VALUES_ON_CARD = 2**26
 
 # From the coarsest on.
 _FLOATS = ("bfloat16", "float16", "float32", "float64")
@@ -41,17 +31,6 @@ _NOT_AS_HDF5 = (
     "`filepath` must end in .keras. Received: {}, a format that would not load again. Change the name."
 )
 _COMPILED = ("predict_function", "test_function", "train_function")
-
-
-def _values_in_chunk():
-    """Return the most values of the largest layer in a chunk, on the device where Keras computes."""
-    backend = keras.backend.backend()
-    if backend == "torch":
-        # Of which Keras lists no devices.
-        on_card = ops.zeros(()).device.type != "cpu"
-    else:
-        on_card = backend == "jax" and not keras.distribution.list_devices()[0].startswith("cpu")
-    return _VALUES_ON_CARD if on_card else _VALUES_IN_CHUNK
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
@@ -107,6 +86,8 @@ class SpikingModel(keras.Model):
         self._expected_batch = None
         # Whether the data of the run in progress is arrays.
         self._reads_arrays = False
+        # How many runs are in progress: those in callbacks of others count.
+        self._reads = 0
         self._watch = False
         # Keras keeps in a model what it compiles for a run and, on JAX, the state of the run.
         self._running = threading.RLock()
@@ -136,8 +117,10 @@ class SpikingModel(keras.Model):
 
     @timesteps.setter
     def timesteps(self, value):
-        self._timesteps = check_timesteps(value)
-        self._forget_compiled()
+        value = check_timesteps(value)
+        with self._running:
+            self._timesteps = value
+            self._forget_compiled()
 
     @property
     def unroll(self):
@@ -147,8 +130,10 @@ class SpikingModel(keras.Model):
     @unroll.setter
     def unroll(self, value):
         hint = "Use a number of time steps or 'auto'."
-        self._unroll = value if value == "auto" else check_integer("unroll", value, minimum=1, hint=hint)
-        self._forget_compiled()
+        value = value if value == "auto" else check_integer("unroll", value, minimum=1, hint=hint)
+        with self._running:
+            self._unroll = value
+            self._forget_compiled()
 
     @property
     def watch(self):
@@ -160,21 +145,33 @@ class SpikingModel(keras.Model):
 
     @watch.setter
     def watch(self, value):
-        value, compiled = bool(value), self._compiled_by.watch
-        compiled[self._watch] = [getattr(self, name) for name in _COMPILED]
-        for name, function in zip(_COMPILED, compiled.get(value, [None] * 3), strict=True):
-            setattr(self, name, function)
-        self._watch = value
+        with self._running:
+            value, compiled = bool(value), self._compiled_by.watch
+            compiled[self._watch] = [getattr(self, name) for name in _COMPILED]
+            self._watch = value
+            self._take_functions(compiled.get(value, [None] * 3))
 
     def _forget_compiled(self, names=_COMPILED):
+        """Let Keras compile anew: for a run in progress, whose callback changes the model, at once."""
         self._compiled_by.watch.clear()
-        for name in names:
-            setattr(self, name, None)
+        self._take_functions([None if name in names else getattr(self, name) for name in _COMPILED])
+
+    def _take_functions(self, functions):
+        for name, function in zip(_COMPILED, functions, strict=True):
+            needed = self._reads and getattr(self, name, None) is not None
+            setattr(self, name, function)
+            if needed and function is None:
+                getattr(self, f"make_{name}")()
 
     def compile(self, *args, **kwargs):
         """As `keras.Model.compile`."""
-        self._forget_compiled()
-        super().compile(*args, **kwargs)
+        with self._running:
+            # Keras forgets these too.
+            made = [getattr(self, name, None) for name in _COMPILED]
+            super().compile(*args, **kwargs)
+            for name, function in zip(_COMPILED, made, strict=True):
+                setattr(self, name, function)
+            self._forget_compiled()
         given = inspect.signature(super().compile).bind(*args, **kwargs).arguments
         self.compiled_with.losses = given.get("loss")
         self.compiled_with.metrics = given.get("metrics"), given.get("weighted_metrics")
@@ -189,6 +186,7 @@ class SpikingModel(keras.Model):
 
         It is `unroll`. If that is `"auto"`, it is the largest power of two, up to 32, at which the largest
         layer has at most half a million values in a chunk; and 1 if `batch_size` is `None`, not known.
+        On TensorFlow it is less for networks of many layers, 4 at least, which would compile for long.
         On JAX it is at most 8; on PyTorch chunks may have 4 million values, and on graphics cards 67 million
         (JAX and PyTorch).
 
@@ -196,26 +194,19 @@ class SpikingModel(keras.Model):
         """
         if self._unroll != "auto":
             return min(self._unroll, self._timesteps)
-        if batch_size is None:
-            return 1
-        largest = max(math.prod(layer.value_shape) for layer in self.network.stateful.values())
-        steps = min(_values_in_chunk() // max(largest * batch_size, 1), _LONGEST_CHUNK, self._timesteps)
-        return 2 ** max(steps.bit_length() - 1, 0)
+        return longest_chunk(self.network, self._timesteps, batch_size)
 
-    def _chunks(self, batch_size):
-        """Return steps per pass through the loop, how many calls take fewer at once, and how few."""
-        chunk = self.chunk_for(batch_size)
-        longer = min(_HEAVY_CHUNK, self._timesteps)
-        if self._unroll != "auto" or batch_size is None or chunk >= longer:
-            return chunk, 0, chunk
-        light = self.network.light(batch_size)
-        return (longer, light, chunk) if light else (chunk, 0, chunk)
+    def plan_for(self, batch_size, timesteps=None):
+        """Return the `ChunkPlan` of a number of steps, `timesteps` of the model if `None`."""
+        timesteps = self._timesteps if timesteps is None else timesteps
+        chunk, may_split = self.chunk_for(batch_size), self._unroll == "auto"
+        return plan_chunks(self.network, timesteps, batch_size, chunk, may_split=may_split)
 
     def _expect(self, x, batch_size):
         """Prepare for batches of arrays."""
         samples = _samples(x)
         expected = None if samples is None else min(batch_size or 32, samples)
-        if self._chunks(expected) != self._chunks(self._expected_batch):
+        if self.plan_for(expected) != self.plan_for(self._expected_batch):
             # Not that of fit, which may be in the middle of an epoch's validation.
             self._forget_compiled(_COMPILED[:2])
         self._expected_batch = expected
@@ -238,40 +229,24 @@ class SpikingModel(keras.Model):
 
     def _run_steps(self, inputs):
         """Return the outputs by name of their call, `(batch, …)`, of a list of inputs."""
-        network = self.network
+        network, counter = self.network, self.counter
         samples = inputs[0].shape[0]
         # Not known, or a symbol, where a model is traced for batches of any size.
-        chunk, light, part = self._chunks(samples if isinstance(samples, int) else self._expected_batch)
+        plan = self.plan_for(samples if isinstance(samples, int) else self._expected_batch)
         drive = network.drive(inputs)
-        batch_size = ops.shape(inputs[0])[0]
         names = self.output_calls
-        counter = self.counter
-
-        def steps(carry, start, timesteps):
-            of_chunk = network.at(drive, start, timesteps)
-            values, states = network.run(of_chunk, carry[0], timesteps, light=light, part=part)
-            outputs = {name: values[name][:, -1] for name in carry[1]}
-            return [states, outputs, counter.add(carry[2], values)]
-
-        # Of outputs that the state in the end does not tell.
-        empty = {
-            name: zeros
-            for name, zeros in self._zero_outputs(batch_size).items()
-            if not network.stateful[name].tells_output
-        }
-        whole, rest = divmod(self.timesteps, chunk)
-        carry = [network.start(inputs), empty, counter.start(batch_size) if self.watch else {}]
-        if whole > 1:
-            carry = ops.fori_loop(0, whole, lambda i, carry: steps(carry, i * chunk, chunk), carry)
-        elif whole:
-            carry = steps(carry, 0, chunk)
-        if rest:
-            carry = steps(carry, whole * chunk, rest)
+        # Those that the state in the end does not tell.
+        last = tuple(name for name in names if not network.stateful[name].tells_output)
+        requests = Requests(last=last, fired=counter.looped if self.watch else ())
+        run = run_chunks(network, drive, network.start(inputs), plan, requests)
         if self.watch:
-            counter.finish(carry[2], drive, carry[0], self.timesteps)
-        states, outputs, _ = carry
-        told = {name: network.stateful[name].read(states[name]) for name in names if name not in outputs}
-        return outputs | {name: ops.cast(x, self.compute_dtype) for name, x in told.items()}
+            counter.finish(run["fired"], drive, run["states"], plan.timesteps)
+        told = {
+            name: network.stateful[name].read(run["states"][name])
+            for name in names
+            if name not in requests.last
+        }
+        return {name: ops.cast(x, self.compute_dtype) for name, x in (run["last"] | told).items()}
 
     @property
     def input_dtypes(self):
@@ -317,17 +292,22 @@ class SpikingModel(keras.Model):
 
     @contextlib.contextmanager
     def _reading(self, x):
-        """In this context, run on `x`; `watch`, where a callback sets it, lasts until its end.
+        """In this context, which one thread enters at a time, run on `x`.
+
+        `watch`, where a callback sets it, lasts until its end.
 
         Raises:
             ValueError: If `x` is no data.
         """
-        before = self.watch, self._reads_arrays
-        self._reads_arrays = _are_arrays(x)
-        try:
-            yield
-        finally:
-            self.watch, self._reads_arrays = before
+        are_arrays = _are_arrays(x)
+        with self._running:
+            before = self.watch, self._reads_arrays
+            self._reads_arrays, self._reads = are_arrays, self._reads + 1
+            try:
+                yield
+            finally:
+                self._reads -= 1
+                self.watch, self._reads_arrays = before
 
     @contextlib.contextmanager
     def _run(self, x, batch_size, steps, check_finite):
@@ -376,6 +356,21 @@ class SpikingModel(keras.Model):
         with self._run(x, batch_size, steps, check_finite) as (x, steps):
             return super().evaluate(x, y, batch_size, verbose, sample_weight, steps, *args, **kwargs)
 
+    def predict_on_batch(self, *args, **kwargs):
+        """As `keras.Model.predict_on_batch`."""
+        with self._running:
+            return super().predict_on_batch(*args, **kwargs)
+
+    def test_on_batch(self, *args, **kwargs):
+        """As `keras.Model.test_on_batch`."""
+        with self._running:
+            return super().test_on_batch(*args, **kwargs)
+
+    def train_on_batch(self, *args, **kwargs):
+        """As `keras.Model.train_on_batch`."""
+        with self._running:
+            return super().train_on_batch(*args, **kwargs)
+
     def predict_step(self, *args, **kwargs):
         """As `keras.Model.predict_step`."""
         with without_gradients():
@@ -410,7 +405,8 @@ class SpikingModel(keras.Model):
         """
         from keras_snn.simulation.recording import simulate
 
-        return simulate(self, x, y, **options)
+        with self._running:
+            return simulate(self, x, y, **options)
 
     def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
         """As `keras.Model.fit`; needs an optimizer, which a converted model is compiled without."""

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-import operator
 
 import keras
 import numpy as np
@@ -11,8 +10,9 @@ from keras import ops
 
 from keras_snn._data import Batches, as_labels
 from keras_snn._execution import predict_batch
-from keras_snn._gradients import without_gradients
 from keras_snn._validation import check_choice, check_integer, check_timesteps
+from keras_snn.engines.chunks import ChunkPlan
+from keras_snn.engines.compiled import Compiled, Requests, run_chunks
 from keras_snn.graph.program import without_input
 from keras_snn.layers.base import neuron_of
 from keras_snn.simulation.building import build
@@ -24,12 +24,12 @@ from keras_snn.simulation.source import program_of
 
 __all__ = ["Runner", "collect", "lengths", "open_data", "simulate"]
 
-# Steps of one call of a compiled function, and the most values that it returns per sample.
-_PER_CALL = 32
+# The most values per sample that one call of a compiled function returns.
 _WIDEST = 2**14
 # Steps without input after which neurons that still fire will not stop.
 _LONGEST_SETTLING = 10_000
-_RECORDS = ("spike_counts", "spike_trains", "membrane_potentials")
+# Where a run has each record of the neurons.
+_FIELDS = {"spike_counts": "sums", "spike_trains": "every", "membrane_potentials": "potentials"}
 
 
 def simulate(
@@ -77,10 +77,10 @@ def simulate(
     """
     record = tuple(record) if isinstance(record, (list, tuple, set, frozenset)) else (record,)
     for name in record:
-        check_choice("record", name, _RECORDS)
+        check_choice("record", name, tuple(_FIELDS))
     check_exit(model, exit, level, record, settle)
     timesteps, batches = open_data(model, x, y, timesteps=timesteps, batch_size=batch_size)
-    per_call, chunk = lengths(model, record, timesteps, batch_size)
+    per_call, plan = lengths(model, record, timesteps, batch_size)
     runner = _runner(model, record)
     if settle:
         runner.prepare_settling(timesteps)
@@ -93,15 +93,15 @@ def simulate(
             if verbose and memory:
                 print(f"Recording takes {show_bytes(memory)}")  # noqa: T201 - beside the progress bar
         if exit is None:
-            options = {"per_call": per_call, "chunk": chunk, "settle": settle}
-            values, seen, counts = collect(runner.run(inputs, timesteps, **options))
+            run = collect(runner.run(inputs, timesteps, plan, per_call=per_call, settle=settle))
+            values = runner.outputs(run)
         else:
-            values, steps = run_until_confident(runner, inputs, timesteps, chunk=chunk, level=level)
-            seen = counts = {}
+            values, steps = run_until_confident(runner, inputs, timesteps, plan, level=level)
+            run = {"every": {}, "potentials": {}, "sums": {}}
             steps_used.append(steps)
         outputs.append(values)
-        records.append(seen)
-        counted.append({"spike_counts": counts} if "spike_counts" in record else {})
+        records.append(_records(model.network, record, run, ("spike_trains", "membrane_potentials")))
+        counted.append(_records(model.network, record, run, ("spike_counts",)))
         labels.append(targets)
         if progress:
             progress.add(1)
@@ -143,94 +143,64 @@ def open_data(model, x, y, *, timesteps, batch_size, averages=False):
     return timesteps, batches
 
 
-class _Compiled(keras.Model):
-    """A function of tensors, run the way Keras runs `predict` on the backend in use."""
-
-    def __init__(self, function, layers):
-        # Without autocast, which would round states to the default dtype.
-        super().__init__(name="steps", autocast=False)
-        self._function = function
-        # Held so that a backend that tracks variables sees them.
-        self._used_layers = layers
-        self.built = True
-
-    def call(self, inputs, training=None):
-        # With `training`, which Keras then says is False, for layers below too.
-        with without_gradients():
-            return self._function(inputs)
-
-
 class Runner:
-    """Runs batches of a spiking model, several steps per call of a compiled function.
+    """Runs batches of a spiking model in calls of a compiled function, and keeps what is asked for.
 
     Args:
         model: A `SpikingModel`.
-        observe: Function of the values of all calls over a chunk of steps, and of the states behind
-            it; returns nested tensors `(batch, time, …)`, or `{}`. They make calls short.
-        add_up: Function of the values over a chunk; returns nested tensors to be summed over time.
+        requests: `Requests`; the values of the outputs at every step are kept too.
     """
 
-    def __init__(self, model, observe, add_up=lambda values: {}):
-        self.model, self.observe, self.add_up = model, observe, add_up
-        self.network = model.network
-
-        def begin(x):
-            inputs = model.cast(x)
-            return {"drive": self.network.drive(inputs), "states": self.network.start(inputs)}
-
-        self.begin = _Compiled(begin, model.layers)
+    def __init__(self, model, requests):
+        self.model, self.network = model, model.network
+        every = tuple(dict.fromkeys([*model.output_calls, *requests.every]))
+        self.requests = dataclasses.replace(requests, every=every)
+        self.begin = Compiled(self._begun, model.layers)
+        # By plan and by whether they begin.
         self.functions = {}
         # By time steps: the program without input, its network, and a compiled step of it.
         self.settling = {}
 
-    def _steps(self, carry, start, timesteps):
-        drive = self.network.at(carry["drive"], start, timesteps)
-        values, states = self.network.run(drive, carry["states"], timesteps)
-        outputs = keras.tree.map_structure(values.__getitem__, self.network.outputs)
-        return states, outputs, self.observe(values, states), self.add_up(values)
+    def _begun(self, x):
+        inputs = self.model.cast(x)
+        return {"drive": self.network.drive(inputs), "states": self.network.start(inputs)}
 
-    def _function(self, timesteps, chunk):
-        """Return the compiled function of so many steps, chunk by chunk."""
-        if (timesteps, chunk) not in self.functions:
-            chunk = chunk if timesteps % chunk == 0 else 1
+    def _function(self, plan, *, begins):
+        """Return the compiled function of some steps: of a batch if it begins with it, else of a carry."""
+        if (plan, begins) not in self.functions:
 
-            def function(carry):
-                # The first pass tells the shapes of the others.
-                states, *kept, sums = self._steps(carry, 0, chunk)
-                rest = timesteps - chunk
-                kept = keras.tree.map_structure(lambda x: _pad_time(x, rest), kept)
+            def function(given):
+                carry = self._begun(given) if begins else given
+                run = run_chunks(self.network, carry["drive"], carry["states"], plan, self.requests)
+                return {name: kept for name, kept in run.items() if not begins or name != "states"}
 
-                def body(i, loop):
-                    states, kept, sums = loop
-                    states, *more, terms = self._steps({**carry, "states": states}, i * chunk, chunk)
-                    kept = keras.tree.map_structure(lambda x, y: _put(x, i * chunk, y), kept, more)
-                    # Not `ops.add`, which takes the terms of an empty batch for a bias (Keras 3.15).
-                    return [states, kept, keras.tree.map_structure(operator.add, sums, terms)]
+            self.functions[plan, begins] = Compiled(function, self.model.layers)
+        return self.functions[plan, begins]
 
-                if rest:
-                    loop = [states, kept, sums]
-                    states, kept, sums = ops.fori_loop(1, timesteps // chunk, body, loop)
-                outputs, seen = kept
-                return {"states": states, "outputs": outputs, "seen": seen, "sums": sums}
+    def outputs(self, run):
+        """Return the values of the outputs at every step of a run, nested as the model returns them."""
+        return keras.tree.map_structure(run["every"].__getitem__, self.network.outputs)
 
-            self.functions[timesteps, chunk] = _Compiled(function, self.model.layers)
-        return self.functions[timesteps, chunk]
-
-    def run(self, inputs, timesteps, *, per_call=1, chunk=1, settle=False):
-        """Yield `(outputs, observed, sums)` of one batch, call by call.
+    def run(self, inputs, timesteps, plan, *, per_call, settle=False):
+        """Yield what `run_chunks` returns of one batch, call by call.
 
         Args:
             inputs: Nested arrays `(batch, …)`.
             timesteps: Number of steps.
-            per_call: How many of them one call runs; memory grows with it.
-            chunk: How many one pass through the loop over time handles.
+            plan: A `ChunkPlan`.
+            per_call: How many steps one call runs at most; memory grows with it.
             settle: Whether to go on without input, one step per call, until no neuron fires; only after
                 `prepare_settling`.
         """
+        if timesteps <= per_call and not settle:
+            # States need not leave the function.
+            function = self._function(plan.of(timesteps), begins=True)
+            yield predict_batch(function, self.model.shaped(inputs, timesteps))
+            return
         carry = self.started(inputs, timesteps)
         for start in range(0, timesteps, per_call):
-            carry, result = self.advance(carry, start, min(per_call, timesteps - start), chunk)
-            yield result["outputs"], result["seen"], result["sums"]
+            carry, run = self.advance(carry, start, plan.of(min(per_call, timesteps - start)))
+            yield run
         if settle:
             yield from self._settle(carry, timesteps)
 
@@ -238,11 +208,11 @@ class Runner:
         """Return what goes from call to call: the drive and the states of one batch, arrays `(batch, …)`."""
         return predict_batch(self.begin, self.model.shaped(inputs, timesteps))
 
-    def advance(self, carry, start, timesteps, chunk):
-        """Run steps behind the first `start`; return the carry behind them, and a dict of what was seen."""
-        now = {**carry, "drive": self.network.at(carry["drive"], start, timesteps)}
-        result = predict_batch(self._function(timesteps, min(chunk, timesteps)), now)
-        return {**carry, "states": result["states"]}, result
+    def advance(self, carry, start, plan):
+        """Run the steps of a plan after the first `start`; return the carry after them, and the run."""
+        now = {**carry, "drive": self.network.at(carry["drive"], start, plan.timesteps)}
+        run = predict_batch(self._function(plan, begins=False), now)
+        return {**carry, "states": run.pop("states")}, run
 
     def prepare_settling(self, timesteps):
         """Compile a step without input, for after `timesteps` steps, unless weights are as they were.
@@ -254,7 +224,7 @@ class Runner:
         if timesteps not in self.settling or self.settling[timesteps][0] != program:
             quiet = build(program)
             function = functools.partial(self._settling_step, quiet.network)
-            self.settling[timesteps] = program, _Compiled(function, quiet.layers)
+            self.settling[timesteps] = program, Compiled(function, quiet.layers)
 
     def _settle(self, carry, timesteps):
         """Yield what `run` yields, step by step, up to one in which nothing fires."""
@@ -264,10 +234,10 @@ class Runner:
         }
         states = carry["states"]
         for _ in range(_LONGEST_SETTLING):
-            result = predict_batch(step, {"drive": drive, "states": states})
-            states = result["states"]
-            yield result["outputs"], result["seen"], result["sums"]
-            firing = [name for name, fires in result["fires"].items() if fires.any()]
+            run = predict_batch(step, {"drive": drive, "states": states})
+            states = run.pop("states")
+            firing = [name for name, fires in run.pop("fired").items() if fires.any()]
+            yield run
             if not firing:
                 return
         raise RuntimeError(
@@ -277,30 +247,20 @@ class Runner:
 
     def _settling_step(self, network, carry):
         states = {name: network.stateful[name].rewind(state) for name, state in carry["states"].items()}
-        values, states = network.run(carry["drive"], states, 1)
-        fires = {
-            name: ops.any(values[name] != 0, axis=tuple(range(1, len(values[name].shape))))
-            for name in _of_neurons(network)
+        requests = dataclasses.replace(self.requests, fired=tuple(_of_neurons(network)))
+        run = run_chunks(network, carry["drive"], states, ChunkPlan(1), requests)
+        fired = {
+            name: ops.any(x != 0, axis=tuple(range(1, len(x.shape)))) for name, x in run["fired"].items()
         }
-        outputs = keras.tree.map_structure(values.__getitem__, network.outputs)
-        seen, sums = self.observe(values, states), self.add_up(values)
-        return {"states": states, "outputs": outputs, "seen": seen, "sums": sums, "fires": fires}
-
-
-def _pad_time(x, timesteps):
-    """Return `(batch, time, …)` with zeros for more time steps."""
-    return ops.pad(x, [(0, 0), (0, timesteps), *[(0, 0)] * (len(x.shape) - 2)]) if timesteps else x
-
-
-def _put(x, start, part):
-    """Return `(batch, time, …)` with a part replaced from a time step on."""
-    return ops.slice_update(x, (0, start, *[0] * (len(x.shape) - 2)), part)
+        return {**run, "fired": fired}
 
 
 def _runner(model, record):
     """Return the runner of an earlier call, which is compiled, or a new one."""
     if record not in model.runners.by_record:
-        model.runners.by_record[record] = Runner(model, *_recorders(model.network, record))
+        neurons = tuple(_of_neurons(model.network))
+        wanted = {field: neurons for what, field in _FIELDS.items() if what in record}
+        model.runners.by_record[record] = Runner(model, Requests(**wanted))
     return model.runners.by_record[record]
 
 
@@ -309,31 +269,14 @@ def _of_neurons(network):
     return [name for name, layer in network.stateful.items() if neuron_of(layer) is not None]
 
 
-def _recorders(network, record):
-    """Return what a runner observes and adds up of every layer of neurons, for the names in `record`."""
-    observed = {
-        "spike_trains": lambda name, values, states: values[name],
-        "membrane_potentials": lambda name, values, states: states[name][0][:, None],
-    }
-    neurons = _of_neurons(network)
-
-    def observe(values, states):
-        return {
-            what: {name: observed[what](name, values, states) for name in neurons}
-            for what in record
-            if what in observed
-        }
-
-    def add_up(values):
-        if "spike_counts" not in record:
-            return {}
-        return {name: ops.sum(ops.cast(values[name], "float32"), axis=1) for name in neurons}
-
-    return observe, add_up
+def _records(network, record, run, names):
+    """Return what of a run was to be recorded under these names, by name of the call."""
+    wanted = [what for what in names if what in record]
+    return {what: {name: run[_FIELDS[what]][name] for name in _of_neurons(network)} for what in wanted}
 
 
 def lengths(model, record, timesteps, batch_size):
-    """Return how many steps one call of a `Runner` runs, and how many one pass through its loop.
+    """Return how many steps one call of a `Runner` runs, and the `ChunkPlan` of all.
 
     Args:
         model: A `SpikingModel`.
@@ -341,23 +284,24 @@ def lengths(model, record, timesteps, batch_size):
         timesteps: Number of time steps.
         batch_size: Samples that run together.
     """
-    chunk = 1 if "membrane_potentials" in record else min(model.chunk_for(batch_size), timesteps)
+    plan = model.plan_for(batch_size, timesteps)
+    plan = plan.step_by_step() if "membrane_potentials" in record else plan
     if set(record) - {"spike_counts"}:
         # Long records are copied in every pass.
-        return chunk, chunk
+        return plan.chunk, plan
     width = sum(math.prod(model.network.stateful[name].value_shape) for name in model.output_calls)
-    return max(chunk, min(_PER_CALL, _WIDEST // max(width, 1)) // chunk * chunk), chunk
+    return max(plan.chunk, _WIDEST // max(width, 1) // plan.chunk * plan.chunk), plan
 
 
 def collect(parts):
-    """Return `(outputs, observed, sums)` of all steps, from what a `Runner` yields call by call."""
-    outputs, observed, sums = [], [], None
-    for values, seen, more in parts:
-        outputs.append(values)
-        observed.append(seen)
+    """Return one run of all steps, from what a `Runner` yields call by call."""
+    over_time, sums = [], None
+    for run in parts:
+        over_time.append({name: run[name] for name in ("every", "potentials", "observed")})
+        more = {name: run[name] for name in ("sums", "added")}
         # Summed right away: memory does not grow with time.
         sums = more if sums is None else keras.tree.map_structure(np.add, sums, more)
-    return _join(outputs, axis=1), _join(observed, axis=1), sums
+    return {**_join(over_time, axis=1), **sums}
 
 
 def _join(parts, axis=0):

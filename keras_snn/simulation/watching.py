@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_snn._execution import predict_batch
+from keras_snn.engines.compiled import Requests
 from keras_snn.graph.analog import analog_tensors
 from keras_snn.simulation.recording import Runner, collect, lengths, open_data
 
@@ -92,21 +93,20 @@ def watch(model, x, y, watchers, *, graph, timesteps, batch_size, verbose, avera
     options = {"timesteps": timesteps, "batch_size": batch_size, "averages": averages}
     timesteps, batches = open_data(model, x, y, **options)
     source = _source_model(graph, watchers, model.dtype_policy)
-    runner = Runner(
-        model,
-        lambda values, states: [watcher.of_steps(values) for watcher in watchers],
-        lambda values: [watcher.of_sums(values) for watcher in watchers],
-    )
-    per_call, chunk = lengths(model, (), timesteps, batch_size)
+    runner = Runner(model, Requests(observers=tuple(watchers)))
+    per_call, plan = lengths(model, (), timesteps, batch_size)
     progress = keras.utils.Progbar(batches.count, unit_name="batch") if verbose else None
     samples = 0
     for inputs, targets in batches:
         inputs, average = _with_average(model, inputs, timesteps, averages)
         of_source = predict_batch(source, average) if source else None
-        outputs, steps, sums = collect(runner.run(inputs, timesteps, per_call=per_call, chunk=chunk))
+        run = collect(runner.run(inputs, timesteps, plan, per_call=per_call))
+        outputs = runner.outputs(run)
         for i, watcher in enumerate(watchers):
             values = of_source[str(i)] if source else {}
-            watcher.take(Seen(timesteps, inputs, targets, outputs, values, steps[i], sums[i]))
+            watcher.take(
+                Seen(timesteps, inputs, targets, outputs, values, run["observed"][i], run["added"][i])
+            )
         samples += len(keras.tree.flatten(inputs)[0])
         if progress:
             progress.add(1)

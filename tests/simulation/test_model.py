@@ -8,7 +8,7 @@ import pytest
 from contracts import assert_same, convert
 
 import keras_snn
-from keras_snn.simulation import model as model_module
+from keras_snn.engines import chunks
 
 # They read graphs of tf.function and pipelines of tf.data, which other backends do not have.
 ON_TENSORFLOW = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="is about TensorFlow")
@@ -107,6 +107,9 @@ def test_auto_takes_the_longest_power_of_two_that_keeps_chunks_small(pair):
     _, snn, _ = pair
     longest, values = {"jax": (8, 2**19), "torch": (32, 2**22)}.get(keras.backend.backend(), (32, 2**19))
     largest = max(int(np.prod(layer.value_shape)) for layer in snn.network.stateful.values())
+    if keras.backend.backend() == "tensorflow":
+        # A whole loop of 32 steps of the layers with a state would compile for long.
+        longest = min(longest, max(128 // len(snn.network.stateful), 4))
     for timesteps in (1, 5, 12, 1000):
         snn.timesteps = timesteps
         for batch_size in (1, 100, values // largest // 8, values // largest // 8 + 1, values, 8 * values):
@@ -116,6 +119,19 @@ def test_auto_takes_the_longest_power_of_two_that_keeps_chunks_small(pair):
         assert snn.chunk_for(None) == 1
     snn.unroll = 7
     assert snn.chunk_for(2**22) == snn.chunk_for(None) == 7
+
+
+@ON_TENSORFLOW
+@pytest.mark.long_chunks
+def test_auto_takes_shorter_chunks_of_deep_networks(rng):
+    """Of 4 layers with a state 32 steps, of 8 half of them, and never fewer than 4."""
+    for hidden, expected in ((3, 32), (7, 16), (31, 4), (63, 4)):
+        model = keras.Sequential([keras.Input((4,))])
+        for _ in range(hidden):
+            model.add(keras.layers.Dense(4, activation="relu"))
+        model.add(keras.layers.Dense(2))
+        snn = convert(networks.randomize(model, rng), rng.random((8, 4)), normalization="none")
+        assert snn.chunk_for(1) == expected
 
 
 @pytest.mark.long_chunks
@@ -162,7 +178,7 @@ def test_heavy_calls_take_more_steps_at_once_and_give_the_same(events, unroll, r
     snn, x = heavy(rng, events)
     snn.unroll = 1
     expected = snn.predict(x, verbose=0)
-    monkeypatch.setattr(model_module, "_HEAVY_CHUNK", 4)
+    monkeypatch.setattr(chunks, "_HEAVY_CHUNK", 4)
     monkeypatch.setattr(type(snn), "chunk_for", lambda self, batch_size: unroll)
     snn.unroll = "auto"
     runs = []

@@ -1,0 +1,91 @@
+"""How many steps one pass through the loop over time handles."""
+
+import dataclasses
+import math
+
+import keras
+from keras import ops
+
+__all__ = ["ChunkPlan", "longest_chunk", "plan_chunks"]
+
+# Measured, for every backend: the longest chunk, and the most values of the largest layer in one. Small
+# layers spend their time on calls of operations, of which a long chunk needs fewer; large ones on memory,
+# and one step needs no copies along time and leaves its states in the cache. JAX fuses operations, so that
+# it gains little; PyTorch compiles nothing and copies anyway, so that calls cost it most.
+_CHUNKS = {"tensorflow": (32, 2**19), "jax": (8, 2**19), "torch": (32, 2**22)}
+_LONGEST_CHUNK, _VALUES_IN_CHUNK = _CHUNKS.get(keras.backend.backend(), _CHUNKS["tensorflow"])
+# Steps that layers with many weights take at once, where the largest layer takes fewer. On TensorFlow only:
+# JAX and PyTorch were not measured.
+_HEAVY_CHUNK = 4 if keras.backend.backend() == "tensorflow" else 1
+# Steps of calls with a state in one pass that TensorFlow may have to compile, 10 to 20 ms each, and the
+# steps of a pass that deep networks keep: of a U-Net 32 take ten times as long to compile as one.
+_STEPS_TO_COMPILE, _OF_DEEP = 128, 4
+# Of JAX and PyTorch on a graphics card, which wants much to do at every call.
+_VALUES_ON_CARD = 2**26
+
+
+@dataclasses.dataclass(frozen=True)
+class ChunkPlan:
+    """How a number of steps is run, chunk by chunk. Results do not depend on it.
+
+    Attributes:
+        timesteps: Number of steps.
+        chunk: How many one pass through the loop handles; those left over have a pass of their own.
+        light: How many calls, from the first on, take only `part` steps at once.
+        part: How many.
+    """
+
+    timesteps: int
+    chunk: int = 1
+    light: int = 0
+    part: int = 1
+
+    def of(self, timesteps):
+        """Return the plan of another number of steps."""
+        return dataclasses.replace(self, timesteps=timesteps, chunk=min(self.chunk, timesteps))
+
+    def step_by_step(self):
+        """Return the plan of passes of one step, which leave their states."""
+        return ChunkPlan(self.timesteps)
+
+
+def plan_chunks(network, timesteps, batch_size, chunk, *, may_split):
+    """Return the `ChunkPlan` of chunks of `chunk` steps, or, for calls with many weights, of more.
+
+    Args:
+        network: A `StepNetwork`.
+        timesteps: Number of steps.
+        batch_size: Samples that run together; `None` if not known.
+        chunk: Steps of a chunk.
+        may_split: Whether calls with few weights may take fewer steps at once than the others.
+    """
+    chunk, longer = min(chunk, timesteps), min(_HEAVY_CHUNK, timesteps)
+    light = network.light(batch_size) if may_split and batch_size is not None and chunk < longer else 0
+    return ChunkPlan(timesteps, longer, light, chunk) if light else ChunkPlan(timesteps, chunk, 0, chunk)
+
+
+def longest_chunk(network, timesteps, batch_size):
+    """Return the largest power of two of steps at which no layer has too many values in a chunk.
+
+    It is 1 if the batch size is `None`, not known. On TensorFlow networks of many layers take fewer, at
+    least 4, so that their first call does not compile for long.
+    """
+    if batch_size is None:
+        return 1
+    largest = max((math.prod(layer.value_shape) for layer in network.stateful.values()), default=1)
+    longest = _LONGEST_CHUNK
+    if keras.backend.backend() == "tensorflow":
+        longest = min(longest, max(_STEPS_TO_COMPILE // max(len(network.stateful), 1), _OF_DEEP))
+    steps = min(_values_in_chunk() // max(largest * batch_size, 1), longest, timesteps)
+    return 2 ** max(steps.bit_length() - 1, 0)
+
+
+def _values_in_chunk():
+    """Return the most values of the largest layer in a chunk, on the device where Keras computes."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        # Of which Keras lists no devices.
+        on_card = ops.zeros(()).device.type != "cpu"
+    else:
+        on_card = backend == "jax" and not keras.distribution.list_devices()[0].startswith("cpu")
+    return _VALUES_ON_CARD if on_card else _VALUES_IN_CHUNK
