@@ -530,6 +530,7 @@ _COMMAND = [
     _command("convert -o in a folder that does not exist", 1, *_convert_to("no/new.keras")),
     _command("convert -o below a file", 1, *_convert_to("data.npz/new.keras")),
     _command("evaluate of an analog model", 1, "evaluate", _in("cnn.keras"), "--data", _in("data.npz")),
+    _command("export -o of another suffix", 2, "export", _in("snn.keras"), "-o", "net.xyz"),
     _command("export --dt -1", 1, "export", _in("snn.keras"), "-o", _in("new.nir"), "--dt", "-1"),
 ]
 _WRITE = [
@@ -584,9 +585,8 @@ def _disk_command(*arguments):
     def run(world, folder):
         if arguments[0] == "export" and keras.backend.backend() == "torch":
             raise NotPermittedError("Keras writes no SavedModel on PyTorch")
-        return _says(1, *[a(world) if callable(a) else a for a in arguments], "-o", folder / "new.keras")(
-            world
-        )
+        output = folder / ("new" if arguments[0] == "export" else "new.keras")
+        return _says(1, *[a(world) if callable(a) else a for a in arguments], "-o", output)(world)
 
     return run
 
