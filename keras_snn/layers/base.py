@@ -5,17 +5,20 @@ length 1 in front of a longer one stands for a value that is constant in time.
 What has no memory sees time folded into the batch, `(batch·time, …)`.
 """
 
+import functools
 import inspect
 
 import keras
 from keras import ops
 
 __all__ = [
+    "OwnsLayer",
     "SpikingLayer",
     "SpikingTwin",
     "fold_as_long",
     "fold_time",
     "neuron_of",
+    "refuse_quantizing",
     "repeat_time",
     "unfold_time",
 ]
@@ -25,7 +28,16 @@ __all__ = [
 # and PyTorch's is a loop in Python anyway.
 _LONGEST_UNROLLED = 8
 
-_LAYER_ARGUMENTS = ("name", "dtype", "trainable")
+# Arguments of `keras.layers.Layer`, which are the twin's own and not those of the layer inside it.
+_LAYER_ARGUMENTS = (
+    "name",
+    "dtype",
+    "trainable",
+    "autocast",
+    "activity_regularizer",
+    "input_shape",
+    "input_dim",
+)
 
 
 def fold_time(x):
@@ -78,6 +90,66 @@ def _scan(step, current, state, timesteps, constant):
     return fold_time(ops.moveaxis(outputs, 0, 1)), state
 
 
+def refuse_quantizing(layer):
+    """Let `quantize` of a layer, and of all that is known to be inside it, raise `NotImplementedError`.
+
+    `quantize` of a Keras model that contains them warns of that and leaves them as they are.
+    """
+    for part in _parts(layer):
+        part.quantize = functools.partial(_refuse_to_quantize, part.name)
+
+
+def _refuse_to_quantize(name, mode=None, **kwargs):
+    raise NotImplementedError(
+        f"Layer '{name}' is part of a spiking network, which must have weights in floating point. Received: "
+        f"quantize(mode={mode!r}). Use keras_snn.convert(…, dtype='bfloat16') for smaller weights."
+    )
+
+
+def _parts(layer):
+    """Yield a layer, and then all that is known to be inside it."""
+    yield layer
+    for part in (
+        getattr(layer, "analog", None),
+        getattr(layer, "layer", None),
+        *getattr(layer, "layers", ()),
+    ):
+        if isinstance(part, keras.layers.Layer):
+            yield from _parts(part)
+
+
+class OwnsLayer:
+    """Mixin of layers that own another one: what is frozen stays so in files and copies.
+
+    Attributes:
+        owned: Name of the attribute that holds the other layer.
+    """
+
+    owned = "layer"
+
+    def freeze_owned(self):
+        """Freeze the layer that this one owns if this one is created frozen."""
+        if not self.trainable:
+            getattr(self, self.owned).trainable = False
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        trainable = config.pop("trainable", True)
+        of_analog = config.pop("analog_trainable", trainable)
+        layer = super().from_config(config)
+        inner = getattr(layer, cls.owned)
+        # A layer has a config, with what is frozen in it; that of an analog one is part of the twin's.
+        frozen = [(p, p.trainable) for p in _parts(inner)] if cls.owned == "layer" else [(inner, of_analog)]
+        if not trainable:
+            layer.trainable = False
+        # From the outside in, since the inside follows.
+        for part, flag in frozen:
+            if part.trainable != flag:
+                part.trainable = flag
+        return layer
+
+
 class SpikingLayer(keras.layers.Layer):
     """Base of the layers that carry a state from time step to time step.
 
@@ -94,6 +166,10 @@ class SpikingLayer(keras.layers.Layer):
         stateful: Whether the state is kept from call to call, until `reset_state()`.
             Needs a fixed batch size.
 
+    Raises:
+        ValueError: If `autocast` is `False`, `dtype` is a quantized policy, or there is an
+            `activity_regularizer` beside `return_state=True`.
+
     Attributes:
         value_shape: Shape of the output of one sample and step, once the layer is built.
         keeps_total: Whether the second tensor of the state is the sum of the outputs so far.
@@ -106,14 +182,35 @@ class SpikingLayer(keras.layers.Layer):
     keeps_total = False
     tells_output = False
 
-    def __init__(self, *, return_state=False, stateful=False, **kwargs):
+    def __init__(self, *, return_state=False, stateful=False, autocast=True, **kwargs):
         # Else Keras rounds a state that is given to the dtype of the inputs.
         super().__init__(autocast=False, **kwargs)
+        self._check_options(return_state, autocast)
         self.return_state = return_state
         self.stateful = stateful
         self._kept_state = []
         self._cell_shape = None
         self.value_shape = None
+
+    def _check_options(self, return_state, autocast):
+        """Raise a `ValueError` if options of Keras have no meaning here."""
+        kind = type(self).__name__
+        if not autocast:
+            raise ValueError(
+                f"`autocast` of {kind} must be True, because the layer casts its inputs itself. Received: "
+                f"autocast={autocast!r}. Choose the precision with dtype=…."
+            )
+        if self.quantization_mode is not None:
+            raise ValueError(
+                f"`dtype` of {kind} must be a float dtype or policy. Received: dtype="
+                f"'{self.dtype_policy.name}'. Use 'bfloat16' for smaller weights."
+            )
+        if return_state and self.activity_regularizer is not None:
+            raise ValueError(
+                f"`activity_regularizer` of {kind} needs return_state=False, because Keras would penalise "
+                "the state as well. Received: return_state=True. Put keras.layers.ActivityRegularization "
+                "after the layer."
+            )
 
     @property
     def state_dtype(self):
@@ -287,8 +384,12 @@ class SpikingLayer(keras.layers.Layer):
         }
 
 
-class SpikingTwin(SpikingLayer):
+class SpikingTwin(OwnsLayer, SpikingLayer):
     """Base of the layers that replace a Keras layer and take its arguments.
+
+    Initializers, regularizers and constraints of weights are those of the Keras layer inside. What
+    the layer gives is the twin's own: `activity_regularizer` penalises the spikes of all steps, as
+    Keras does the outputs of any layer, where the layer is called; not inside a `SpikingModel`.
 
     `class SpikingConv2D(SpikingLinear, analog_class=keras.layers.Conv2D)` is a whole
     twin: it takes the arguments of the Keras layer in the same order with the same
@@ -301,6 +402,7 @@ class SpikingTwin(SpikingLayer):
     """
 
     options = {"return_state": False, "stateful": False}
+    owned = "analog"
     analog_class = None
 
     def __init_subclass__(cls, analog_class=None, **kwargs):
@@ -322,9 +424,25 @@ class SpikingTwin(SpikingLayer):
         keras.saving.register_keras_serializable(package="keras_snn")(cls)
 
     def __init__(self, *args, return_state=False, stateful=False, **kwargs):
-        own = {name: kwargs.pop(name) for name in _LAYER_ARGUMENTS if name in kwargs}
+        given = self._by_name(args, kwargs)
+        own = {name: given.pop(name) for name in _LAYER_ARGUMENTS if name in given}
+        if given.get("quantization_config") is not None:
+            raise ValueError(
+                f"`quantization_config` of {type(self).__name__} must be None: spiking layers are not "
+                f"quantized. Received: quantization_config={given['quantization_config']!r}."
+            )
         super().__init__(return_state=return_state, stateful=stateful, **own)
-        self.analog = self.analog_class(*args, dtype=self.analog_dtype, **kwargs)
+        self.analog = self.analog_class(dtype=self.analog_dtype, **given)
+        self.freeze_owned()
+        refuse_quantizing(self.analog)
+
+    @classmethod
+    def _by_name(cls, args, kwargs):
+        """Return the arguments of the Keras layer by name, wherever they were given."""
+        given = inspect.signature(cls.analog_class.__init__).bind(None, *args, **kwargs).arguments
+        _, *named = given.items()
+        named = dict(named)
+        return named | named.pop("kwargs", {})
 
     @property
     def analog_dtype(self):
@@ -338,6 +456,9 @@ class SpikingTwin(SpikingLayer):
         super().build(input_shape)
 
     def get_config(self):
-        ours = (*_LAYER_ARGUMENTS, *self.options)
+        ours = ("name", "dtype", "trainable", *self.options)
         analog = {k: v for k, v in self.analog.get_config().items() if k not in ours}
-        return {**analog, **super().get_config()}
+        config = {**analog, **super().get_config()}
+        # Only where it says more: what Keras sets in one, it sets in the other.
+        differs = self.analog.trainable != self.trainable
+        return config | ({"analog_trainable": self.analog.trainable} if differs else {})

@@ -4,14 +4,14 @@ import keras
 from keras import ops
 
 from keras_snn._validation import check_choice
-from keras_snn.layers.base import fold_as_long, unfold_time
+from keras_snn.layers.base import OwnsLayer, fold_as_long, unfold_time
 from keras_snn.layers.held import as_in_predict
 
 __all__ = ["PerTimestep", "Rearrange", "ScaleShift"]
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
-class PerTimestep(keras.layers.Wrapper):
+class PerTimestep(OwnsLayer, keras.layers.Wrapper):
     """Applies a Keras layer without memory to every time step.
 
     As `keras.layers.TimeDistributed`, but in one call over batch and time folded
@@ -24,6 +24,10 @@ class PerTimestep(keras.layers.Wrapper):
     Call arguments:
         inputs: Tensor of shape `(batch, time, …)`, or a list of them.
     """
+
+    def __init__(self, layer, **kwargs):
+        super().__init__(layer, **kwargs)
+        self.freeze_owned()
 
     @property
     def is_affine(self):

@@ -5,14 +5,14 @@ import math
 import keras
 from keras import ops
 
-from keras_snn.layers.base import SpikingLayer
+from keras_snn.layers.base import OwnsLayer, SpikingLayer
 from keras_snn.layers.held import as_in_predict
 
 __all__ = ["NonSpiking"]
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
-class NonSpiking(SpikingLayer):
+class NonSpiking(OwnsLayer, SpikingLayer):
     """Applies a Keras layer without memory to the average of its inputs so far; no spikes.
 
     With S(t) the sum of the inputs up to step t and F the layer:
@@ -39,6 +39,7 @@ class NonSpiking(SpikingLayer):
     def __init__(self, layer, **kwargs):
         super().__init__(**kwargs)
         self.layer = layer
+        self.freeze_owned()
         self._input_shapes = None
 
     def build(self, input_shape):
@@ -105,7 +106,7 @@ class NonSpiking(SpikingLayer):
     @classmethod
     def from_config(cls, config):
         layer = keras.saving.deserialize_keras_object(config["layer"])
-        return cls(**{**config, "layer": layer})
+        return super().from_config({**config, "layer": layer})
 
 
 def _listed(input_shape):
