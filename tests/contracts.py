@@ -162,10 +162,14 @@ def law_11_the_source_is_unchanged(model, x, act):
     return snn
 
 
-def law_12_it_converges_to_the_source(snn, model, x):
-    """The error falls as 1/T: error · T stays, within a factor for how it happens to be rounded."""
+def law_12_it_converges_to_the_source(snn, model, x, events=None):
+    """The error falls as 1/T: error · T stays, within a factor for how it happens to be rounded.
+
+    Of a network of events `x` is the average of `events`.
+    """
     expected = keras.tree.map_structure(keras.ops.convert_to_numpy, model(x, training=False))
     expected = keras.tree.flatten(expected)
+    x = x if events is None else events
     outputs = keras.tree.flatten(snn.simulate(x, timesteps=512).outputs_over_time)
     constants = []
     for steps in (16, 64, 512):
@@ -174,6 +178,26 @@ def law_12_it_converges_to_the_source(snn, model, x):
         constants.append(error * steps)
     # Sums of 512 float32 numbers near 1 are off by up to 1e-5.
     assert constants[-1] <= 4 * max(constants[:-1]) + 512 * 1e-5, constants
+
+
+def law_12_with_levels_it_converges_to_the_source(model, x, levels_for, steps=(4, 16, 64)):
+    """Silent, signed neurons are off by their rounding alone, λ/(2L): the error falls as 1/L, whatever T.
+
+    Args:
+        levels_for: Function of the number of steps that gives L.
+        steps: Numbers of steps, each four times the one before, as their levels must be.
+    """
+    expected = model(x, training=False)
+    constants = []
+    for timesteps in steps:
+        levels = levels_for(timesteps)
+        neuron = keras_snn.neurons.SignedIntegrateAndFire(levels)
+        snn = convert(model, x, timesteps=timesteps, neuron=neuron)
+        outputs = snn.simulate(x, settle=True).outputs
+        pairs = zip(keras.tree.flatten(outputs), keras.tree.flatten(expected), strict=True)
+        pairs = [(a, keras.ops.convert_to_numpy(b)) for a, b in pairs]
+        constants.append(levels * max(float(np.abs(a - b).mean() / np.abs(b).mean()) for a, b in pairs))
+    assert constants[-1] <= 4 * max(constants[:-1]), constants
 
 
 def law_13_a_model_and_its_program_are_the_same(program):

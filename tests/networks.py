@@ -209,14 +209,23 @@ def siamese(relu, norm):
     return keras.Model([a, b], layers.Dense(1, activation="sigmoid")(layers.Maximum()([x, 0.5 - x])))
 
 
-def stacked(relu, norm):
-    """Relus of relus: in a row, after pools, of a sum, of values side by side, with limits of their own."""
-    inputs = keras.Input((6, 6, 2))
-    x = _chain(inputs, layers.Conv2D(4, 3, padding="same"), *norm(), relu(), relu())
-    y = _chain(x, layers.MaxPooling2D(2, strides=1, padding="same"), relu(), layers.ReLU(max_value=0.75))
-    z = relu()(layers.Add()([x, y]))
-    x = _chain(layers.Concatenate()([z, y]), relu(), layers.AveragePooling2D(2), relu(), layers.Flatten())
-    return keras.Model(inputs, _chain(x, relu(), layers.Dense(3)))
+def rows(relu, norm):
+    """Relus on relus: in a row, after pools, sums, concatenation and reshaping, some of which saturate."""
+    inputs = keras.Input((4, 4, 3))
+    first = _chain(inputs, layers.Conv2D(4, 3, padding="same"), *norm(), relu())
+    other = _chain(inputs, layers.Conv2D(4, 1), relu())
+    cut = layers.ReLU(0.7)(first)
+    ends = [
+        relu()(relu()(first)),
+        layers.ReLU(0.4)(cut),
+        _chain(first, layers.MaxPooling2D(2), relu()),
+        _chain(cut, layers.AveragePooling2D(2), layers.ReLU(0.3), relu()),
+        relu()(layers.Add()([first, other, cut])),
+        layers.ReLU(1.1)(layers.Concatenate()([first, cut, other])),
+        _chain(first, layers.Flatten(), relu(), layers.Reshape((8, 8)), layers.ReLU(0.5)),
+        _chain(other, layers.Rescaling(0.5, 0.1), relu(), layers.Permute((2, 1, 3)), relu()),
+    ]
+    return keras.Model(inputs, [_chain(x, layers.Flatten(), layers.Dense(2)) for x in ends])
 
 
 NETWORKS = [
@@ -232,7 +241,7 @@ NETWORKS = [
     depthwise,
     decoder,
     siamese,
-    stacked,
+    rows,
 ]
 
 

@@ -103,6 +103,8 @@ def test_settled_in_float32_too_but_near_thresholds(network, rng):
         (networks.residual, {"levels": 3}),
         (networks.branches, {"levels": 9}),
         (networks.several, {}),
+        (networks.rows, {"levels": 3}),
+        (networks.rows, {"levels": 13, "v_threshold": 0.7}),
     ],
 )
 def test_reference_is_the_source_with_rounded_activations(network, options, rng):
@@ -181,7 +183,7 @@ def test_reference_raises_when_the_model_does_not_spike():
 @pytest.mark.parametrize(("levels", "timesteps"), [(1024, 16), (700, 64), (None, 512)])
 def test_many_levels_are_the_source_whatever_the_steps_are(levels, timesteps, rng):
     """Relus of relus, too: the error is that of rounding to levels, in the network and in its reference."""
-    model = networks.build(networks.stacked, rng)
+    model = networks.build(networks.rows, rng)
     x = networks.data_for(model, rng, samples=16)
     neuron = neurons.SignedIntegrateAndFire(levels=levels)
     snn = contracts.convert(model, x, timesteps=timesteps, neuron=neuron)
