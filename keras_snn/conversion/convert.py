@@ -15,6 +15,7 @@ from keras_snn.conversion.building import Choices, build_spiking
 from keras_snn.conversion.calibration import Histogram, calibrate, moments_on
 from keras_snn.conversion.choosing import choose_readout_delay, closest
 from keras_snn.conversion.correction import correct
+from keras_snn.conversion.freezing import freeze_like
 from keras_snn.conversion.moments import assumed_maxima, moments_without_data
 from keras_snn.conversion.normalization import (
     Rule,
@@ -192,6 +193,7 @@ def convert(
         # A Sequential has no names of outputs.
         if hasattr(model, "output_names"):
             snn.output_names = list(model.output_names)
+        freeze_like(snn, stands_for, model)
         draws = any(layer.draws for layer in snn.network.stateful.values())
         chosen = {"normalization": rule.method} | ({"seed": seed} if draws else {})
         if rule.method in _PERCENTILES:

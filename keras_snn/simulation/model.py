@@ -16,6 +16,7 @@ from keras_snn._execution import divisible, mended, replicas
 from keras_snn._files import output_path, replacing
 from keras_snn._gradients import without_gradients
 from keras_snn._validation import check_integer, check_timesteps
+from keras_snn.layers.base import refuse_quantizing
 from keras_snn.simulation.counting import FiringCounter
 from keras_snn.simulation.network import StepNetwork
 
@@ -32,6 +33,11 @@ _LONGEST_CHUNK, _VALUES_IN_CHUNK = _CHUNKS.get(keras.backend.backend(), _CHUNKS[
 _HEAVY_CHUNK = 4 if keras.backend.backend() == "tensorflow" else 1
 # Of JAX and PyTorch on a graphics card, which wants much to do at every call.
 _VALUES_ON_CARD = 2**26
+
+_NO_TENSORS = (
+    "Model '{}' has no attribute '{}': its layers run step by step. Use snn.simulate(x, record=…) for what "
+    "they give, or snn.as_functional(), a Functional model of them."
+)
 
 _COMPILED = ("predict_function", "test_function", "train_function")
 
@@ -90,6 +96,10 @@ class SpikingModel(keras.Model):
     ):
         super().__init__(**kwargs)
         self._ordered_layers = list(layers)
+        for i, layer in enumerate(self._ordered_layers):
+            refuse_quantizing(layer)
+            # TensorFlow's checkpoints hold what is an attribute, and look into no list of Keras.
+            setattr(self, f"_layer_{i}", layer)
         self._calls = [{**call, "inputs": list(call["inputs"])} for call in calls]
         self.input_shapes = {name: tuple(shape) for name, shape in shapes.items()}
         self.network = StepNetwork(layers, self._calls, inputs, outputs, events=events)
@@ -110,6 +120,10 @@ class SpikingModel(keras.Model):
         self.runners = types.SimpleNamespace(by_record={})
         if output_names is not None:
             self.output_names = list(output_names)
+        self.build(keras.tree.map_structure(lambda name: (None, *self.given_shapes[name]), inputs))
+
+    def build(self, input_shape):
+        """Do nothing: the layers are built. Keras keeps the shape, for a SavedModel."""
         self.built = True
 
     @property
@@ -365,8 +379,52 @@ class SpikingModel(keras.Model):
         return {name: self.network.stateful[name].value_shape for name in self.output_calls}
 
     def compute_output_shape(self, input_shape):
-        shapes = self._output_shapes()
-        return keras.tree.map_structure(lambda name: (None, *shapes[name]), self.network.outputs)
+        """Return the shapes of the outputs, with the batch size of the inputs.
+
+        Raises:
+            ValueError: If the inputs do not fit.
+        """
+        self.shaped(keras.tree.map_shape_structure(keras.KerasTensor, input_shape), self.timesteps)
+        shapes, batch = self._output_shapes(), keras.tree.flatten(input_shape)[0]
+        return keras.tree.map_structure(lambda name: (batch, *shapes[name]), self.network.outputs)
+
+    @property
+    def inputs(self):
+        """Not there: the layers run step by step, so that no tensor of them has a place in a graph."""
+        raise AttributeError(_NO_TENSORS.format(self.name, "inputs"))
+
+    @property
+    def outputs(self):
+        """Not there, as `inputs`."""
+        raise AttributeError(_NO_TENSORS.format(self.name, "outputs"))
+
+    @property
+    def dtype_policy(self):
+        """The dtype policy; that of the layers is `convert`'s to choose."""
+        return super().dtype_policy
+
+    @dtype_policy.setter
+    def dtype_policy(self, value):
+        raise AttributeError(
+            f"`dtype_policy` of '{self.name}' must stay what it was made with, since the layers have theirs. "
+            f"Received: {value!r}. Convert again with keras_snn.convert(…, dtype=…)."
+        )
+
+    def as_functional(self):
+        """Return a copy as a Functional model, whose layers have inputs and outputs, `(batch, time, …)`.
+
+        See `keras_snn.simulation.by_hand.as_functional`.
+        """
+        from keras_snn.simulation.by_hand import as_functional
+
+        return as_functional(self)
+
+    def quantize(self, mode=None, config=None, **kwargs):
+        """Refused with a `NotImplementedError`: weights of spiking layers are in floating point."""
+        raise NotImplementedError(
+            f"Model '{self.name}' is a spiking network, which must have weights in floating point. Received: "
+            f"quantize(mode={mode!r}). Use keras_snn.convert(…, dtype='bfloat16') for smaller weights."
+        )
 
     def simulate(self, x, y=None, **options):
         """Run the network step by step and keep what happens.
@@ -379,11 +437,7 @@ class SpikingModel(keras.Model):
 
     def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
         """As `keras.Model.fit`; needs an optimizer, which a converted model is compiled without."""
-        if self.compiled and self.optimizer is None:
-            raise ValueError(
-                f"Model '{self.name}' must have an optimizer for fit. Received: a model compiled by "
-                "keras_snn.convert, without one. Call snn.compile(optimizer=…, loss=…)."
-            )
+        self._check_optimizer("fit")
         batch_size = _checked_batch_size(batch_size)
         # Keras checks shapes in training.
         with self._reading(x):
@@ -392,6 +446,35 @@ class SpikingModel(keras.Model):
                 samples = math.floor(samples * (1 - kwargs.get("validation_split", 0.0)))
             with divisible(samples, batch_size):
                 return super().fit(x, y, batch_size, *args, **kwargs)
+
+    def _check_optimizer(self, method):
+        if self.compiled and self.optimizer is None:
+            raise ValueError(
+                f"Model '{self.name}' must have an optimizer for {method}. Received: a model compiled by "
+                "keras_snn.convert, without one. Call snn.compile(optimizer=…, loss=…)."
+            )
+
+    def train_on_batch(self, x, *args, **kwargs):
+        """As `keras.Model.train_on_batch`; needs an optimizer, as `fit`."""
+        self._check_optimizer("train_on_batch")
+        return super().train_on_batch(self._batch(x), *args, **kwargs)
+
+    def test_on_batch(self, x, *args, **kwargs):
+        """As `keras.Model.test_on_batch`; raises a `ValueError` if `x` does not fit."""
+        return super().test_on_batch(self._batch(x), *args, **kwargs)
+
+    def predict_on_batch(self, x):
+        """As `keras.Model.predict_on_batch`; raises a `ValueError` if `x` does not fit."""
+        return super().predict_on_batch(self._batch(x))
+
+    def _batch(self, x):
+        """Return one batch of arrays in the shape that the network wants."""
+        return self.shaped(x, self.timesteps) if _are_arrays(x) else x
+
+    def get_state_tree(self, *args, **kwargs):
+        """As `keras.Model.get_state_tree`; needs an optimizer, whose state is part of it."""
+        self._check_optimizer("get_state_tree")
+        return super().get_state_tree(*args, **kwargs)
 
     def save(self, filepath, overwrite=True, *args, **kwargs):
         """As `keras.Model.save`; a .keras file of this name is replaced once the new one is whole."""
@@ -431,6 +514,7 @@ class SpikingModel(keras.Model):
         serialize = keras.saving.serialize_keras_object
         return {
             "name": self.name,
+            "trainable": self.trainable,
             "dtype": serialize(self.dtype_policy),
             "layers": [serialize(layer) for layer in self._ordered_layers],
             "calls": self._calls,
