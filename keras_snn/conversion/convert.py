@@ -11,6 +11,7 @@ from keras_snn import neurons
 from keras_snn._version import __version__
 from keras_snn.conversion.choosing import choose_readout_delay, closest
 from keras_snn.conversion.correction import correct
+from keras_snn.conversion.freezing import freeze_like
 from keras_snn.conversion.normalization import normalize
 from keras_snn.conversion.options import (
     BiasCorrection,
@@ -194,6 +195,7 @@ class _Build:
         # A Sequential has no names of outputs.
         if hasattr(self.model, "output_names"):
             snn.output_names = list(self.model.output_names)
+        freeze_like(snn, nodes, self.model)
         listed = options.with_normalization(method).described(calibrated=self.calibrated)
         if any(layer.draws for layer in snn.network.stateful.values()):
             listed["seed"] = options.seed

@@ -73,6 +73,8 @@ def rebuilt(model, program, **options):
     new = build(program, unroll=model.unroll, name=model.name)
     if hasattr(model, "output_names"):
         new.output_names = list(model.output_names)
+    for layer in new.layers:
+        layer.trainable = model.get_layer(layer.name).trainable
     report = model.conversion_report
     new.conversion_report = dataclasses.replace(report, options={**report.options, **options})
     return new

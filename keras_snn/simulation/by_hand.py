@@ -1,13 +1,14 @@
-"""A spiking network written by hand, as a `SpikingModel` that takes events."""
+"""A spiking network as a Functional model of layers over time, and the other way round."""
 
 import keras
+from keras import ops
 
 from keras_snn.graph.lowering import record_calls
 from keras_snn.graph.nodes import free_name
 from keras_snn.layers import PerTimestep, Readout, SpikingLayer
 from keras_snn.simulation.model import SpikingModel
 
-__all__ = ["as_spiking_model", "is_by_hand"]
+__all__ = ["as_functional", "as_spiking_model", "is_by_hand"]
 
 
 def is_by_hand(model):
@@ -67,6 +68,43 @@ def as_spiking_model(model):
         name=model.name,
         dtype=model.dtype_policy,
     )
+
+
+def as_functional(model):
+    """Return a copy of a `SpikingModel` as a Functional model: all steps of a layer at once.
+
+    The value of each layer is a tensor of its own, `(batch, time, …)`, so that
+    `keras.Model(copy.inputs, copy.get_layer("conv").output)` gives its spike trains and
+    `keras.utils.plot_model(copy)` draws the layers. It takes much more memory than the model, and
+    random numbers are others, since the layers do not know the sample.
+
+    Args:
+        model: A `SpikingModel`. Not changed.
+
+    Returns:
+        A Functional model over `model.timesteps` steps, of layers of the same names, configs and weights,
+        that takes and returns what `model` does.
+    """
+    network, steps = model.network, model.timesteps
+    layers = {layer.name: type(layer).from_config(layer.get_config()) for layer in model.layers}
+    given = {
+        name: keras.Input(
+            (*((steps,) if network.events else ()), *shape), dtype=model.input_dtypes[name], name=name
+        )
+        for name, shape in model.input_shapes.items()
+    }
+    # What is the same at every step has one step.
+    values = {name: x if network.events else ops.expand_dims(x, 1) for name, x in given.items()}
+    for call in model.calls:
+        x = [values[name] for name in call["inputs"]]
+        if network.is_driven(call["name"]):
+            x = [ops.repeat(value, steps, axis=1) for value in x]
+        values[call["name"]] = layers[call["layer"]](x if len(x) > 1 else x[0])
+    for layer in model.layers:
+        layers[layer.name].set_weights(layer.get_weights())
+    inputs = keras.tree.map_structure(given.__getitem__, network.inputs)
+    outputs = keras.tree.map_structure(lambda name: values[name][:, -1], network.outputs)
+    return keras.Model(inputs, outputs, name=model.name)
 
 
 def _is_allowed(layer):

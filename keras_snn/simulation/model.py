@@ -19,6 +19,7 @@ from keras_snn._gradients import without_gradients
 from keras_snn._validation import check_integer, check_timesteps
 from keras_snn.engines.chunks import longest_chunk, plan_chunks
 from keras_snn.engines.compiled import Requests, run_chunks
+from keras_snn.layers.base import refuse_quantizing
 from keras_snn.simulation.counting import FiringCounter
 from keras_snn.simulation.network import StepNetwork
 
@@ -30,6 +31,11 @@ _FLOATS = ("bfloat16", "float16", "float32", "float64")
 _NOT_AS_HDF5 = (
     "`filepath` must end in .keras. Received: {}, a format that would not load again. Change the name."
 )
+_NO_TENSORS = (
+    "Model '{}' has no attribute '{}': its layers run step by step. Use snn.simulate(x, record=…) for what "
+    "they give, or snn.as_functional(), a Functional model of them."
+)
+
 _COMPILED = ("predict_function", "test_function", "train_function")
 
 
@@ -78,6 +84,10 @@ class SpikingModel(keras.Model):
     ):
         super().__init__(**kwargs)
         self._ordered_layers = list(layers)
+        for i, layer in enumerate(self._ordered_layers):
+            refuse_quantizing(layer)
+            # TensorFlow's checkpoints hold what is an attribute, and look into no list of Keras.
+            setattr(self, f"_layer_{i}", layer)
         self._calls = [{**call, "inputs": list(call["inputs"])} for call in calls]
         self.input_shapes = {name: tuple(shape) for name, shape in shapes.items()}
         self._input_dtypes = dict(dtypes or {})
@@ -103,6 +113,10 @@ class SpikingModel(keras.Model):
         self.runners = types.SimpleNamespace(by_record={})
         if output_names is not None:
             self.output_names = list(output_names)
+        self.build(keras.tree.map_structure(lambda name: (None, *self.given_shapes[name]), inputs))
+
+    def build(self, input_shape):
+        """Do nothing: the layers are built. Keras keeps the shape, for a SavedModel."""
         self.built = True
 
     @property
@@ -356,21 +370,6 @@ class SpikingModel(keras.Model):
         with self._run(x, batch_size, steps, check_finite) as (x, steps):
             return super().evaluate(x, y, batch_size, verbose, sample_weight, steps, *args, **kwargs)
 
-    def predict_on_batch(self, *args, **kwargs):
-        """As `keras.Model.predict_on_batch`."""
-        with self._running:
-            return super().predict_on_batch(*args, **kwargs)
-
-    def test_on_batch(self, *args, **kwargs):
-        """As `keras.Model.test_on_batch`."""
-        with self._running:
-            return super().test_on_batch(*args, **kwargs)
-
-    def train_on_batch(self, *args, **kwargs):
-        """As `keras.Model.train_on_batch`."""
-        with self._running:
-            return super().train_on_batch(*args, **kwargs)
-
     def predict_step(self, *args, **kwargs):
         """As `keras.Model.predict_step`."""
         with without_gradients():
@@ -395,8 +394,52 @@ class SpikingModel(keras.Model):
         return {name: self.network.stateful[name].value_shape for name in self.output_calls}
 
     def compute_output_shape(self, input_shape):
-        shapes = self._output_shapes()
-        return keras.tree.map_structure(lambda name: (None, *shapes[name]), self.network.outputs)
+        """Return the shapes of the outputs, with the batch size of the inputs.
+
+        Raises:
+            ValueError: If the inputs do not fit.
+        """
+        self.shaped(keras.tree.map_shape_structure(keras.KerasTensor, input_shape), self.timesteps)
+        shapes, batch = self._output_shapes(), keras.tree.flatten(input_shape)[0]
+        return keras.tree.map_structure(lambda name: (batch, *shapes[name]), self.network.outputs)
+
+    @property
+    def inputs(self):
+        """Not there: the layers run step by step, so that no tensor of them has a place in a graph."""
+        raise AttributeError(_NO_TENSORS.format(self.name, "inputs"))
+
+    @property
+    def outputs(self):
+        """Not there, as `inputs`."""
+        raise AttributeError(_NO_TENSORS.format(self.name, "outputs"))
+
+    @property
+    def dtype_policy(self):
+        """The dtype policy; that of the layers is `convert`'s to choose."""
+        return super().dtype_policy
+
+    @dtype_policy.setter
+    def dtype_policy(self, value):
+        raise AttributeError(
+            f"`dtype_policy` of '{self.name}' must stay what it was made with, since the layers have theirs. "
+            f"Received: {value!r}. Convert again with keras_snn.convert(…, dtype=…)."
+        )
+
+    def as_functional(self):
+        """Return a copy as a Functional model, whose layers have inputs and outputs, `(batch, time, …)`.
+
+        See `keras_snn.simulation.by_hand.as_functional`.
+        """
+        from keras_snn.simulation.by_hand import as_functional
+
+        return as_functional(self)
+
+    def quantize(self, mode=None, config=None, **kwargs):
+        """Refused with a `NotImplementedError`: weights of spiking layers are in floating point."""
+        raise NotImplementedError(
+            f"Model '{self.name}' is a spiking network, which must have weights in floating point. Received: "
+            f"quantize(mode={mode!r}). Use keras_snn.convert(…, dtype='bfloat16') for smaller weights."
+        )
 
     def simulate(self, x, y=None, **options):
         """Run the network step by step and keep what happens.
@@ -410,11 +453,7 @@ class SpikingModel(keras.Model):
 
     def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
         """As `keras.Model.fit`; needs an optimizer, which a converted model is compiled without."""
-        if self.compiled and self.optimizer is None:
-            raise ValueError(
-                f"Model '{self.name}' must have an optimizer for fit. Received: a model compiled by "
-                "keras_snn.convert, without one. Call snn.compile(optimizer=…, loss=…)."
-            )
+        self._check_optimizer("fit")
         batch_size = _checked_batch_size(batch_size)
         x, y = as_arrays((x, y))
         # Keras checks shapes in training.
@@ -424,6 +463,38 @@ class SpikingModel(keras.Model):
                 samples = math.floor(samples * (1 - kwargs.get("validation_split", 0.0)))
             with divisible(samples, batch_size):
                 return super().fit(x, y, batch_size, *args, **kwargs)
+
+    def _check_optimizer(self, method):
+        if self.compiled and self.optimizer is None:
+            raise ValueError(
+                f"Model '{self.name}' must have an optimizer for {method}. Received: a model compiled by "
+                "keras_snn.convert, without one. Call snn.compile(optimizer=…, loss=…)."
+            )
+
+    def train_on_batch(self, x, *args, **kwargs):
+        """As `keras.Model.train_on_batch`; needs an optimizer, as `fit`."""
+        self._check_optimizer("train_on_batch")
+        with self._running:
+            return super().train_on_batch(self._batch(x), *args, **kwargs)
+
+    def test_on_batch(self, x, *args, **kwargs):
+        """As `keras.Model.test_on_batch`; raises a `ValueError` if `x` does not fit."""
+        with self._running:
+            return super().test_on_batch(self._batch(x), *args, **kwargs)
+
+    def predict_on_batch(self, x):
+        """As `keras.Model.predict_on_batch`; raises a `ValueError` if `x` does not fit."""
+        with self._running:
+            return super().predict_on_batch(self._batch(x))
+
+    def _batch(self, x):
+        """Return one batch of arrays in the shape that the network wants."""
+        return self.shaped(x, self.timesteps) if _are_arrays(x) else x
+
+    def get_state_tree(self, *args, **kwargs):
+        """As `keras.Model.get_state_tree`; needs an optimizer, whose state is part of it."""
+        self._check_optimizer("get_state_tree")
+        return super().get_state_tree(*args, **kwargs)
 
     def save(self, filepath, overwrite=True, *args, **kwargs):
         """As `keras.Model.save`; a .keras file of this name is replaced once the new one is whole."""
@@ -464,6 +535,7 @@ class SpikingModel(keras.Model):
         serialize = keras.saving.serialize_keras_object
         return {
             "name": self.name,
+            "trainable": self.trainable,
             "dtype": serialize(self.dtype_policy),
             "layers": [serialize(layer) for layer in self._ordered_layers],
             "calls": self._calls,
