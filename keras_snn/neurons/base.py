@@ -176,6 +176,10 @@ class Neuron:
         """
         return
 
+    def correction(self, what):
+        """Return what the neuron adds to its `"current"` or `"potential"`, by channel; empty if nothing."""
+        return ()
+
     # --- Counterparts ----------------------------------------------------------
 
     def analog_activation(self):

@@ -58,6 +58,9 @@ class _Wrapper(Neuron):
     def rates_as_text(self, timesteps):
         return self.neuron.rates_as_text(self.active_steps(timesteps))
 
+    def correction(self, what):
+        return self.neuron.correction(what)
+
     def analog_activation(self):
         return self.neuron.analog_activation()
 
@@ -105,6 +108,9 @@ class Corrected(_Wrapper):
     def __repr__(self):
         which = " and ".join(name for name in ("current", "potential") if getattr(self, name))
         return f"Corrected({self.neuron!r}, {which or 'nothing'})"
+
+    def correction(self, what):
+        return getattr(self, what) or self.neuron.correction(what)
 
     def settled(self, timesteps):
         # The correction of the current is input like a bias.

@@ -22,6 +22,7 @@ from keras_snn.engines.compiled import Requests, run_chunks
 from keras_snn.layers.base import refuse_quantizing
 from keras_snn.simulation.counting import FiringCounter
 from keras_snn.simulation.network import StepNetwork
+from keras_snn.simulation.units import check_units, with_scales, write_units
 
 __all__ = ["SpikingModel"]
 
@@ -509,6 +510,36 @@ class SpikingModel(keras.Model):
                 super().save(temporary, overwrite, *args, **kwargs)
         else:
             super().save(filepath, overwrite, *args, **kwargs)
+
+    def save_own_variables(self, store):
+        """As of a layer of Keras; beside the weights of its layers go the units that they are in."""
+        super().save_own_variables(store)
+        store["units"] = write_units(self)
+
+    def load_own_variables(self, store):
+        """As of a layer of Keras.
+
+        Raises:
+            ValueError: If the weights are of a conversion with other units, such as the rate at which
+                neurons saturate. Files of earlier versions do not have them.
+        """
+        values = {name: store[name] for name in store.keys()}  # noqa: SIM118 - no dict
+        written = values.pop("units", None)
+        super().load_own_variables(values)
+        if written is not None:
+            scales = check_units(self, written)
+            self.conversion_report = with_scales(self.conversion_report, scales)
+
+    def load_weights(self, filepath, *args, **kwargs):
+        """As `keras.Model.load_weights`; raises a `ValueError` and changes nothing if it cannot."""
+        before, report = self.get_weights(), self.conversion_report
+        try:
+            super().load_weights(filepath, *args, **kwargs)
+        except Exception:
+            # Keras goes on after an error, with the weights that do fit.
+            self.set_weights(before)
+            self.conversion_report = report
+            raise
 
     def export(self, filepath, *args, input_signature=None, **kwargs):
         """As `keras.Model.export`; the network takes batches of any size and runs `timesteps` steps."""
