@@ -42,7 +42,6 @@ def network(rng, frozen=()):
         (("conv", "norm"), {"inner_conv"}),
         (("first", "inner", "hidden", "last"), {"first", "inner_conv", "hidden", "last"}),
     ],
-    ids=str,
     ids=lambda names: " ".join(sorted(names)) or "none",
 )
 def test_layers_frozen_in_the_source_are_frozen(frozen, wanted, options, rng):
