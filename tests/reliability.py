@@ -622,7 +622,7 @@ _MOMENTS = {
 
 @contextlib.contextmanager
 def _stopped(moment, number):
-    """In this context, send the process a signal at a moment; at the second call that does not read."""
+    """In this context, send the process a signal at a moment; writing, at the second call."""
     module, _, name = _MOMENTS[moment].rpartition(".")
     original = getattr(pkgutil.resolve_name(module), name)
     calls = []
@@ -631,7 +631,7 @@ def _stopped(moment, number):
         if moment == "writing" and "w" not in args:
             return original(*args, **kwargs)
         calls.append(args)
-        if len(calls) == (1 if moment in ("calibrating", "renaming") else 2):
+        if len(calls) == (2 if moment == "writing" else 1):
             signal.raise_signal(number)
         return original(*args, **kwargs)
 

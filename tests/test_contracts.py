@@ -251,8 +251,8 @@ def test_what_saturates_gives_no_more_and_gets_there(percentile, neuron, rng):
     snn = contracts.convert(model, x, timesteps=256, neuron=neuron, **options)
     # A rounding in the smallest spike of each layer of neurons; two in a row at most.
     smallest = [
-        np.max(row.scale) * layer.neuron.unit / snn.timesteps
-        for row, layer in zip(snn.conversion_report.layers, snn.layers, strict=True)
+        np.max(row.scale) * snn.get_layer(row.name).neuron.unit / snn.timesteps
+        for row in snn.conversion_report.layers
         if row.scale is not None
     ]
     for expected, outputs in zip(model(x), snn.predict(x, verbose=0), strict=True):

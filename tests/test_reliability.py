@@ -64,7 +64,8 @@ def names_in(source):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Name):
+        elif isinstance(node, ast.Name) and node.id != "requests":
+            # That module is found where it is imported; a variable may have its name.
             found.add(node.id)
         elif isinstance(node, ast.Attribute):
             found |= {f".{node.attr}", ast.unparse(node)}

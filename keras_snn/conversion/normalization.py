@@ -157,8 +157,6 @@ def choose_scales(graph, histograms, rule_of):
         of_group = rule.scales(functools.reduce(operator.add, (histograms[node.name] for node in group)))
         for node in group:
             scale = np.minimum(of_group, node.max_value)
-            if np.isfinite(node.max_value):
-                scale = np.atleast_1d(rule.neuron.fitted_scale(scale, node.max_value))
             scales[node.name] = float(scale[0]) if len(scale) == 1 else scale
     return scales
 

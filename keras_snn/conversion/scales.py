@@ -3,6 +3,8 @@
 import dataclasses
 import warnings
 
+import numpy as np
+
 from keras_snn.conversion.calibration import Histogram, calibrate, moments_on
 from keras_snn.conversion.moments import assumed_maxima, moments_without_data
 from keras_snn.conversion.normalization import Rule, channels_apart, choose_scales, relus, trained_scales
@@ -95,7 +97,12 @@ def scales_of(graph, measured, options_of, method=None):
     distributions = {**measured.histograms, **measured.normal}
     if distributions:
         scales = choose_scales(graph, distributions, lambda name: _rule(options_of[name], method))
-    return scales | trained_scales(graph)
+    scales |= trained_scales(graph)
+    for node in relus(graph):
+        if np.isfinite(node.max_value):
+            fitted = options_of[node.name].neuron.fitted_scale(scales[node.name], node.max_value)
+            scales[node.name] = float(fitted) if np.ndim(fitted) == 0 else fitted
+    return scales
 
 
 def _rule(options, method):

@@ -172,6 +172,7 @@ class SpikingLayer(keras.layers.Layer):
 
     Attributes:
         value_shape: Shape of the output of one sample and step, once the layer is built.
+        divides_by_steps: Whether what the layer hands on is a quotient by the number of steps so far.
         keeps_total: Whether the second tensor of the state is the sum of the outputs so far.
         tells_output: Whether the state tells the output of the last step.
         draws: Whether the layer draws random numbers. Then the last tensor of its state is a key of
@@ -179,6 +180,7 @@ class SpikingLayer(keras.layers.Layer):
     """
 
     draws = False
+    divides_by_steps = False
     keeps_total = False
     tells_output = False
 

@@ -34,6 +34,7 @@ class NonSpiking(OwnsLayer, SpikingLayer):
         initial_state: State to start from, as returned with `return_state=True`.
     """
 
+    divides_by_steps = True
     keeps_total = True
 
     def __init__(self, layer, **kwargs):

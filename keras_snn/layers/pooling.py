@@ -70,6 +70,11 @@ class SpikingMaxPooling(SpikingTwin):
         return self.state_dtype
 
     @property
+    def divides_by_steps(self):
+        """Whether what the layer hands on is a quotient by the number of steps so far."""
+        return self.method in ("fir", "avg")
+
+    @property
     def keeps_total(self):
         """Whether the second tensor of the state is the sum of the outputs so far."""
         return self.method == "exact"

@@ -156,6 +156,7 @@ class Runner:
         every = tuple(dict.fromkeys([*model.output_calls, *requests.every]))
         self.requests = dataclasses.replace(requests, every=every)
         self.begin = Compiled(self._begun, model.layers)
+        self.divides = any(layer.divides_by_steps for layer in self.network.stateful.values())
         # By plan and by whether they begin.
         self.functions = {}
         # By time steps: the program without input, its network, and a compiled step of it.
@@ -192,8 +193,9 @@ class Runner:
             settle: Whether to go on without input, one step per call, until no neuron fires; only after
                 `prepare_settling`.
         """
-        if timesteps <= per_call and not settle:
-            # States need not leave the function.
+        if timesteps <= per_call and not settle and not self.divides:
+            # States need not leave the function. Where it begins TensorFlow knows the number of every step, and
+            # multiplies instead of dividing by it, which rounds otherwise.
             function = self._function(plan.of(timesteps), begins=True)
             yield predict_batch(function, self.model.shaped(inputs, timesteps))
             return

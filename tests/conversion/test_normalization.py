@@ -364,7 +364,7 @@ def test_depthwise_convolutions_always_have_scales_per_channel(rng, tmp_path):
     inputs = keras.Input((6, 6, 3))
     x = layers.DepthwiseConv2D(3, depth_multiplier=2, activation="relu", name="depthwise")(inputs)
     x = layers.Conv2D(4, 1, activation="relu", name="pointwise")(x)
-    model = networks.randomize(keras.Model(inputs, x), rng)
+    model = networks.randomize(keras.Model(inputs, layers.Conv2D(2, 1, name="last")(x)), rng)
     data = rng.uniform(0, 1, (40, 6, 6, 3)).astype("float32")
     graph = lower(model)
     assert channels_apart(graph, lambda _: False) == {"depthwise/relu": 6}

@@ -11,7 +11,7 @@ from keras import layers
 import keras_snn
 from keras_snn.conversion.spiking import encode
 from keras_snn.graph.evaluation import evaluate
-from keras_snn.graph.lowering import lower, lower_calls
+from keras_snn.graph.lowering import lower
 from keras_snn.graph.nodes import Input
 from keras_snn.graph.passes import fold
 from keras_snn.layers import BinaryActivation, PoissonEncoder, Readout, SpikingMaxPool, SpikingSoftmax
@@ -115,7 +115,7 @@ def test_graph_of_a_spiking_model_computes_the_source(network, rng):
     model = networks.build(network, rng)
     x = networks.data_for(model, rng)
     snn = contracts.convert(model, x, timesteps=4)
-    graph = lower_calls(snn.layers, snn.calls, snn.input_shapes, snn.network.outputs)
+    graph = program_of(snn).graph
     expected = keras.tree.flatten(
         keras.tree.map_structure(keras.ops.convert_to_numpy, model(x, training=False))
     )
@@ -385,7 +385,8 @@ def test_neurons_of_several_spikes_saturate_as_their_relu():
     """λ = 0.5 lies below max_value = 0.75, so that one step could give more than the relu ever does."""
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1), keras.layers.ReLU(max_value=0.75)])
     model.set_weights([np.ones((1, 1)), np.zeros(1)])
-    # In multiples of λ: as many eighths as there are in 1.5, or whole spikes.
-    for neuron, largest in (("multi_threshold", 0.75), ("burst", 0.5)):
+    # 1.5 in multiples of λ: twelve eighths; or two whole spikes, of another λ.
+    for neuron, scale in (("multi_threshold", 0.5), ("burst", 0.375)):
         snn = contracts.convert(model, np.array([[0.5]]), neuron=neuron, timesteps=3)
-        assert snn.predict(np.array([[3.0]]), verbose=0).item() == pytest.approx(largest, rel=1e-6)
+        assert snn.conversion_report.layers[0].scale == pytest.approx(scale, rel=1e-6)
+        assert snn.predict(np.array([[3.0]]), verbose=0).item() == pytest.approx(0.75, rel=1e-6)
