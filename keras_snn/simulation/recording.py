@@ -194,8 +194,8 @@ class Runner:
                 `prepare_settling`.
         """
         if timesteps <= per_call and not settle and not self.divides:
-            # States need not leave the function. Where it begins TensorFlow knows the number of every step, and
-            # multiplies instead of dividing by it, which rounds otherwise.
+            # States need not leave the function. Where it begins TensorFlow knows the number of every step,
+            # and multiplies instead of dividing by it, which rounds otherwise.
             function = self._function(plan.of(timesteps), begins=True)
             yield predict_batch(function, self.model.shaped(inputs, timesteps))
             return
