@@ -76,3 +76,23 @@ def test_onnx_computes_the_same(network, tmp_path):
     session = onnxruntime.InferenceSession(str(tmp_path / "snn.onnx"))
     (y,) = session.run(None, {session.get_inputs()[0].name: x})
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-6)
+
+
+def test_an_export_takes_images_in_the_dtype_of_the_source(rng, tmp_path):
+    source = keras.Sequential(
+        [
+            keras.Input((8, 8, 1), dtype="uint8"),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(3),
+        ]
+    )
+    x = rng.integers(0, 256, (4, 8, 8, 1)).astype("uint8")
+    snn = keras_snn.convert(source, x, timesteps=8, verbose=0)
+    snn.export(tmp_path / "saved", verbose=False)
+    # Held, since TensorFlow deletes the variables of a model that nobody holds.
+    loaded = tf.saved_model.load(tmp_path / "saved")
+    served = loaded.serve(tf.constant(x)).numpy()
+    np.testing.assert_allclose(served, snn.predict(x, verbose=0), rtol=0, atol=1e-6)
+    assert loaded.signatures["serve"].structured_input_signature[1].popitem()[1].dtype == tf.uint8
