@@ -122,7 +122,7 @@ def test_the_advice_on_options_runs(rng, capsys):
     y = model.predict(x, verbose=0).argmax(axis=-1)
     names = {"keras_snn": keras_snn, "model": model, "x_train": x, "y_train": y}
     names |= {"x_test": x[:30], "y_test": y[:30]}
-    assert run_blocks("docs/choosing_options.md", names) == 4
+    assert run_blocks("docs/choosing_options.md", names) == 5
     assert "inherited" in capsys.readouterr().out
     assert names["found"].accuracy >= names["found"].full_accuracy - 0.005
 
