@@ -22,10 +22,10 @@ from machine import describe
 
 import keras_snn
 from keras_snn.conversion.normalization import relus
-from keras_snn.graph.analog import build_analog
-from keras_snn.graph.evaluation import evaluate
 from keras_snn.graph.lowering import lower
+from keras_snn.graph.numpy_reference import evaluate
 from keras_snn.graph.passes import fold
+from keras_snn.graph.to_keras import build_analog
 
 # Convert by default.
 PLAIN = (

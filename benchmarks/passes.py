@@ -12,7 +12,7 @@ import numpy as np
 from machine import describe
 
 from keras_snn.conversion.normalization import normalize, relus
-from keras_snn.conversion.spiking import to_spiking
+from keras_snn.conversion.place_neurons import to_spiking
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.passes import fold
 from keras_snn.neurons import SignedIntegrateAndFire

@@ -2,17 +2,17 @@
 
 from keras_snn import callbacks, errors, layers, neurons
 from keras_snn._version import __version__
+from keras_snn.analysis.diagnosis import Diagnosis, diagnose
+from keras_snn.analysis.exit_calibration import ExitCalibration, calibrate_exit
+from keras_snn.analysis.operation_counts import ENERGY_FIGURES, OperationCounts, count_operations
 from keras_snn.conversion.check import check
 from keras_snn.conversion.convert import convert
-from keras_snn.conversion.reference import quantized_reference
+from keras_snn.conversion.quantized_reference import quantized_reference
 from keras_snn.export.nir import export_nir, import_nir
-from keras_snn.graph.registry import register_rule, supported_layers
-from keras_snn.simulation import plots
-from keras_snn.simulation.diagnosis import Diagnosis, diagnose
-from keras_snn.simulation.exit_level import ExitCalibration, calibrate_exit
+from keras_snn.graph.rules.registry import register_rule, supported_layers
+from keras_snn.reporting import plots
+from keras_snn.reporting.report import Report, report
 from keras_snn.simulation.model import SpikingModel
-from keras_snn.simulation.op_counts import ENERGY_FIGURES, OperationCounts, count_operations
-from keras_snn.simulation.reporting import Report, report
 from keras_snn.simulation.result import SimulationResult
 
 __all__ = [

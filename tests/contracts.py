@@ -9,8 +9,8 @@ import numpy as np
 import keras_snn
 from keras_snn.conversion.calibration import calibrate
 from keras_snn.conversion.normalization import normalize, relus
-from keras_snn.graph.evaluation import evaluate
 from keras_snn.graph.lowering import lower
+from keras_snn.graph.numpy_reference import evaluate
 from keras_snn.graph.passes import fold
 from keras_snn.simulation.building import build
 from keras_snn.simulation.source import program_of, source_graph  # noqa: F401 - for the tests

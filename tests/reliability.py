@@ -285,7 +285,9 @@ def _with_memory(available, run):
     """Return `run` where so many bytes are free."""
 
     def limited(world):
-        with unittest.mock.patch("keras_snn.simulation.memory.available_memory", return_value=available):
+        with unittest.mock.patch(
+            "keras_snn.simulation.memory_check.available_memory", return_value=available
+        ):
             return run(world)
 
     return limited

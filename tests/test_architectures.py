@@ -25,10 +25,10 @@ import keras_snn
 from keras_snn import neurons
 from keras_snn.conversion.calibration import calibrate
 from keras_snn.conversion.normalization import relus
-from keras_snn.graph.evaluation import evaluate
 from keras_snn.graph.lowering import lower
+from keras_snn.graph.numpy_reference import evaluate
 from keras_snn.graph.passes import fold
-from keras_snn.simulation.by_hand import as_spiking_model
+from keras_snn.simulation.from_layers import as_spiking_model
 
 EXAMPLES = int(os.environ.get("KERAS_SNN_EXAMPLES", "40"))
 SEED = int(os.environ.get("KERAS_SNN_SEED", "0"))

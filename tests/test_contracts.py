@@ -10,11 +10,11 @@ import pytest
 from keras import layers
 
 from keras_snn.conversion.normalization import normalize, relus
-from keras_snn.conversion.spiking import place_readouts, to_spiking
+from keras_snn.conversion.place_neurons import place_readouts, to_spiking
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.passes import fold
 from keras_snn.graph.program import make_program
-from keras_snn.graph.registry import rules
+from keras_snn.graph.rules.registry import rules
 from keras_snn.layers import base, linear
 from keras_snn.neurons import Burst, Delayed, IntegrateAndFire, MultiThreshold, SignedIntegrateAndFire
 from keras_snn.simulation.source import program_of

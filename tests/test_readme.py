@@ -12,8 +12,8 @@ from keras import layers
 
 import keras_snn
 from keras_snn.cli import main
-from keras_snn.graph import registry
-from keras_snn.graph.registry import table
+from keras_snn.graph.rules import registry
+from keras_snn.graph.rules.registry import table
 from keras_snn.neurons import base as neuron_base
 
 

@@ -14,11 +14,11 @@ import numpy as np
 from keras import ops
 
 from keras_snn._data import Batches
-from keras_snn._execution import predict_batch
-from keras_snn.conversion.moments import normal_tail
+from keras_snn._devices import predict_batch
+from keras_snn.conversion.without_data import normal_tail
 from keras_snn.errors import CalibrationError
 from keras_snn.graph import nodes as kinds
-from keras_snn.graph.analog import build_analog
+from keras_snn.graph.to_keras import build_analog
 
 __all__ = ["Histogram", "calibrate", "moments_on"]
 

@@ -3,7 +3,7 @@
 import dataclasses
 import textwrap
 
-from keras_snn._text import show_table
+from keras_snn._table import show_table
 from keras_snn._validation import check_choice
 from keras_snn.conversion.sizes import fitting_shapes, shapes_of_data
 from keras_snn.graph import nodes as kinds

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_snn import neurons
 from keras_snn._version import __version__
-from keras_snn.conversion.choosing import choose_readout_delay, closest
+from keras_snn.conversion.conversion_report import report_on
 from keras_snn.conversion.correction import correct
 from keras_snn.conversion.freezing import freeze_like
 from keras_snn.conversion.normalization import normalize
@@ -20,10 +20,10 @@ from keras_snn.conversion.options import (
     Normalization,
     Options,
 )
-from keras_snn.conversion.report import report_on
+from keras_snn.conversion.place_neurons import encode, place_readouts, to_spiking
 from keras_snn.conversion.scales import measure, options_by_layer, scales_of
 from keras_snn.conversion.sizes import shapes_of_data
-from keras_snn.conversion.spiking import encode, place_readouts, to_spiking
+from keras_snn.conversion.tuning import choose_readout_delay, closest
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.passes import fold, free_output_relus, pool_by_axes
@@ -118,8 +118,9 @@ def convert(
         CalibrationError: If the calibration data is empty, misshapen or not finite.
 
     Source:
-        Rueckauer et al. (2016), arXiv:1612.04052. Scales: `keras_snn.conversion.normalization.Rule`. Bias
-        correction: Li et al. (2021), ICML, "A free lunch from ANN".
+        Rueckauer et al. (2016), arXiv:1612.04052. Scales:
+        `keras_snn.conversion.normalization.ScaleRule`. Bias correction:
+        Li et al. (2021), ICML, "A free lunch from ANN".
     """
     given = dict(locals())
     model, data = given.pop("model"), given.pop("calibration_data")

@@ -6,10 +6,10 @@ import numpy as np
 from keras import ops
 
 from keras_snn import neurons
+from keras_snn.analysis.observers import Observer, observe
 from keras_snn.graph import nodes as kinds
 from keras_snn.simulation.building import build
 from keras_snn.simulation.source import program_of, source_graph
-from keras_snn.simulation.watching import Watcher, watch
 
 __all__ = ["correct"]
 
@@ -43,7 +43,7 @@ def correct(model, data, *, variant, batch_size, verbose):
             continue
         timesteps = neuron.active_steps(program.timesteps)
         means = _Means({program.graph.nodes[name].origins[0]: name for name in group}, timesteps)
-        watch(build(_up_to(program, group)), data, None, [means], graph=source, **options)
+        observe(build(_up_to(program, group)), data, None, [means], graph=source, **options)
         lack = neuron.v_threshold * np.atleast_1d(means.lack)
         changed = {"potential": lack * timesteps} if variant == "potential" else {"current": lack}
         changed = {name: tuple(values.tolist()) for name, values in changed.items()}
@@ -74,7 +74,7 @@ def _up_to(program, names):
     return dataclasses.replace(program, graph=kinds.Graph(nodes, program.graph.inputs, []))
 
 
-class _Means(Watcher):
+class _Means(Observer):
     """Sums the differences of activations and rates of every channel over calls and samples."""
 
     def __init__(self, calls, timesteps):
@@ -92,9 +92,9 @@ class _Means(Watcher):
     def of_sums(self, values):
         return {name: _over_space(ops.sum(ops.cast(values[name], "float32"), axis=1)) for name in self.calls}
 
-    def take(self, seen):
-        for name, activation in seen.source.items():
-            difference = activation.astype("float64") - seen.sums[name] / self.timesteps
+    def take(self, observation):
+        for name, activation in observation.source.items():
+            difference = activation.astype("float64") - observation.sums[name] / self.timesteps
             self.sum = self.sum + difference.sum(axis=0)
             self.number += len(difference)
 

@@ -15,7 +15,7 @@ from keras_snn.graph import nodes as kinds
 from keras_snn.graph.passes import fold, insert_scales
 
 __all__ = [
-    "Rule",
+    "ScaleRule",
     "channels_apart",
     "choose_scales",
     "normalize",
@@ -28,7 +28,7 @@ _FEWEST = 100
 
 
 @dataclasses.dataclass(frozen=True)
-class Rule:
+class ScaleRule:
     """How λ follows from the distribution of an activation a.
 
     `"percentile"` and `"max"`: of the non-zero activations. `"mse"`: the λ of a grid up to the maximum
@@ -149,7 +149,7 @@ def choose_scales(graph, histograms, rule_of):
     Args:
         graph: A `Graph`.
         histograms: `Histogram` of every relu by name.
-        rule_of: Function that returns the `Rule` of a relu by name.
+        rule_of: Function that returns the `ScaleRule` of a relu by name.
     """
     scales = {}
     for group in _sharing(graph):

@@ -6,9 +6,9 @@ import warnings
 import numpy as np
 
 from keras_snn.conversion.calibration import Histogram, calibrate, moments_on
-from keras_snn.conversion.moments import assumed_maxima, moments_without_data
-from keras_snn.conversion.normalization import Rule, channels_apart, choose_scales, relus, trained_scales
+from keras_snn.conversion.normalization import ScaleRule, channels_apart, choose_scales, relus, trained_scales
 from keras_snn.conversion.options import LayerNames
+from keras_snn.conversion.without_data import assumed_maxima, moments_without_data
 from keras_snn.graph import nodes as kinds
 
 __all__ = ["Measured", "measure", "options_by_layer", "scales_of"]
@@ -107,7 +107,7 @@ def scales_of(graph, measured, options_of, method=None):
 
 def _rule(options, method):
     chosen = method if options.normalization == "auto" else options.normalization
-    return Rule(chosen, options.percentile, options.neuron, options.timesteps)
+    return ScaleRule(chosen, options.percentile, options.neuron, options.timesteps)
 
 
 def _warn_without_data():

@@ -13,14 +13,14 @@ from keras_snn import neurons
 from keras_snn._files import output_path, replacing
 from keras_snn._validation import check_choice, check_number, check_timesteps
 from keras_snn._version import __version__
-from keras_snn.conversion.spiking import place_readouts
+from keras_snn.conversion.place_neurons import place_readouts
 from keras_snn.errors import ExportError, list_parts
 from keras_snn.export.from_nir import graph_of, settings_of
 from keras_snn.export.to_nir import nir_graph, say_neuron, without_pools
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.program import make_program, without_readouts
 from keras_snn.simulation.building import build
-from keras_snn.simulation.by_hand import as_spiking_model, is_by_hand
+from keras_snn.simulation.from_layers import as_spiking_model, is_handwritten
 from keras_snn.simulation.source import program_of
 
 __all__ = ["export_nir", "import_nir"]
@@ -90,7 +90,7 @@ def export_nir(
         check_choice("accept", name, _ACCEPTED)
     path = output_path("path", path)
 
-    model = as_spiking_model(snn) if is_by_hand(snn) else snn
+    model = as_spiking_model(snn) if is_handwritten(snn) else snn
     graph = program_of(model).graph
     readouts, obstacles = _readouts(graph)
     graph = without_readouts(graph)

@@ -14,9 +14,9 @@ import keras
 
 from keras_snn.errors import UnsupportedLayerError, list_parts
 from keras_snn.graph import nodes as kinds
-from keras_snn.graph import operations, rules, spiking_rules  # noqa: F401 - they register the rules
-from keras_snn.graph.opaque import nodes_in, on_its_own
-from keras_snn.graph.registry import Refusal, rule_for
+from keras_snn.graph import rules  # noqa: F401 - importing it registers the rules
+from keras_snn.graph.fallback import nodes_in, on_its_own
+from keras_snn.graph.rules.registry import Refusal, rule_for
 
 __all__ = [
     "any_shapes",

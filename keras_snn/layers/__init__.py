@@ -17,7 +17,6 @@ from keras_snn.layers.linear import (
     SpikingSeparableConv1D,
     SpikingSeparableConv2D,
 )
-from keras_snn.layers.memoryless import PerTimestep, Rearrange, ScaleShift
 from keras_snn.layers.nonspiking import NonSpiking
 from keras_snn.layers.pooling import (
     SpikingMaxPool,
@@ -27,6 +26,7 @@ from keras_snn.layers.pooling import (
 )
 from keras_snn.layers.quantized import QuantizedClip
 from keras_snn.layers.readout import Readout, SpikingSoftmax
+from keras_snn.layers.stateless import PerTimestep, Rearrange, ScaleShift
 
 __all__ = [
     "BinaryActivation",

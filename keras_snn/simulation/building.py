@@ -6,9 +6,9 @@ import keras
 
 from keras_snn import layers as spiking_layers
 from keras_snn.graph import nodes as kinds
-from keras_snn.graph.analog import analog_layer, layer_names
 from keras_snn.graph.functions import keras_function
 from keras_snn.graph.program import constant_nodes, same_node
+from keras_snn.graph.to_keras import analog_layer, layer_names
 from keras_snn.layers.linear import SpikingLinear
 from keras_snn.simulation.model import SpikingModel
 

@@ -13,15 +13,15 @@ import keras
 from keras import ops
 
 from keras_snn._data import KINDS, as_arrays, check_numeric, finite, fit_shape, in_order
-from keras_snn._execution import divisible, mended, replicas
+from keras_snn._devices import divisible, mended, replicas
 from keras_snn._files import check_file, output_path, replacing
 from keras_snn._gradients import without_gradients
 from keras_snn._validation import check_integer, check_timesteps
 from keras_snn.engines.chunks import longest_chunk, plan_chunks
 from keras_snn.engines.compiled import Requests, run_chunks
+from keras_snn.engines.network import StepNetwork
 from keras_snn.layers.base import refuse_quantizing
-from keras_snn.simulation.counting import FiringCounter
-from keras_snn.simulation.network import StepNetwork
+from keras_snn.simulation.spike_counter import FiringCounter
 from keras_snn.simulation.units import check_units, with_scales, write_units
 
 __all__ = ["SpikingModel"]
@@ -429,9 +429,9 @@ class SpikingModel(keras.Model):
     def as_functional(self):
         """Return a copy as a Functional model, whose layers have inputs and outputs, `(batch, time, …)`.
 
-        See `keras_snn.simulation.by_hand.as_functional`.
+        See `keras_snn.simulation.from_layers.as_functional`.
         """
-        from keras_snn.simulation.by_hand import as_functional
+        from keras_snn.simulation.from_layers import as_functional
 
         return as_functional(self)
 

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_snn._data import Batches, as_labels
-from keras_snn._execution import predict_batch
+from keras_snn._devices import predict_batch
 from keras_snn._validation import check_choice, check_integer, check_timesteps
 from keras_snn.engines.chunks import ChunkPlan
 from keras_snn.engines.compiled import Compiled, Requests, run_chunks
@@ -17,8 +17,8 @@ from keras_snn.graph.program import without_input
 from keras_snn.layers.base import neuron_of
 from keras_snn.simulation.building import build
 from keras_snn.simulation.classes import check_labels, deciding, labels_for, share_of_equal
-from keras_snn.simulation.exiting import check_exit, run_until_confident
-from keras_snn.simulation.memory import check_memory, show_bytes
+from keras_snn.simulation.early_exit import check_exit, run_until_confident
+from keras_snn.simulation.memory_check import check_memory, show_bytes
 from keras_snn.simulation.result import SimulationResult
 from keras_snn.simulation.source import program_of
 

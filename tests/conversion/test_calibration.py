@@ -7,8 +7,8 @@ from keras import layers
 from keras_snn.conversion.calibration import Histogram, calibrate, moments_on
 from keras_snn.conversion.normalization import Rule
 from keras_snn.errors import CalibrationError
-from keras_snn.graph.evaluation import evaluate
 from keras_snn.graph.lowering import lower
+from keras_snn.graph.numpy_reference import evaluate
 from keras_snn.graph.passes import fold
 
 RESOLUTION = 2 ** (1 / 128) - 1

@@ -10,7 +10,6 @@ from keras import layers
 
 import keras_snn
 from keras_snn.conversion.calibration import Histogram, calibrate
-from keras_snn.conversion.moments import moments_without_data
 from keras_snn.conversion.normalization import (
     Rule,
     channels_apart,
@@ -19,10 +18,11 @@ from keras_snn.conversion.normalization import (
     relus,
     trained_scales,
 )
-from keras_snn.conversion.spiking import to_spiking
+from keras_snn.conversion.place_neurons import to_spiking
+from keras_snn.conversion.without_data import moments_without_data
 from keras_snn.graph import nodes as kinds
-from keras_snn.graph.evaluation import evaluate
 from keras_snn.graph.lowering import lower
+from keras_snn.graph.numpy_reference import evaluate
 from keras_snn.graph.passes import fold
 from keras_snn.layers import QuantizedClip
 from keras_snn.neurons import Burst, IntegrateAndFire, MultiThreshold, SignedIntegrateAndFire

@@ -9,10 +9,10 @@ import tensorflow as tf
 from keras import layers
 
 import keras_snn
-from keras_snn.conversion.spiking import encode
-from keras_snn.graph.evaluation import evaluate
+from keras_snn.conversion.place_neurons import encode
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.nodes import Input
+from keras_snn.graph.numpy_reference import evaluate
 from keras_snn.graph.passes import fold
 from keras_snn.layers import BinaryActivation, PoissonEncoder, Readout, SpikingMaxPool, SpikingSoftmax
 from keras_snn.neurons import Binary, Delayed, IntegrateAndFire

@@ -12,8 +12,8 @@ from keras import layers
 import keras_snn
 from keras_snn import neurons, quantized_reference
 from keras_snn.graph import nodes as kinds
-from keras_snn.graph.evaluation import evaluate
 from keras_snn.graph.lowering import lower
+from keras_snn.graph.numpy_reference import evaluate
 from keras_snn.graph.passes import fold
 
 to_numpy = keras.ops.convert_to_numpy

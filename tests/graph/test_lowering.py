@@ -8,10 +8,10 @@ from keras import layers
 
 from keras_snn.errors import UnsupportedLayerError
 from keras_snn.graph import nodes as kinds
-from keras_snn.graph import registry
-from keras_snn.graph.evaluation import evaluate
 from keras_snn.graph.lowering import lower
-from keras_snn.graph.registry import register_rule, supported_layers
+from keras_snn.graph.numpy_reference import evaluate
+from keras_snn.graph.rules import registry
+from keras_snn.graph.rules.registry import register_rule, supported_layers
 
 
 def test_lower_gives_a_shared_layer_a_node_for_every_call(rng):

@@ -7,8 +7,8 @@ from keras import layers
 from keras_snn.conversion.normalization import normalize, relus
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph import passes
-from keras_snn.graph.evaluation import evaluate
 from keras_snn.graph.lowering import lower
+from keras_snn.graph.numpy_reference import evaluate
 from keras_snn.graph.passes import fold, insert_scale, pool_by_axes
 
 

@@ -5,7 +5,7 @@ import pytest
 from contracts import assert_same, convert
 
 from keras_snn.simulation import recording
-from keras_snn.simulation.memory import available_memory
+from keras_snn.simulation.memory_check import available_memory
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_records_that_do_not_fit_into_memory_are_refused_for_what_would(case, mo
         (2 * step * 3, (1, 3), (1, 9), "Simulate single samples, for at most timesteps=3."),
         (2 * step - 1, None, (1, 1), "Record spike_counts, which do not grow with time."),
     ]:
-        monkeypatch.setattr("keras_snn.simulation.memory.available_memory", lambda a=available: a)
+        monkeypatch.setattr("keras_snn.simulation.memory_check.available_memory", lambda a=available: a)
         samples, timesteps = does_not
         with pytest.raises(ValueError, match=f"{samples} samples and {timesteps} time steps.* {hint}"):
             snn.simulate(x[:samples], timesteps=timesteps, record=record, batch_size=2)

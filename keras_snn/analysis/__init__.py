@@ -1,0 +1,1 @@
+"""Comparing spiking networks with their source networks, and counting."""

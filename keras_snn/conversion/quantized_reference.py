@@ -1,0 +1,94 @@
+"""The analog network that a network of signed neurons computes, exactly."""
+
+import dataclasses
+
+import numpy as np
+
+from keras_snn.graph import nodes as kinds
+from keras_snn.graph.program import without_readouts
+from keras_snn.graph.to_keras import build_model
+from keras_snn.simulation.source import program_of
+
+__all__ = ["quantized_reference"]
+
+
+def quantized_reference(model):
+    """Return the analog network whose outputs a spiking one with signed neurons reaches, exactly.
+
+    It is the source network with its activations rounded to levels, in the units of the spiking one:
+    with x the mean current of a neuron over `model.timesteps` T steps and L its levels,
+
+        firing rate = clip(floor(V(0)/θ + x·T/θ), 0, L)/T
+
+    In exact arithmetic `model.simulate(x, settle=True)` has its outputs, and the spikes of every neuron
+    add up to its activations times T; in floats too, but where a current is within rounding of a threshold.
+
+    Args:
+        model: A `SpikingModel` with signed neurons only.
+
+    Returns:
+        A Functional model with the inputs and outputs of `model`; of events it takes the average over
+        time. The activations behind layer `conv` are those of its layer `conv_spike`.
+
+    Raises:
+        TypeError: If `model` is not a `SpikingModel`.
+        ValueError: If something in it depends on when spikes come, or on chance.
+
+    Source:
+        Hu et al. (2023), "Fast-SNN", IEEE TPAMI; You et al. (2024), "SpikeZIP-TF", ICML.
+    """
+    program = program_of(model)
+    for node in program.graph.nodes.values():
+        in_the_way = _in_the_way(node)
+        if in_the_way:
+            raise ValueError(
+                f"`model` must compute the same in whatever order its spikes come. Received: layer "
+                f"'{node.origins[0]}' with {in_the_way}. Convert with neuron='signed', without delays and "
+                "corrections."
+            )
+    graph = without_readouts(program.graph)
+    for node in graph.nodes.values():
+        if isinstance(node, kinds.Spike):
+            graph = _with_levels(graph, node, model.timesteps)
+    reference = build_model(graph, dtype=model.dtype_policy, name=model.name)
+    if hasattr(model, "output_names"):
+        reference.output_names = list(model.output_names)
+    return reference
+
+
+def _in_the_way(node):
+    """Return what of a node depends on the order of spikes, or on chance; or `None`."""
+    if isinstance(node, kinds.Spike) and node.neuron.exact_levels(1) is None:
+        return f"neuron={node.neuron!r}"
+    if isinstance(node, kinds.Pool) and node.method not in (None, "exact"):
+        return f"method={node.method!r}"
+    if isinstance(node, kinds.Readout) and node.delay:
+        return f"delay={node.delay}"
+    is_random = isinstance(node, kinds.Encode) or (isinstance(node, kinds.Readout) and node.draws)
+    return "random spikes" if is_random else None
+
+
+def _with_levels(graph, spike, timesteps):
+    """Return the graph with what a layer of neurons adds up to in the place of the neurons."""
+    neuron, levels = spike.neuron, spike.neuron.exact_levels(timesteps)
+    # The activation rounds to multiples of 1/T, from a half on.
+    in_rates = kinds.ChannelAffine(
+        name=kinds.free_name(f"{spike.name}/current", graph.nodes),
+        inputs=spike.inputs,
+        shape=spike.shape,
+        origins=spike.origins,
+        scale=np.asarray(1 / neuron.v_threshold),
+        shift=np.asarray((neuron.initial_potential - 0.5) / timesteps),
+    )
+    rounded = kinds.Activation(
+        name=spike.name,
+        inputs=(in_rates.name,),
+        shape=spike.shape,
+        origins=spike.origins,
+        function="relu",
+        max_value=levels / timesteps,
+        levels=levels,
+    )
+    if in_rates.scale == 1 and in_rates.shift == 0:
+        rounded = dataclasses.replace(rounded, inputs=spike.inputs)
+    return graph.with_nodes({**graph.nodes, in_rates.name: in_rates, spike.name: rounded})

@@ -1,0 +1,29 @@
+"""Layers that cannot even stay as they are."""
+
+from keras import layers
+
+from keras_snn.graph.rules.registry import Refusal, register_named
+
+
+def _refuse(layer_class, reason, way_out):
+    def lower(layer, *inputs, emit):
+        raise Refusal(reason, way_out, may_stay=False)
+
+    register_named(layer_class, lower, group=None)
+
+
+_refuse(
+    layers.Lambda,
+    "Python code, which cannot be read",
+    "write it with keras.ops or as a layer, and teach that with keras_snn.register_rule",
+)
+_refuse(layers.Masking, "masks do not travel with spikes", "give it samples without a mask")
+
+
+def lower_embedding(layer, x, *, emit):
+    if layer.mask_zero:
+        raise Refusal("mask_zero=True", "give it samples without a mask", may_stay=False)
+    raise Refusal("looks numbers up in a table", "feed the vectors instead")
+
+
+register_named(layers.Embedding, lower_embedding, group=None)

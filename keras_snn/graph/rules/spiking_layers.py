@@ -1,0 +1,92 @@
+"""The spiking layers as nodes, so that a spiking model can be read back.
+
+Time does not appear: a node describes what happens at every step.
+"""
+
+import keras
+
+from keras_snn import layers
+from keras_snn.graph import nodes as kinds
+from keras_snn.graph.functions import keras_name
+from keras_snn.graph.rules import common
+from keras_snn.graph.rules.registry import register_named
+from keras_snn.layers.held import Held
+from keras_snn.layers.linear import SpikingLinear
+from keras_snn.layers.pooling import SpikingMaxPooling
+
+__all__ = []
+
+_REPLACE = "replace it by one of keras_snn.supported_layers() before converting"
+
+
+def _rule(layer_class):
+    def decorate(lower):
+        register_named(layer_class, lower, group=None)
+        return lower
+
+    return decorate
+
+
+def _linear(layer, x, *, emit):
+    return emit(kinds.Spike, emit.call(layer.analog, x), neuron=layer.neuron)
+
+
+def _max_pooling(layer, x, *, emit):
+    pool = layer.analog
+    window, strides = tuple(pool.pool_size), tuple(pool.strides)
+    fields = {"window": window, "strides": strides, "padding": pool.padding}
+    return emit(kinds.Pool, x, function="max", method=layer.method, **fields)
+
+
+for _class in vars(layers).values():
+    if isinstance(_class, type) and issubclass(_class, (SpikingLinear, SpikingMaxPooling)):
+        _rule(_class)(_linear if issubclass(_class, SpikingLinear) else _max_pooling)
+
+
+@_rule(layers.NonSpiking)
+def non_spiking(layer, *inputs, emit):
+    if isinstance(layer.layer, keras.Model):
+        # What could not be said of the source network. It may have no copy.
+        callee = layer.layer.operations[-1]
+        callee = callee.layer if isinstance(callee, Held) else callee
+        said = {"layer_class": type(callee).__name__, "reason": "does not spike", "way_out": _REPLACE}
+        return emit(kinds.Opaque, *inputs, model=layer.layer, **said)
+    # One argument, as Keras takes it.
+    node = emit.call(layer.layer, list(inputs) if len(inputs) > 1 else inputs[0])
+    return emit.amend(node, spikes=False)
+
+
+@_rule(layers.PerTimestep)
+def per_timestep(layer, *inputs, emit):
+    return emit.amend(non_spiking(layer, *inputs, emit=emit), per_step=True)
+
+
+@_rule(layers.ScaleShift)
+def scale_shift(layer, x, *, emit):
+    scale, shift = (keras.ops.convert_to_numpy(v) for v in (layer.scale, layer.shift))
+    return emit(kinds.ChannelAffine, x, scale=scale, shift=shift)
+
+
+@_rule(layers.Rearrange)
+def rearrange(layer, x, *, emit):
+    return emit(kinds.Rearrange, x, function=layer.function, argument=layer.argument)
+
+
+@_rule(layers.PoissonEncoder)
+def poisson_encoder(layer, x, *, emit):
+    return emit(kinds.Encode, x, scale=layer.scale, rate=layer.rate, seed=layer.seed)
+
+
+@_rule(layers.Readout)
+def readout(layer, x, *, emit):
+    name = keras_name(layer.activation)
+    if name is None:
+        x, name = common.activation(layer.activation, x, emit), "linear"
+    return emit(kinds.Readout, x, function=name, delay=layer.delay)
+
+
+@_rule(layers.SpikingSoftmax)
+def spiking_softmax(layer, x, *, emit):
+    axis = common.softmax_axis(layer.analog.axis, x)
+    draws = {"method": layer.method, "seed": layer.seed} if layer.draws else {}
+    return emit(kinds.Readout, x, function="softmax", axis=axis, delay=layer.delay, **draws)

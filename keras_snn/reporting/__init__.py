@@ -1,0 +1,1 @@
+"""Showing results: the report, its page, plots and TensorBoard."""

@@ -1,0 +1,278 @@
+"""The report on a spiking model: how it does on data, what it costs, and where it loses."""
+
+import dataclasses
+import importlib
+import json
+import math
+import platform
+
+import keras
+import numpy as np
+
+from keras_snn._files import check_file, output_path, replacing
+from keras_snn._version import __version__
+from keras_snn.analysis.diagnosis import PARTS, Comparison, Diagnosis
+from keras_snn.analysis.observers import Observer, observe
+from keras_snn.analysis.operation_counts import EnergyEstimate, OperationCounts, OperationTally, check_figures
+from keras_snn.reporting import html, plots
+from keras_snn.reporting.causes import Agreement, find_causes
+from keras_snn.simulation.classes import EACH, deciding, share_of_equal
+from keras_snn.simulation.source import source_graph
+
+__all__ = ["Report", "report"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Report:
+    """How a spiking model does on data; `print` it for the summary.
+
+    Attributes:
+        name: Name of the model.
+        diagnosis: A `Diagnosis`.
+        counts: An `OperationCounts`.
+        agreement: An `Agreement`, or `None` if the model does not classify.
+        energy: An `EnergyEstimate`.
+        options: Dict of the options that the model was converted with; `seed` is `None` if it draws nothing.
+        run: Dict of how it was run: steps, samples, samples per batch, and figures of the energy.
+        versions: Dict of the versions that converted it and that ran it.
+    """
+
+    name: str
+    diagnosis: Diagnosis
+    counts: OperationCounts
+    agreement: Agreement | None
+    energy: EnergyEstimate
+    options: dict
+    run: dict
+    versions: dict
+
+    @property
+    def findings(self):
+        """The most likely causes of a loss, and what to do; sentences."""
+        return find_causes(self.diagnosis, self.agreement, self.options)
+
+    @property
+    def summary(self):
+        """What came out, in a few sentences."""
+        steps, samples = self.diagnosis.timesteps, f"{self.diagnosis.samples:,} samples"
+        spikes = 1 - self.counts.activation_sparsity
+        snn, ann = self.counts.snn_operations[-1] / 1e6, self.counts.ann_operations / 1e6
+        cost = (
+            f"A neuron spikes {spikes:.3g} times per step on average; a sample takes {snn:,.3g} million "
+            f"operations, against {ann:,.3g} million of the source network."
+        )
+        if self.agreement is None:
+            return f"Run on {samples} for {steps} time steps. {cost}"
+        labels = self.agreement.labels
+        decisions = samples if labels == 1 else f"{labels} labels each of {samples}"
+        same = f"{self.agreement.agreement_over_time[-1]:.2%}"
+        if self.agreement.ann_accuracy is None:
+            same = f"it puts {same} of {decisions} into the same class as its source network"
+            return f"After {steps} time steps {same}. {cost}"
+        right = f"{self.agreement.accuracy_over_time[-1]:.2%} of {decisions} right"
+        return (
+            f"After {steps} time steps the spiking network gets {right}, its source network "
+            f"{self.agreement.ann_accuracy:.2%}; they agree on {same}. {cost}"
+        )
+
+    @property
+    def facts(self):
+        """All numbers of the report, as plain values that JSON has; what is not finite is `None`."""
+        counts, agreement = self.counts, self.agreement
+        ours = ("effective_macs", "effective_acs", "dense", "activation_sparsity", "footprint")
+        return _plain(
+            {
+                "model": self.name,
+                "timesteps": self.diagnosis.timesteps,
+                "samples": self.diagnosis.samples,
+                "summary": self.summary,
+                "findings": self.findings,
+                "agreement": None if agreement is None else dataclasses.asdict(agreement),
+                "layers": self.layers,
+                "operations": {
+                    "ann": {"operations": counts.ann_operations, **_named(counts, ours, "ann_")},
+                    "snn": {"operations_over_time": counts.snn_operations, **_named(counts, ours)},
+                    **_named(counts, ("neuron_updates", "connection_sparsity", "not_counted")),
+                },
+                "energy": {**dataclasses.asdict(self.energy), "assumptions": self.energy.assumptions},
+                "options": self.options,
+                "run": self.run,
+                "versions": self.versions,
+            }
+        )
+
+    @property
+    def layers(self):
+        """A dict for every layer that has weights or neurons, in order; what it lacks is missing."""
+        rows = {name: counts.metrics for name, counts in self.counts.by_layer.items()}
+        for layer in self.diagnosis.layers:
+            values = {f.name: getattr(layer, f.name) for f in dataclasses.fields(layer)}
+            shown = {k: v for k, v in values.items() if k not in ("name", "activations", "rates")}
+            shown["neuron"] = str(layer.neuron)
+            for part in ("error", "added", *PARTS):
+                shown[part] = dataclasses.asdict(shown[part])
+            rows.setdefault(layer.name, {}).update(shown)
+        for layer in self.counts.neurons:
+            rows[layer.name].update(neurons=layer.neurons, spikes=layer.spikes)
+        return [{"name": name, **row} for name, row in rows.items()]
+
+    def save(self, path):
+        """Write the report as an HTML file, and its `facts` beside it as .json; both, or none.
+
+        Raises:
+            ValueError: If `path` is not an .html file in a folder that exists.
+            ImportError: If matplotlib is not installed.
+        """
+        path = _checked(path)
+        text_of_page = html.page_of(self)
+        text = json.dumps(self.facts, indent=1, ensure_ascii=False, allow_nan=False)
+        with replacing(path, path.with_suffix(".json")) as (html_file, json_file):
+            html_file.write_text(text_of_page, encoding="utf-8")
+            json_file.write_text(text + "\n", encoding="utf-8")
+
+    def __str__(self):
+        return "\n".join([self.summary, *(f"- {finding}" for finding in self.findings)])
+
+
+def report(
+    model,
+    x,
+    y=None,
+    *,
+    path="report.html",
+    timesteps=None,
+    energy="45nm_float32",
+    batch_size=32,
+    verbose=0,
+):
+    """Run a spiking model on data and say how it does, what it costs, and where it loses.
+
+    The data is run through once, in memory that does not grow with it.
+
+    Args:
+        model: A `SpikingModel`.
+        x: Samples, as for `predict`; or a dataset of `(x, y)`.
+        y: Labels of arrays, as for `simulate`.
+        path: Where to write the HTML file, with a .json file beside it; `None` to write nothing.
+        timesteps: Number of steps; `model.timesteps` if `None`.
+        energy: Figures of the energy estimate: a name in `keras_snn.ENERGY_FIGURES`, or `(mac, ac)`, as
+            `OperationCounts.energy` takes them.
+        batch_size: Samples that run together.
+        verbose: 1 shows a progress bar.
+
+    Returns:
+        A `Report`.
+
+    Raises:
+        ImportError: If there is a path, and matplotlib is not installed.
+        TypeError, ValueError: If an argument is not what it may be.
+    """
+    # Before the long run.
+    check_figures("energy", energy)
+    if path is not None:
+        _checked(path)
+        plots.check_matplotlib()
+    graph, activations = source_graph(model)
+    comparison, tally = Comparison(model, activations), OperationTally(model, graph, activations)
+    classes = _Classes(model, graph)
+    options = {"timesteps": timesteps, "batch_size": batch_size, "verbose": verbose}
+    steps, samples = ran = observe(model, x, y, [comparison, tally, classes], graph=graph, **options)
+    counts = tally.result(*ran)
+    conversion = model.conversion_report
+    found = Report(
+        model.name,
+        comparison.result(*ran),
+        counts,
+        classes.result(samples),
+        counts.energy(energy),
+        {"seed": None, **getattr(conversion, "options", {})},
+        {"timesteps": steps, "samples": samples, "batch_size": batch_size, "energy": energy},
+        {"converted with": dict(getattr(conversion, "versions", {})), "run with": _versions()},
+    )
+    if path is not None:
+        found.save(path)
+    return found
+
+
+class _Classes(Observer):
+    """Counts, after every step, the right decisions, and those of the source network; in each way to decide.
+
+    Attributes:
+        ways: Those in which all labels so far can be read.
+    """
+
+    def __init__(self, model, graph):
+        self.rule, self.output = deciding(model), graph.outputs
+        self.ways = () if self.rule is None else self.rule.ways
+        self.same, self.right = dict.fromkeys(self.ways, 0), dict.fromkeys(self.ways, 0)
+        self.ann_right, self.labelled = dict.fromkeys(self.ways, 0), True
+
+    def of_source(self, values):
+        return {} if self.rule is None else values[self.output]
+
+    def take(self, observation):
+        if self.rule is None:
+            return
+        readings = {}
+        if observation.targets is not None and self.labelled:
+            readings = self.rule.readings(np.asarray(observation.targets), observation.samples)
+        self.labelled = bool(readings)
+        self.ways = tuple(way for way in self.ways if way in readings) or self.ways
+        for way in self.same:
+            ours, theirs = (
+                self.rule.decide(observation.outputs, way),
+                self.rule.decide(observation.source, way),
+            )
+            self.same[way] = self.same[way] + share_of_equal(ours, theirs, way).sum(axis=0)
+            if way in readings:
+                right = readings[way]
+                self.right[way] = self.right[way] + share_of_equal(ours, right, way).sum(axis=0)
+                self.ann_right[way] += share_of_equal(theirs[:, None], right, way).sum()
+
+    def result(self, samples):
+        """Return the `Agreement`, or `None` if the model does not classify."""
+        if self.rule is None:
+            return None
+        way = self.ways[0]
+        shares = {"agreement_over_time": self.same[way] / samples}
+        if self.labelled:
+            shares["accuracy_over_time"] = self.right[way] / samples
+            shares["ann_accuracy"] = float(self.ann_right[way] / samples)
+        return Agreement(**shares, labels=self.rule.size if way == EACH else 1)
+
+
+def _versions():
+    """Return the versions in use, those of the backend among them."""
+    backend = keras.backend.backend()
+    return {
+        "keras_snn": __version__,
+        "keras": keras.__version__,
+        backend: importlib.import_module(backend).__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _checked(path):
+    path = output_path("path", path)
+    if path.suffix != ".html":
+        raise ValueError(f"`path` must end in .html. Received: '{path}'. A .json file is written beside it.")
+    check_file(path.with_suffix(".json"))
+    return path
+
+
+def _named(source, names, prefix=""):
+    return {name: getattr(source, prefix + name) for name in names}
+
+
+def _plain(value):
+    """Return nested values as JSON has them."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

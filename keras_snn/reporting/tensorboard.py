@@ -1,0 +1,233 @@
+"""Callbacks that watch the spikes of a model while Keras runs it."""
+
+import collections
+import os
+import pathlib
+import socket
+import time
+import types
+import warnings
+
+import keras
+import numpy as np
+
+from keras_snn._data import Batches, as_labels
+from keras_snn._validation import check_integer
+from keras_snn.simulation.classes import labels_for
+from keras_snn.simulation.model import SpikingModel
+from keras_snn.simulation.spike_counter import BINS
+
+__all__ = ["SpikeRateTensorBoard"]
+
+
+class SpikeRateTensorBoard(keras.callbacks.Callback):
+    """Writes firing rates for TensorBoard, in `predict`, `evaluate` and `fit`.
+
+    For every layer of neurons it writes `firing_rate`, in spikes per neuron and step, and the fractions
+    of neurons that were `silent` or `saturated`: that fired at no step, or at every step, of a sample. For
+    all together `sparsity`, the fraction of neurons and steps without a spike. And the conversion report.
+    `fit` writes at the end of every epoch, as the runs `train` and `validation`. `predict` and `evaluate`
+    write once, at the end, as runs of their names; there the step is the number of earlier ones.
+
+    Counting happens in the compiled function of a model that is watched, and in no other.
+    Show it with `tensorboard --logdir logs`.
+
+    Args:
+        log_dir: Folder to write to; made if it is not there.
+        histogram_freq: Epochs of `fit` from one histogram of the firing rates of each layer to the next; 0
+            for none. Else `predict` and `evaluate` write them too.
+        accuracy_data: `(x, y)`. When a run is over, the model simulates them, and `accuracy_over_time` is
+            written with the time step as the step.
+
+    Raises:
+        ImportError: If TensorBoard is not installed.
+        TypeError, ValueError: If an argument is not what it may be, or the model is not spiking.
+        OSError: Before the run starts, if `log_dir` cannot be written.
+    """
+
+    def __init__(self, log_dir="logs", *, histogram_freq=0, accuracy_data=None):
+        super().__init__()
+        self.log_dir = pathlib.Path(log_dir)
+        self.histogram_freq = check_integer("histogram_freq", histogram_freq, minimum=0)
+        if accuracy_data is not None and not (isinstance(accuracy_data, tuple) and len(accuracy_data) == 2):
+            came = type(accuracy_data).__name__
+            raise ValueError(
+                f"`accuracy_data` must be a tuple (x, y). Received: {came}. Give samples and their labels."
+            )
+        self.accuracy_data = accuracy_data
+        self._board = _tensorboard()
+        self._files = {}
+        self._times = collections.Counter()
+        self._epoch = None
+
+    def set_model(self, model):
+        """Take the model of a run, and have it count."""
+        if not isinstance(model, SpikingModel):
+            raise TypeError(
+                f"SpikeRateTensorBoard watches a keras_snn.SpikingModel. Received: model '{model.name}' "
+                f"({type(model).__name__}). Convert it with keras_snn.convert."
+            )
+        super().set_model(model)
+        if self.accuracy_data is not None:
+            self._check_accuracy_data(model)
+        self._epoch = None
+        model.watch = True
+
+    def _check_accuracy_data(self, model):
+        """Raise before the run for what would end it when all but the accuracy is written."""
+        x, y = self.accuracy_data
+        y = as_labels(y)
+        data = (x, y)
+        given = {"batch_size": 32, "argument": "accuracy_data"}
+        for _ in Batches(data, model.network.inputs, model.given_shapes, **given):
+            pass
+        if y is None or not labels_for(model, y, "accuracy_data"):
+            raise ValueError(
+                f"`accuracy_data` must have class numbers or one-hot labels for model '{model.name}'. "
+                f"Received: labels of shape {np.shape(y)}. Leave it out if the model does not classify."
+            )
+
+    def on_train_begin(self, logs=None):
+        self._begin("train")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._write("train", epoch)
+
+    def on_train_end(self, logs=None):
+        self._epoch = None
+        self._write_accuracy("train")
+
+    def on_test_begin(self, logs=None):
+        if self._epoch is not None:
+            # The same counter serves the validation of an epoch.
+            self._write("train", self._epoch)
+        self._begin(self._test_run)
+
+    def on_test_end(self, logs=None):
+        if self._epoch is not None:
+            self._write(self._test_run, self._epoch)
+        else:
+            self._end(self._test_run)
+
+    def on_predict_begin(self, logs=None):
+        self._begin("predict")
+
+    def on_predict_end(self, logs=None):
+        self._end("predict")
+
+    @property
+    def _test_run(self):
+        return "evaluate" if self._epoch is None else "validation"
+
+    def _begin(self, run):
+        if run not in self._files:
+            self._files[run] = _EventFile(self.log_dir / run, self._board)
+            report = self.model.conversion_report
+            if report is not None:
+                self._files[run].append([self._board.text("conversion_report", report.to_markdown())])
+        self.model.counter.reset()
+
+    def _end(self, run):
+        self._write(run, self._times[run])
+        self._times[run] += 1
+        self._write_accuracy(run)
+
+    def _write(self, run, step):
+        """Write what was counted since the last time, if anything was."""
+        counter = self.model.counter
+        firing = counter.read(self.model.timesteps)
+        counter.reset()
+        if not firing:
+            return
+        unsure = [name for name, layer in firing.items() if layer.unsure]
+        if unsure:
+            warnings.warn(
+                f"Layers {', '.join(map(repr, unsure))} have potentials so large that rounding hides spikes: "
+                "their rates are about right. snn.simulate(x, record='spike_counts') counts every spike.",
+                stacklevel=2,
+            )
+        board, summaries = self._board, []
+        for name, layer in firing.items():
+            summaries += [
+                board.scalar(f"firing_rate/{name}", layer.firing_rate),
+                board.scalar(f"silent/{name}", layer.silent / layer.neurons),
+                board.scalar(f"saturated/{name}", layer.saturated / layer.neurons),
+            ]
+            if self.histogram_freq and (self._epoch is None or self._epoch % self.histogram_freq == 0):
+                summaries.append(board.histogram(f"firing_rates/{name}", layer.histogram))
+        neurons = sum(layer.neurons for layer in firing.values())
+        spikes = sum(layer.spikes for layer in firing.values())
+        summaries.append(board.scalar("sparsity", 1 - spikes / (neurons * self.model.timesteps)))
+        self._files[run].append(summaries, step)
+
+    def _write_accuracy(self, run):
+        if self.accuracy_data is None:
+            return
+        accuracy = self.model.simulate(*self.accuracy_data).accuracy_over_time
+        self._times["accuracy"] += 1
+        times = self._times["accuracy"]
+        tag = "accuracy_over_time" + (f"_{times}" if times > 1 else "")
+        for step, value in enumerate(accuracy, start=1):
+            self._files[run].append([self._board.scalar(tag, value)], step)
+
+
+class _EventFile:
+    """A file of events, closed after each writing, so that it is whole also where a run breaks."""
+
+    def __init__(self, folder, board):
+        self._board = board
+        name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._path = folder / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._append(board.Event(file_version="brain.Event:2"))
+        except OSError as error:
+            raise OSError(
+                f"`log_dir` must be a folder that can be written. Received: log_dir='{folder.parent}' "
+                f"({error.strerror}). Choose another folder."
+            ) from error
+
+    def append(self, summaries, step=0):
+        """Append summaries of one step."""
+        values = [value for summary in summaries for value in summary.value]
+        self._append(self._board.Event(step=step, summary=self._board.Summary(value=values)))
+
+    def _append(self, event):
+        event.wall_time = time.time()
+        with open(self._path, "ab") as file:
+            self._board.RecordWriter(file).write(event.SerializeToString())
+
+
+def _tensorboard():
+    """Return what is used of TensorBoard, none of which loads TensorFlow."""
+    try:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.plugins.histogram.metadata import create_summary_metadata
+        from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+        from tensorboard.plugins.text.summary_v2 import text_pb
+        from tensorboard.summary.writer.record_writer import RecordWriter
+        from tensorboard.util.tensor_util import make_tensor_proto
+    except ImportError as error:
+        raise ImportError(
+            f"SpikeRateTensorBoard needs the package tensorboard. Received: {error}. "
+            "Install it with: pip install tensorboard"
+        ) from error
+
+    def histogram(tag, counts):
+        edges = np.arange(BINS + 1) / BINS
+        tensor = make_tensor_proto(np.stack([edges[:-1], edges[1:], counts], axis=1), dtype=np.float64)
+        metadata = create_summary_metadata(display_name=None, description=None)
+        return Summary(value=[Summary.Value(tag=tag, metadata=metadata, tensor=tensor)])
+
+    return types.SimpleNamespace(
+        Event=Event,
+        RecordWriter=RecordWriter,
+        Summary=Summary,
+        histogram=histogram,
+        scalar=scalar_pb,
+        text=text_pb,
+    )
