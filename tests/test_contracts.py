@@ -250,8 +250,9 @@ def test_what_saturates_gives_no_more_and_gets_there(percentile, neuron, rng):
     options = {"normalization": "percentile", "percentile": percentile, "per_channel": True}
     snn = contracts.convert(model, x, timesteps=256, neuron=neuron, **options)
     # A rounding in the smallest spike of each layer of neurons; two in a row at most.
+    layer_of = {call["name"]: snn.get_layer(call["layer"]) for call in snn.calls}
     smallest = [
-        np.max(row.scale) * snn.get_layer(row.name).neuron.unit / snn.timesteps
+        np.max(row.scale) * layer_of[row.name].neuron.unit / snn.timesteps
         for row in snn.conversion_report.layers
         if row.scale is not None
     ]
