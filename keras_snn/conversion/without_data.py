@@ -78,7 +78,7 @@ def _propagate(node, *inputs, shapes):
 
 
 @_propagate.register
-def _(node: kinds.Affine, moments, *, shapes):
+def _moments_of_affine(node: kinds.Affine, moments, **_):
     *window, inputs, units = node.kernel.shape
     kernel = node.kernel.reshape(math.prod(window), inputs, units)
     mean, variance = (v.reshape(node.groups, inputs) for v in moments)
@@ -95,19 +95,19 @@ def _(node: kinds.Affine, moments, *, shapes):
 
 
 @_propagate.register
-def _(node: kinds.ChannelAffine, moments, *, shapes):
+def _moments_of_channel_affine(node: kinds.ChannelAffine, moments, **_):
     mean, variance = moments if node.moments is None else node.moments
     scale, shift = (v if v.ndim < 2 else v.reshape(-1, v.shape[-1]).mean(0) for v in (node.scale, node.shift))
     return mean * scale + shift, variance * scale**2
 
 
 @_propagate.register
-def _(node: kinds.Pool, moments, *, shapes):
+def _moments_of_pool(_node: kinds.Pool, moments, **_):
     return moments
 
 
 @_propagate.register
-def _(node: kinds.Activation, moments, *, shapes):
+def _moments_of_activation(node: kinds.Activation, moments, *, shapes):
     if node.function != "relu":
         return _propagate.dispatch(object)(node, moments, shapes=shapes)
     mean, variance = moments
@@ -122,20 +122,20 @@ def _(node: kinds.Activation, moments, *, shapes):
 
 
 @_propagate.register
-def _(node: kinds.Rearrange, moments, *, shapes):
+def _moments_of_rearrange(node: kinds.Rearrange, moments, *, shapes):
     mode = "edge" if node.function == "pad" else "constant"
     moved = [node.move(np.broadcast_to(v if shapes[0] else v[0], shapes[0]), mode=mode) for v in moments]
     return tuple(v.reshape(-1, v.shape[-1] if node.shape else 1).mean(axis=0) for v in moved)
 
 
 @_propagate.register
-def _(node: kinds.Add, *inputs, shapes):
+def _moments_of_add(_node: kinds.Add, *inputs, **_):
     means, variances = zip(*inputs, strict=True)
     return sum(means), sum(variances)
 
 
 @_propagate.register
-def _(node: kinds.Concatenate, *inputs, shapes):
+def _moments_of_concatenate(node: kinds.Concatenate, *inputs, **_):
     if node.axis != -1:
         return tuple(np.mean(values, axis=0) for values in zip(*inputs, strict=True))
     return tuple(np.concatenate(values) for values in zip(*inputs, strict=True))

@@ -15,8 +15,10 @@ from keras_snn._validation import check_choice, check_number, check_timesteps
 from keras_snn._version import __version__
 from keras_snn.conversion.place_neurons import place_readouts
 from keras_snn.errors import ExportError, list_parts
-from keras_snn.export.from_nir import graph_of, settings_of
-from keras_snn.export.to_nir import nir_graph, say_neuron, without_pools
+from keras_snn.export.from_nir import graph_of
+from keras_snn.export.nir_neurons import settings_of
+from keras_snn.export.pools import without_pools
+from keras_snn.export.to_nir import nir_graph, write_neuron
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.program import make_program, without_readouts
 from keras_snn.simulation.building import build
@@ -101,7 +103,7 @@ def export_nir(
     nodes, edges, more = nir_graph(
         graph,
         sums,
-        lambda neuron, dtype: say_neuron(neuron, dtype, dt=dt),
+        lambda neuron, dtype: write_neuron(neuron, dtype, dt=dt),
         compact=compact,
     )
     if obstacles or more:

@@ -1,7 +1,7 @@
 """From a graph with neurons to the nodes and edges of NIR.
 
 NIR is channels first and sums the edges into a node. A value of the graph is a few
-`_Piece`s of NIR values, so that concatenating, flattening and permuting cost nothing:
+`Piece`s of NIR values, so that concatenating, flattening and permuting cost nothing:
 the next weights are permuted instead.
 """
 
@@ -11,120 +11,17 @@ import re
 
 import numpy as np
 
+from keras_snn.export.pieces import NotInNIRError, Piece, Value, channels_first, channels_of, refuse_pads
 from keras_snn.export.windows import dense_kernel, embedded_kernel
 from keras_snn.graph import nodes as kinds
-from keras_snn.graph.passes import fold, insert_scale
 
-__all__ = ["nir_graph", "say_neuron", "without_pools"]
+__all__ = ["nir_graph", "write_neuron"]
 
 _NAME = re.compile(r"\W+")
 
 
-class _UnsaidError(Exception):
-    """NIR has no word for a node.
-
-    Args:
-        reason: What it has none for.
-        way_out: What the user can do instead.
-    """
-
-    def __init__(self, reason, way_out):
-        super().__init__(reason)
-        self.reason, self.way_out = reason, way_out
-
-
-@dataclasses.dataclass(frozen=True)
-class _Piece:
-    """Values that NIR nodes compute, channels first.
-
-    Attributes:
-        sources: Names of the nodes, whose values are summed.
-        order: For every value its flat index in the value of the graph; −1 if it is not part of it.
-    """
-
-    sources: tuple[str, ...]
-    order: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class _Value:
-    """The value of a node of the graph.
-
-    Attributes:
-        shape: Its shape, channels last.
-        pieces: The `_Piece`s that it lies in.
-        pads: Zeros around it `(before, after)` for each axis, which are not in the pieces.
-    """
-
-    shape: tuple[int, ...]
-    pieces: tuple[_Piece, ...]
-    pads: tuple[tuple[int, int], ...] = ()
-
-
-def without_pools(graph, pooling):
-    """Return the graph with average pooling said so that NIR has words for it.
-
-    Args:
-        graph: A `Graph`.
-        pooling: `"sum"`: sums, with what they are divided by folded into the next weights where that
-            is exact. `"average"`: as it is. `"convolution"`: convolutions. Pools of one dimension and
-            padded ones become convolutions anyway.
-
-    Returns:
-        `(graph, sums)`, the latter the names of the pools of the graph that are to be sums.
-    """
-    graph, sums = fold(graph), set()
-    for name in tuple(graph.nodes):
-        # As it is now: what it takes may have got a scale.
-        node = graph.nodes[name]
-        if not isinstance(node, kinds.Pool) or node.function != "average" or len(node.window) > 2:
-            continue
-        shape = graph.nodes[node.inputs[0]].shape
-        counts = _counts(node, shape)
-        if len(node.window) == 2 and pooling != "convolution" and _is_unpadded(node, shape):
-            if pooling == "sum":
-                sums.add(node.name)
-                graph = insert_scale(graph, 1 / counts.max(), after=node.name)
-            continue
-        graph = graph.with_nodes({**graph.nodes, node.name: _as_convolution(node, shape[-1])})
-        graph = insert_scale(graph, 1 / counts, after=node.name)
-    return fold(graph), sums
-
-
-def _is_unpadded(node, shape):
-    axes = zip(shape, node.window, node.strides, strict=False)
-    return not any(any(kinds.pad_widths(*axis, 1, node.padding)) for axis in axes)
-
-
-def _counts(node, shape):
-    """Return how many values each window has, an array `(*positions, 1)`; of one value if all are alike."""
-    counts = np.ones(())
-    for size, width, stride in zip(shape, node.window, node.strides, strict=False):
-        before, _ = kinds.pad_widths(size, width, stride, 1, node.padding)
-        positions = (size if node.padding == "same" else size - width + 1) + stride - 1
-        starts = np.arange(positions // stride) * stride - before
-        within = np.minimum(starts + width, size) - np.maximum(starts, 0)
-        counts = counts[..., None] * within
-    counts = counts[..., None]
-    return counts if np.ptp(counts) else counts.reshape(-1)[:1]
-
-
-def _as_convolution(node, channels):
-    """Return the sum over the windows of a pool as an `Affine`."""
-    shared = {field.name: getattr(node, field.name) for field in dataclasses.fields(kinds.Node)}
-    return kinds.Affine(
-        **shared,
-        kernel=np.ones((*node.window, 1, channels), "float32"),
-        bias=np.zeros(channels, "float32"),
-        strides=node.strides,
-        dilation=(1,) * len(node.window),
-        padding=node.padding,
-        groups=channels,
-    )
-
-
 def nir_graph(graph, sums, neuron_fields, *, compact):
-    """Say a graph in NIR.
+    """Translate a graph to NIR.
 
     Args:
         graph: A `Graph` with neurons, of `without_pools`.
@@ -135,7 +32,7 @@ def nir_graph(graph, sums, neuron_fields, *, compact):
 
     Returns:
         `(nodes, edges, obstacles)`: a dict of objects of `nir`, a list of pairs of names, and a list of
-        `(name, what, reason, way_out)` for all nodes that cannot be said.
+        `(name, what, reason, way_out)` for all nodes that NIR cannot express.
     """
     writer = _Writer(graph, sums, neuron_fields, compact)
     for node in graph.nodes.values():
@@ -147,7 +44,7 @@ def nir_graph(graph, sums, neuron_fields, *, compact):
 
 
 class _Writer:
-    """The nodes and edges said so far, and the `_Value` of each node of the graph."""
+    """The nodes and edges written so far, and the `Value` of each node of the graph."""
 
     def __init__(self, graph, sums, neuron_fields, compact):
         import nir
@@ -160,15 +57,15 @@ class _Writer:
         self.users = graph.users()
 
     def add(self, node):
-        """Say a node, or note why it cannot be said."""
+        """Write a node, or note why NIR cannot express it."""
         inputs = [self.values[name] for name in node.inputs]
         if None in inputs:
             # Something before it is an obstacle already; it may be one itself.
             inputs = [value or self._stand_in(name) for value, name in zip(inputs, node.inputs, strict=True)]
         before = dict(self.nodes), list(self.edges)
         try:
-            self.values[node.name] = _say(node, self, *inputs)
-        except _UnsaidError as error:
+            self.values[node.name] = _write(node, self, *inputs)
+        except NotInNIRError as error:
             self.nodes, self.edges = before
             self.values[node.name] = None
             name = node.origins[0] if node.origins else node.name
@@ -180,7 +77,7 @@ class _Writer:
         if value is None:
             return
         (piece, *others), shape = value.pieces, value.shape
-        if others or any(map(any, value.pads)) or not np.array_equal(piece.order, _channels_first(shape)):
+        if others or any(map(any, value.pads)) or not np.array_equal(piece.order, channels_first(shape)):
             way_out = "end the network with a Dense layer or neurons"
             self.obstacles.append((name, "output", "values that were moved and then not used", way_out))
             return
@@ -191,10 +88,10 @@ class _Writer:
 
     def _stand_in(self, name):
         shape = self.graph.nodes[name].shape
-        return _Value(shape, (_Piece((), _channels_first(shape)),))
+        return Value(shape, (Piece((), channels_first(shape)),))
 
     def put(self, name, node, sources=()):
-        """Add a NIR node behind others; return its name, which says no more than letters."""
+        """Add a NIR node after others; return its name, of letters, digits and underscores only."""
         name = kinds.free_name(_NAME.sub("_", name), self.nodes)
         self.nodes[name] = node
         self.edges += [(source, name) for source in sources]
@@ -202,48 +99,31 @@ class _Writer:
 
     def scaled(self, name, piece, scale):
         node = self.nir.Scale(np.asarray(scale, self.dtype))
-        return _Piece((self.put(name, node, piece.sources),), piece.order)
-
-
-def _channels_first(shape):
-    """Return the flat index of each value of an array of `shape`, channels last, in an array channels first.
-
-    >>> _channels_first((2, 2))
-    array([[0, 2],
-           [1, 3]])
-    """
-    return np.moveaxis(np.arange(np.prod(shape, dtype=int)).reshape(shape), -1, 0)
-
-
-def _need_no_pads(value):
-    if any(map(any, value.pads)):
-        raise _UnsaidError(
-            "zeros around values that no convolution takes", "use ZeroPadding only in front of convolutions"
-        )
+        return Piece((self.put(name, node, piece.sources),), piece.order)
 
 
 @functools.singledispatch
-def _say(node, writer, *inputs):
-    """Add the NIR nodes for a node; return its `_Value`."""
-    raise _UnsaidError("no word for it", "leave it out")
+def _write(_node, _writer, *_inputs):
+    """Add the NIR nodes for a node; return its `Value`."""
+    raise NotInNIRError("no word for it", "leave it out")
 
 
-@_say.register
-def _(node: kinds.Input, writer):
+@_write.register
+def _write_input(node: kinds.Input, writer):
     count = sum(isinstance(other, kinds.Input) for other in writer.graph.nodes.values())
-    order = _channels_first(node.shape)
+    order = channels_first(node.shape)
     name = writer.put("input" if count == 1 else node.name, writer.nir.Input(np.array(order.shape)))
-    return _Value(node.shape, (_Piece((name,), order),))
+    return Value(node.shape, (Piece((name,), order),))
 
 
-@_say.register
-def _(node: kinds.Affine, writer, x):
+@_write.register
+def _write_affine(node: kinds.Affine, writer, x):
     if node.transposed:
-        raise _UnsaidError("no transposed convolution", "use convolutions that do not enlarge")
+        raise NotInNIRError("no transposed convolution", "use convolutions that do not enlarge")
     if len(node.window) > 2:
-        raise _UnsaidError("no convolution of three dimensions", "use Conv1D or Conv2D")
+        raise NotInNIRError("no convolution of three dimensions", "use Conv1D or Conv2D")
     if len(x.shape) > 3:
-        raise _UnsaidError(f"a dense layer on {len(x.shape)} axes", "flatten in front of it")
+        raise NotInNIRError(f"a dense layer on {len(x.shape)} axes", "flatten in front of it")
     if len(x.shape) == 1:
         return _dense(node, writer, x)
     if not node.window:
@@ -262,33 +142,33 @@ def _dense(node, writer, x):
         affine = writer.nir.Affine(_cast(weight, writer.dtype), _cast(bias, writer.dtype))
         sources += (writer.put(node.name, affine, piece.sources),)
         bias = np.zeros_like(bias)
-    return _Value(node.shape, (_Piece(sources, np.arange(node.shape[-1])),))
+    return Value(node.shape, (Piece(sources, np.arange(node.shape[-1])),))
 
 
 def _convolution(node, writer, x):
     *spatial, _ = x.shape
     pads = x.pads[:-1] or ((0, 0),) * len(spatial)
     if x.pads and any(x.pads[-1]):
-        raise _UnsaidError("zeros as channels", "pad the axes of space only")
+        raise NotInNIRError("zeros as channels", "pad the axes of space only")
     keeps_groups = writer.compact and len(x.pieces) == 1
     groups = node.groups if keeps_groups else 1
     if not keeps_groups:
         node = dataclasses.replace(node, kernel=dense_kernel(node.kernel, node.groups), groups=1)
     embedded = embedded_kernel(node, spatial, pads, square=len(spatial) == 2 and not writer.compact)
     if embedded is None:
-        raise _UnsaidError(
+        raise NotInNIRError(
             f"nir.read rejects a kernel of {' × '.join(map(str, node.window))} values, which fits no square",
             "use square kernels, or compact=True and nir.read(path, type_check=False)",
         )
     kernel, padding, dilation = embedded
     sources, bias = (), node.bias
     for piece in x.pieces:
-        channels = _channels(piece, x.shape)
+        channels = channels_of(piece, x.shape)
         rows = kernel
         if groups == 1:
             rows = np.where((channels >= 0)[:, None], kernel[..., channels, :], 0)
         elif not np.array_equal(channels, np.arange(len(channels))):
-            raise _UnsaidError("groups of channels that were moved", "use groups=1, or compact=False")
+            raise NotInNIRError("groups of channels that were moved", "use groups=1, or compact=False")
         layer = _nir_convolution(
             writer,
             weight=np.moveaxis(rows, (-1, -2), (0, 1)),
@@ -301,7 +181,7 @@ def _convolution(node, writer, x):
         )
         sources += (writer.put(node.name, layer, piece.sources),)
         bias = np.zeros_like(bias)
-    return _Value(node.shape, (_Piece(sources, _channels_first(node.shape)),))
+    return Value(node.shape, (Piece(sources, channels_first(node.shape)),))
 
 
 def _nir_convolution(writer, *, weight, bias, groups, **per_axis):
@@ -312,28 +192,9 @@ def _nir_convolution(writer, *, weight, bias, groups, **per_axis):
     return writer.nir.Conv1d(**arrays, **{name: value for name, (value,) in numbers.items()}, groups=groups)
 
 
-def _channels(piece, shape):
-    """Return the channel of a value of `shape` that each channel of a piece is; −1 if none.
-
-    Raises:
-        _UnsaidError: If the piece is not whole channels in their order in space.
-    """
-    *spatial, channels = shape
-    if piece.order.shape[1:] == tuple(spatial):
-        order = piece.order.reshape(len(piece.order), -1)
-        first = order[:, :1]
-        wanted = np.where(first >= 0, first + channels * np.arange(order.shape[1]), -1)
-        if first.max() < channels and np.array_equal(order, wanted):
-            return first[:, 0]
-    raise _UnsaidError(
-        "a convolution of values that were moved in space; values can only be flattened",
-        "reshape, permute and crop outside of the network",
-    )
-
-
-@_say.register
-def _(node: kinds.ChannelAffine, writer, x):
-    _need_no_pads(x)
+@_write.register
+def _write_channel_affine(node: kinds.ChannelAffine, writer, x):
+    refuse_pads(x)
     scale, shift = (np.broadcast_to(v, x.shape).reshape(-1) for v in (node.scale, node.shift))
     pieces = []
     for piece in x.pieces:
@@ -343,7 +204,7 @@ def _(node: kinds.ChannelAffine, writer, x):
             continue
         axes = tuple(range(1, piece.order.ndim))
         if any(np.any(np.ptp(v, axis=axes)) for v in of_piece if axes):
-            raise _UnsaidError("a constant that differs from place to place", "use biases")
+            raise NotInNIRError("a constant that differs from place to place", "use biases")
         weight, bias = (v.reshape(len(v), -1)[:, 0] for v in of_piece)
         weight = np.diag(weight)
         if axes:
@@ -360,13 +221,13 @@ def _(node: kinds.ChannelAffine, writer, x):
             )
         else:
             layer = writer.nir.Affine(_cast(weight, writer.dtype), _cast(bias, writer.dtype))
-        pieces.append(_Piece((writer.put(node.name, layer, piece.sources),), piece.order))
-    return _Value(x.shape, tuple(pieces))
+        pieces.append(Piece((writer.put(node.name, layer, piece.sources),), piece.order))
+    return Value(x.shape, tuple(pieces))
 
 
-@_say.register
-def _(node: kinds.Spike, writer, x):
-    _need_no_pads(x)
+@_write.register
+def _write_spike(node: kinds.Spike, writer, x):
+    refuse_pads(x)
     kind, fields, metadata = writer.neuron_fields(node.neuron, writer.dtype)
     pieces = []
     for piece in x.pieces:
@@ -375,40 +236,40 @@ def _(node: kinds.Spike, writer, x):
         neuron = getattr(writer.nir, kind)(**arrays, metadata=metadata)
         # Its neurons go by the layer they belong to, as in Keras, which is that of the weights.
         name = f"{node.name.removesuffix('/spike')}_{kind.lower()}"
-        pieces.append(_Piece((writer.put(name, neuron, piece.sources),), piece.order))
-    return _Value(x.shape, tuple(pieces))
+        pieces.append(Piece((writer.put(name, neuron, piece.sources),), piece.order))
+    return Value(x.shape, tuple(pieces))
 
 
-@_say.register
-def _(node: kinds.Pool, writer, x):
+@_write.register
+def _write_pool(node: kinds.Pool, writer, x):
     if node.function == "max":
-        raise _UnsaidError("no maximum", "train with average pooling, or with strides instead of pooling")
+        raise NotInNIRError("no maximum", "train with average pooling, or with strides instead of pooling")
     if len(node.window) > 2:
-        raise _UnsaidError("no pooling of three dimensions", "pool in two")
-    _need_no_pads(x)
+        raise NotInNIRError("no pooling of three dimensions", "pool in two")
+    refuse_pads(x)
     kind = writer.nir.SumPool2d if node.name in writer.sums else writer.nir.AvgPool2d
     pieces = []
     for piece in x.pieces:
-        channels = _channels(piece, x.shape)
+        channels = channels_of(piece, x.shape)
         pool = kind(
             kernel_size=np.array(node.window), stride=np.array(node.strides), padding=np.zeros(2, int)
         )
         name = writer.put(node.name, pool, piece.sources)
-        order = _channels_first(node.shape)[channels]
+        order = channels_first(node.shape)[channels]
         order[channels < 0] = -1
-        pieces.append(_Piece((name,), order))
-    return _Value(node.shape, tuple(pieces))
+        pieces.append(Piece((name,), order))
+    return Value(node.shape, tuple(pieces))
 
 
-@_say.register
-def _(node: kinds.Rearrange, writer, x):
+@_write.register
+def _write_rearrange(node: kinds.Rearrange, writer, x):
     if node.function == "repeat":
-        raise _UnsaidError("no word for repeating values", "leave up-sampling out")
+        raise NotInNIRError("no word for repeating values", "leave up-sampling out")
     if node.function == "pad":
         before = x.pads or ((0, 0),) * len(x.shape)
         pads = tuple((a + c, b + d) for (a, b), (c, d) in zip(before, node.argument, strict=True))
-        return _Value(x.shape, x.pieces, pads)
-    _need_no_pads(x)
+        return Value(x.shape, x.pieces, pads)
+    refuse_pads(x)
     size = int(np.prod(x.shape))
     moved = node.move(np.arange(size).reshape(x.shape)).reshape(-1)
     # The last place is for what is not part of the value.
@@ -419,66 +280,66 @@ def _(node: kinds.Rearrange, writer, x):
         order = places[piece.order]
         if len(node.shape) == 1 and order.ndim > 1:
             flatten = writer.nir.Flatten(np.array(order.shape), start_dim=0, end_dim=-1)
-            piece = _Piece((writer.put(node.name, flatten, piece.sources),), piece.order)
+            piece = Piece((writer.put(node.name, flatten, piece.sources),), piece.order)
             order = order.reshape(-1)
-        pieces.append(_Piece(piece.sources, order))
-    return _Value(node.shape, tuple(pieces))
+        pieces.append(Piece(piece.sources, order))
+    return Value(node.shape, tuple(pieces))
 
 
-@_say.register
-def _(node: kinds.Add, writer, *inputs):
+@_write.register
+def _write_add(node: kinds.Add, writer, *inputs):
     for value in inputs:
-        _need_no_pads(value)
+        refuse_pads(value)
     pieces = []
     for parts in zip(*(value.pieces for value in inputs), strict=False):
         same = all(np.array_equal(parts[0].order, part.order) for part in parts)
         if not same or len({len(value.pieces) for value in inputs}) > 1:
-            raise _UnsaidError("a sum of values that were moved differently", "move the sum instead")
+            raise NotInNIRError("a sum of values that were moved differently", "move the sum instead")
         sources = ()
         for part in parts:
             if set(part.sources) & set(sources):
                 # NIR has no two edges between the same nodes.
                 part = writer.scaled(f"{node.name}_again", part, np.ones(part.order.shape))
             sources += part.sources
-        pieces.append(_Piece(sources, parts[0].order))
-    return _Value(node.shape, tuple(pieces))
+        pieces.append(Piece(sources, parts[0].order))
+    return Value(node.shape, tuple(pieces))
 
 
-@_say.register
-def _(node: kinds.Concatenate, writer, *inputs):
+@_write.register
+def _write_concatenate(node: kinds.Concatenate, _writer, *inputs):
     pieces, start = [], 0
     indices = np.arange(int(np.prod(node.shape))).reshape(node.shape)
     for value in inputs:
-        _need_no_pads(value)
+        refuse_pads(value)
         stop = start + value.shape[node.axis]
         places = np.append(np.take(indices, range(start, stop), node.axis).reshape(-1), -1)
-        pieces += [_Piece(piece.sources, places[piece.order]) for piece in value.pieces]
+        pieces += [Piece(piece.sources, places[piece.order]) for piece in value.pieces]
         start = stop
-    return _Value(node.shape, tuple(pieces))
+    return Value(node.shape, tuple(pieces))
 
 
-@_say.register
-def _(node: kinds.Encode, writer, x):
-    raise _UnsaidError("no random numbers", "convert with input_encoding='events', and encode outside")
+@_write.register
+def _write_encode(_node: kinds.Encode, *_):
+    raise NotInNIRError("no random numbers", "convert with input_encoding='events', and encode outside")
 
 
-@_say.register
-def _(node: kinds.Activation, writer, x):
+@_write.register
+def _write_activation(node: kinds.Activation, writer, x):
     if not writer.users[node.name]:
         return x
-    raise _UnsaidError(f"no {node.function}", "train with activation='relu'")
+    raise NotInNIRError(f"no {node.function}", "train with activation='relu'")
 
 
-@_say.register
-def _(node: kinds.Opaque, writer, *inputs):
-    raise _UnsaidError(f"no word for {node.layer_class}", node.way_out)
+@_write.register
+def _write_opaque(node: kinds.Opaque, *_):
+    raise NotInNIRError(f"no word for {node.layer_class}", node.way_out)
 
 
 def _cast(array, dtype):
     return np.ascontiguousarray(array, dtype)
 
 
-def say_neuron(neuron, dtype, *, dt):
+def write_neuron(neuron, dtype, *, dt):
     """Return `(class, fields, metadata)` of a neuron, for `nir_graph`.
 
     Args:
@@ -491,11 +352,11 @@ def say_neuron(neuron, dtype, *, dt):
         v ≥ v_threshold is here.
 
     Raises:
-        _UnsaidError: If NIR has no such neuron.
+        NotInNIRError: If NIR has no such neuron.
     """
     form = neuron.nir_form(dt)
     if form is None:
-        raise _UnsaidError(
+        raise NotInNIRError(
             f"no {type(neuron).__name__} neurons, only those with one potential and spikes of 1",
             "convert with neuron='if', without delays and corrections",
         )

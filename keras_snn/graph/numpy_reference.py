@@ -36,7 +36,7 @@ def value_of(node, *inputs):
 
 
 @value_of.register
-def _(node: kinds.Affine, x):
+def _value_of_affine(node: kinds.Affine, x):
     kernel = node.kernel.astype("float64")
     window = kernel.shape[:-2]
     if not window:
@@ -54,12 +54,12 @@ def _(node: kinds.Affine, x):
 
 
 @value_of.register
-def _(node: kinds.ChannelAffine, x):
+def _value_of_channel_affine(node: kinds.ChannelAffine, x):
     return x * node.scale + node.shift
 
 
 @value_of.register
-def _(node: kinds.Activation, x):
+def _value_of_activation(node: kinds.Activation, x):
     if node.function == "relu" and node.levels:
         step = node.max_value / node.levels
         return step * np.clip(np.floor(x / step + 0.5), 0, node.levels)
@@ -80,39 +80,39 @@ def _of_readout(node, x):
 
 
 @value_of.register
-def _(node: kinds.Spike, x):
+def _value_of_spike(node: kinds.Spike, x):
     return node.neuron.asymptotic_rate(x)
 
 
 @value_of.register
-def _(node: kinds.Encode, x):
+def _value_of_encode(node: kinds.Encode, x):
     return np.clip(x * (node.rate / node.scale), -1.0, 1.0)
 
 
 @value_of.register
-def _(node: kinds.Pool, x):
+def _value_of_pool(node: kinds.Pool, x):
     patches = _windows(x, node.window, node.strides, (1,) * len(node.window), node.padding, fill=np.nan)
     axes = tuple(range(x.ndim, patches.ndim))
     return np.nanmax(patches, axes) if node.function == "max" else np.nanmean(patches, axes)
 
 
 @value_of.register
-def _(node: kinds.Rearrange, x):
+def _value_of_rearrange(node: kinds.Rearrange, x):
     return node.move(x, leading=1)
 
 
 @value_of.register
-def _(node: kinds.Add, *inputs):
+def _value_of_add(_node: kinds.Add, *inputs):
     return functools.reduce(np.add, inputs)
 
 
 @value_of.register
-def _(node: kinds.Concatenate, *inputs):
+def _value_of_concatenate(node: kinds.Concatenate, *inputs):
     return np.concatenate(inputs, axis=node.axis)
 
 
 @value_of.register
-def _(node: kinds.Opaque, *inputs):
+def _value_of_opaque(node: kinds.Opaque, *inputs):
     y = node.model(list(inputs) if len(inputs) > 1 else inputs[0], training=False)
     return keras.ops.convert_to_numpy(y).astype("float64")
 

@@ -92,7 +92,7 @@ def analog_layer(node, **options):
 
 
 @analog_layer.register
-def _(node: kinds.Affine, **options):
+def _layer_of_affine(node: kinds.Affine, **options):
     use_bias = bool(node.bias.any())
     kernel = np.swapaxes(node.kernel, -1, -2) if node.transposed else node.kernel
     weights = [kernel, node.bias] if use_bias else [kernel]
@@ -124,14 +124,14 @@ def _(node: kinds.Affine, **options):
 
 
 @analog_layer.register
-def _(node: kinds.ChannelAffine, **options):
+def _layer_of_channel_affine(node: kinds.ChannelAffine, **options):
     shape = node.scale.shape if node.scale.ndim >= node.shift.ndim else node.shift.shape
     weights = [v + 0 * w for v, w in ((node.scale, node.shift), (node.shift, node.scale))]
     return spiking_layers.ScaleShift(shape, **options), weights
 
 
 @analog_layer.register
-def _(node: kinds.Activation, **options):
+def _layer_of_activation(node: kinds.Activation, **options):
     if node.function == "softmax":
         return keras_layers.Softmax(node.axis, **options), []
     if node.is_binary:
@@ -146,29 +146,29 @@ def _(node: kinds.Activation, **options):
 
 
 @analog_layer.register
-def _(node: kinds.Pool, **options):
+def _layer_of_pool(node: kinds.Pool, **options):
     layer_class = getattr(keras_layers, f"{node.function.capitalize()}Pooling{len(node.window)}D")
     options.update(pool_size=node.window, strides=node.strides, padding=node.padding)
     return layer_class(data_format="channels_last", **options), []
 
 
 @analog_layer.register
-def _(node: kinds.Rearrange, **options):
+def _layer_of_rearrange(node: kinds.Rearrange, **options):
     return spiking_layers.Rearrange(node.function, node.argument, **options), []
 
 
 @analog_layer.register
-def _(node: kinds.Opaque, **options):
+def _layer_of_opaque(node: kinds.Opaque, **_):
     return copy_of_model(node.model), node.model.get_weights()
 
 
 @analog_layer.register
-def _(node: kinds.Add, **options):
+def _layer_of_add(_node: kinds.Add, **options):
     return keras_layers.Add(**options), []
 
 
 @analog_layer.register
-def _(node: kinds.Concatenate, **options):
+def _layer_of_concatenate(node: kinds.Concatenate, **options):
     return keras_layers.Concatenate(node.axis, **options), []
 
 

@@ -5,7 +5,7 @@ import pytest
 from keras import layers
 
 from keras_snn.conversion.calibration import Histogram, calibrate, moments_on
-from keras_snn.conversion.normalization import Rule
+from keras_snn.conversion.normalization import ScaleRule
 from keras_snn.errors import CalibrationError
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.numpy_reference import evaluate
@@ -226,4 +226,4 @@ def test_histogram_of_normal_has_no_values_when_they_are_beyond_four_deviations(
     assert apart.counts[1].any()
     assert apart.zeros[0] == 2**30
     silent = Histogram.of_normal(mean[:1], np.ones(1), per_channel=False)
-    assert Rule("percentile", 99.9, "if", 8).scales(silent) == [1.0]
+    assert ScaleRule("percentile", 99.9, "if", 8).scales(silent) == [1.0]

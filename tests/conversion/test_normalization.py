@@ -11,7 +11,7 @@ from keras import layers
 import keras_snn
 from keras_snn.conversion.calibration import Histogram, calibrate
 from keras_snn.conversion.normalization import (
-    Rule,
+    ScaleRule,
     channels_apart,
     choose_scales,
     normalize,
@@ -86,7 +86,7 @@ def test_threshold_scales_the_current_of_its_neurons(rng):
 
 
 def rule(method, percentile=99.9, timesteps=8, neuron=None):
-    return Rule(method, percentile, neuron or IntegrateAndFire(), timesteps)
+    return ScaleRule(method, percentile, neuron or IntegrateAndFire(), timesteps)
 
 
 def scales_without_data(graph, percentile):

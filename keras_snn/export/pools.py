@@ -1,0 +1,72 @@
+"""Average pooling in the forms that NIR has: sums, averages without padding, or convolutions."""
+
+import dataclasses
+
+import numpy as np
+
+from keras_snn.graph import nodes as kinds
+from keras_snn.graph.passes import fold, insert_scale
+
+__all__ = ["without_pools"]
+
+
+def without_pools(graph, pooling):
+    """Return the graph with average pooling in a form that NIR has.
+
+    Args:
+        graph: A `Graph`.
+        pooling: `"sum"`: sums, with what they are divided by folded into the next weights where that
+            is exact. `"average"`: as it is. `"convolution"`: convolutions. Pools of one dimension and
+            padded ones become convolutions anyway.
+
+    Returns:
+        `(graph, sums)`, the latter the names of the pools of the graph that are to be sums.
+    """
+    graph, sums = fold(graph), set()
+    for name in tuple(graph.nodes):
+        # As it is now: what it takes may have got a scale.
+        node = graph.nodes[name]
+        if not isinstance(node, kinds.Pool) or node.function != "average" or len(node.window) > 2:
+            continue
+        shape = graph.nodes[node.inputs[0]].shape
+        counts = _counts(node, shape)
+        if len(node.window) == 2 and pooling != "convolution" and _is_unpadded(node, shape):
+            if pooling == "sum":
+                sums.add(node.name)
+                graph = insert_scale(graph, 1 / counts.max(), after=node.name)
+            continue
+        graph = graph.with_nodes({**graph.nodes, node.name: _as_convolution(node, shape[-1])})
+        graph = insert_scale(graph, 1 / counts, after=node.name)
+    return fold(graph), sums
+
+
+def _is_unpadded(node, shape):
+    axes = zip(shape, node.window, node.strides, strict=False)
+    return not any(any(kinds.pad_widths(*axis, 1, node.padding)) for axis in axes)
+
+
+def _counts(node, shape):
+    """Return how many values each window has, an array `(*positions, 1)`; of one value if all are alike."""
+    counts = np.ones(())
+    for size, width, stride in zip(shape, node.window, node.strides, strict=False):
+        before, _ = kinds.pad_widths(size, width, stride, 1, node.padding)
+        positions = (size if node.padding == "same" else size - width + 1) + stride - 1
+        starts = np.arange(positions // stride) * stride - before
+        within = np.minimum(starts + width, size) - np.maximum(starts, 0)
+        counts = counts[..., None] * within
+    counts = counts[..., None]
+    return counts if np.ptp(counts) else counts.reshape(-1)[:1]
+
+
+def _as_convolution(node, channels):
+    """Return the sum over the windows of a pool as an `Affine`."""
+    shared = {field.name: getattr(node, field.name) for field in dataclasses.fields(kinds.Node)}
+    return kinds.Affine(
+        **shared,
+        kernel=np.ones((*node.window, 1, channels), "float32"),
+        bias=np.zeros(channels, "float32"),
+        strides=node.strides,
+        dilation=(1,) * len(node.window),
+        padding=node.padding,
+        groups=channels,
+    )
