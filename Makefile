@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # Laws that can be seen in minutes: JAX compiles every operation of every rule and network.
 QUICK = not TestRules and not rule and not TestNetworks and not TestNeurons or branches and unroll
-LAWS = tests/test_contracts.py tests/test_neurons.py tests/layers tests/simulation/test_counting.py \
-    tests/simulation/test_callbacks.py tests/simulation/test_op_counts.py::test_metrics_are_those_of_neurobench \
+LAWS = tests/test_contracts.py tests/test_neurons.py tests/layers tests/simulation/test_spike_counter.py \
+    tests/reporting/test_callbacks.py tests/analysis/test_neurobench.py \
     -k "$(QUICK)"
 RUN = TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin
 

@@ -2,9 +2,11 @@
 
 from keras_snn import callbacks, errors, layers, neurons
 from keras_snn._version import __version__
+from keras_snn.analysis.counting import count_operations
 from keras_snn.analysis.diagnosis import Diagnosis, diagnose
+from keras_snn.analysis.energy import ENERGY_FIGURES
 from keras_snn.analysis.exit_calibration import ExitCalibration, calibrate_exit
-from keras_snn.analysis.operation_counts import ENERGY_FIGURES, OperationCounts, count_operations
+from keras_snn.analysis.operation_counts import OperationCounts
 from keras_snn.conversion.check import check
 from keras_snn.conversion.convert import convert
 from keras_snn.conversion.quantized_reference import quantized_reference

@@ -25,7 +25,7 @@ import numpy as np
 import keras_snn
 from keras_snn._files import check_file, load_model, read_data, replacing
 from keras_snn._table import show_table
-from keras_snn.analysis.operation_counts import ENERGY_FIGURES
+from keras_snn.analysis.energy import ENERGY_FIGURES
 from keras_snn.conversion.options import choices
 from keras_snn.graph.lowering import names_of_inputs
 from keras_snn.graph.rules.registry import table

@@ -11,9 +11,11 @@ import numpy as np
 
 from keras_snn._files import check_file, output_path, replacing
 from keras_snn._version import __version__
+from keras_snn.analysis.counting import OperationTally
 from keras_snn.analysis.diagnosis import PARTS, Comparison, Diagnosis
+from keras_snn.analysis.energy import EnergyEstimate, check_figures
 from keras_snn.analysis.observers import Observer, observe
-from keras_snn.analysis.operation_counts import EnergyEstimate, OperationCounts, OperationTally, check_figures
+from keras_snn.analysis.operation_counts import OperationCounts
 from keras_snn.reporting import html, plots
 from keras_snn.reporting.causes import Agreement, find_causes
 from keras_snn.simulation.classes import EACH, deciding, share_of_equal

@@ -1,0 +1,78 @@
+"""An estimate of the energy of a network, from published figures of single operations."""
+
+import dataclasses
+
+from keras_snn._validation import check_choice, check_number
+
+__all__ = ["ENERGY_FIGURES", "EnergyEstimate", "check_figures"]
+
+_HOROWITZ = "Horowitz (2014), ISSCC, figure 1.1.9, 45 nm"
+# Picojoules of a multiplication with an addition, and of an addition alone; and who says so.
+ENERGY_FIGURES = {
+    "45nm_float32": (3.7 + 0.9, 0.9, _HOROWITZ),
+    "45nm_float16": (1.1 + 0.4, 0.4, _HOROWITZ),
+    "45nm_int32": (3.1 + 0.1, 0.1, _HOROWITZ),
+    "45nm_int8": (0.2 + 0.03, 0.03, _HOROWITZ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class EnergyEstimate:
+    """An estimate of the energy for one sample, in joules; `print` it with its assumptions.
+
+    Attributes:
+        ann: All multiply-adds of the source network, and its biases.
+        ann_effective: Those whose input is not 0.
+        snn: Additions and multiply-adds of the spiking network, for spikes, biases and constant currents.
+        mac, ac: Picojoules of a multiply-add and of an addition.
+        source: Where these figures are from.
+    """
+
+    ann: float
+    ann_effective: float
+    snn: float
+    mac: float
+    ac: float
+    source: str
+
+    @property
+    def assumptions(self):
+        """What the estimate rests on, in words."""
+        return (
+            f"An estimate: {self.mac:g} pJ for every multiply-add and {self.ac:g} pJ for every addition "
+            f"({self.source}). It leaves out memory traffic, neuron updates, pooling and read-out, which on "
+            "real hardware may be most of the energy."
+        )
+
+    def __str__(self):
+        ann, effective, snn = (_joules(energy) for energy in (self.ann, self.ann_effective, self.snn))
+        return f"ANN {ann} ({effective} without zeros), SNN {snn}. {self.assumptions}"
+
+
+def check_figures(name, figures):
+    """Return the picojoules of a multiply-add and of an addition, and who says so.
+
+    Args:
+        name: Name of the argument that has them.
+        figures: As of `OperationCounts.energy`.
+    """
+    if not isinstance(figures, (tuple, list)):
+        return ENERGY_FIGURES[check_choice(name, figures, tuple(ENERGY_FIGURES))]
+    if len(figures) != 2:
+        raise ValueError(
+            f"`{name}` must be a name or two numbers, (mac, ac) in picojoules. Received: {name}={figures!r}."
+        )
+    mac, ac = (check_number(name, figure, above=0) for figure in figures)
+    return mac, ac, "figures of the user"
+
+
+def _joules(energy):
+    """Return an energy as text.
+
+    >>> _joules(3.21e-7)
+    '0.321 µJ'
+    """
+    for power, unit in ((1e-3, "mJ"), (1e-6, "µJ")):
+        if energy >= 0.1 * power:
+            return f"{energy / power:.3g} {unit}"
+    return f"{energy / 1e-9:.3g} nJ"
