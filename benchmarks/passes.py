@@ -14,6 +14,7 @@ from machine import describe
 from keras_snn.conversion.normalization import normalize, relus
 from keras_snn.conversion.place_neurons import to_spiking
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph.graph import Graph
 from keras_snn.graph.passes import fold
 from keras_snn.neurons import SignedIntegrateAndFire
 
@@ -52,7 +53,7 @@ def residual_blocks(size):
     while len(blocks.nodes) < size:
         y = blocks.convolution(blocks.relu(blocks.convolution(x)))
         x = blocks.relu(blocks.add(kinds.Add, x, y))
-    return kinds.Graph(blocks.nodes, given, x)
+    return Graph(blocks.nodes, given, x)
 
 
 def least(function, repeats):

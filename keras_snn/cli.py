@@ -27,8 +27,8 @@ from keras_snn._files import check_file, load_model, read_data, replacing
 from keras_snn._table import show_table
 from keras_snn.analysis.energy import ENERGY_FIGURES
 from keras_snn.conversion.options import choices
-from keras_snn.graph.lowering import names_of_inputs
 from keras_snn.graph.rules.registry import table
+from keras_snn.graph.tracing import names_of_inputs
 
 _DEMO_STEPS = (1, 2, 4, 8, 16, 32, 64)
 _DATA = ".npz with x{} (several inputs: with arrays of their names), or tfds:name[:split] such as tfds:mnist"

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph.geometry import pad_widths
 
 __all__ = ["fan_out"]
 
@@ -42,7 +43,7 @@ def _contacts(node, axis, size):
         for i, k in itertools.product(range(size), range(window)):
             meets[i, k] = 0 <= i * stride + before - k * dilation < outputs
         return meets
-    before, _ = kinds.pad_widths(size, window, stride, dilation, node.padding)
+    before, _ = pad_widths(size, window, stride, dilation, node.padding)
     for output, k in itertools.product(range(outputs), range(window)):
         i = output * stride + k * dilation - before
         if 0 <= i < size:

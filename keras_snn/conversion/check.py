@@ -7,8 +7,9 @@ from keras_snn._table import show_table
 from keras_snn._validation import check_choice
 from keras_snn.conversion.sizes import fitting_shapes, shapes_of_data
 from keras_snn.graph import nodes as kinds
-from keras_snn.graph.lowering import any_shapes, inspect_model, open_inputs
+from keras_snn.graph.lowering import inspect_model
 from keras_snn.graph.passes import free_output_relus
+from keras_snn.graph.tracing import any_shapes, open_inputs
 
 __all__ = ["CheckReport", "Verdict", "check"]
 

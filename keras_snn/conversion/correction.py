@@ -8,6 +8,7 @@ from keras import ops
 from keras_snn import neurons
 from keras_snn.analysis.observers import Observer, observe
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph.graph import Graph
 from keras_snn.simulation.building import build
 from keras_snn.simulation.source import program_of, source_graph
 
@@ -71,7 +72,7 @@ def _up_to(program, names):
     order = list(program.graph.nodes)
     last = max(order.index(name) for name in names)
     nodes = {name: program.graph.nodes[name] for name in order[: last + 1]}
-    return dataclasses.replace(program, graph=kinds.Graph(nodes, program.graph.inputs, []))
+    return dataclasses.replace(program, graph=Graph(nodes, program.graph.inputs, []))
 
 
 class _Means(Observer):

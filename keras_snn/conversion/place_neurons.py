@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_snn import neurons
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph.graph import free_name
 from keras_snn.graph.passes import fold, insert_scale, insert_scales
 
 __all__ = ["encode", "place_readouts", "seed_for", "to_spiking"]
@@ -95,7 +96,7 @@ def place_readouts(graph, *, softmax="potential", delay=0, seed=0):
             )
         if not (isinstance(last, kinds.Readout) and not last.draws):
             average = kinds.Readout(
-                name=kinds.free_name(f"{_layer_of(graph, last, users)}/readout", nodes),
+                name=free_name(f"{_layer_of(graph, last, users)}/readout", nodes),
                 inputs=(output,),
                 shape=last.shape,
                 delay=delay,
@@ -150,7 +151,7 @@ def encode(graph, maxima, rate, seed):
     inputs = [node for node in graph.nodes.values() if isinstance(node, kinds.Input)]
     for i, node in enumerate(inputs):
         spikes = kinds.Encode(
-            name=kinds.free_name(f"{node.name}/spikes", graph.nodes),
+            name=free_name(f"{node.name}/spikes", graph.nodes),
             inputs=(node.name,),
             shape=node.shape,
             scale=maxima[node.name],

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph.graph import free_name
 from keras_snn.graph.program import without_readouts
 from keras_snn.graph.to_keras import build_model
 from keras_snn.simulation.source import program_of
@@ -73,7 +74,7 @@ def _with_levels(graph, spike, timesteps):
     neuron, levels = spike.neuron, spike.neuron.exact_levels(timesteps)
     # The activation rounds to multiples of 1/T, from a half on.
     in_rates = kinds.ChannelAffine(
-        name=kinds.free_name(f"{spike.name}/current", graph.nodes),
+        name=free_name(f"{spike.name}/current", graph.nodes),
         inputs=spike.inputs,
         shape=spike.shape,
         origins=spike.origins,

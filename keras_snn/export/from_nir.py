@@ -8,6 +8,8 @@ import numpy as np
 from keras_snn.errors import UnsupportedLayerError
 from keras_snn.export.nir_neurons import UnknownNodeError, read_neuron, to_last
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph.geometry import pad_widths
+from keras_snn.graph.graph import Graph, free_name
 from keras_snn.graph.passes import fold
 
 __all__ = ["graph_of"]
@@ -48,7 +50,7 @@ def graph_of(source, settings):
             f"{sorted({type(node).__name__ for node in nodes.values()})}."
         )
     inputs, outputs = (names[0] if len(names) == 1 else names for names in (reader.inputs, reader.outputs))
-    return fold(kinds.Graph(reader.nodes, inputs, outputs)), reader.assumed
+    return fold(Graph(reader.nodes, inputs, outputs)), reader.assumed
 
 
 def _flat(graph, prefix=""):
@@ -94,7 +96,7 @@ class _Reader:
 
     def emit(self, kind, name, *inputs, **fields):
         """Add a node and return it."""
-        name = kinds.free_name(name, self.nodes)
+        name = free_name(name, self.nodes)
         shape = fields.pop("shape", None)
         node = kind(name=name, inputs=tuple(x.name for x in inputs), origins=(name,), **fields)
         shape = shape or node.output_shape(*(x.shape for x in inputs))
@@ -192,7 +194,7 @@ def _convolution(reader, name, node, x):
         widths = _per_axis(padding, rank, "padding")
         axes = zip(x.shape, weight.shape[2:], strides, dilation, strict=False)
         is_same = any(widths) and all(
-            kinds.pad_widths(*axis, "same") == (n, n) for axis, n in zip(axes, widths, strict=True)
+            pad_widths(*axis, "same") == (n, n) for axis, n in zip(axes, widths, strict=True)
         )
         padding = "same" if is_same else "valid"
         x = x if is_same else _padded(reader, name, x, widths)

@@ -20,6 +20,7 @@ from keras_snn.export.nir_neurons import settings_of
 from keras_snn.export.pools import without_pools
 from keras_snn.export.to_nir import nir_graph, write_neuron
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph.graph import Graph, free_name
 from keras_snn.graph.program import make_program, without_readouts
 from keras_snn.simulation.building import build
 from keras_snn.simulation.from_layers import as_spiking_model, is_handwritten
@@ -266,7 +267,7 @@ def _with_output_neurons(graph, v_threshold):
         node = graph.nodes[name]
         if not isinstance(node, kinds.Spike):
             spike = kinds.Spike(
-                name=kinds.free_name(f"{name}/spike", graph.nodes),
+                name=free_name(f"{name}/spike", graph.nodes),
                 inputs=(name,),
                 shape=node.shape,
                 origins=node.origins,
@@ -274,7 +275,7 @@ def _with_output_neurons(graph, v_threshold):
             )
             # With other users of the node, only the output is behind the neurons.
             outputs = [spike.name if output == name else output for output in graph.output_names]
-            graph = kinds.Graph({**graph.nodes, spike.name: spike}, graph.inputs, tuple(outputs))
+            graph = Graph({**graph.nodes, spike.name: spike}, graph.inputs, tuple(outputs))
     return graph
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph.geometry import pad_widths
 from keras_snn.graph.passes import fold, insert_scale
 
 __all__ = ["without_pools"]
@@ -42,14 +43,14 @@ def without_pools(graph, pooling):
 
 def _is_unpadded(node, shape):
     axes = zip(shape, node.window, node.strides, strict=False)
-    return not any(any(kinds.pad_widths(*axis, 1, node.padding)) for axis in axes)
+    return not any(any(pad_widths(*axis, 1, node.padding)) for axis in axes)
 
 
 def _counts(node, shape):
     """Return how many values each window has, an array `(*positions, 1)`; of one value if all are alike."""
     counts = np.ones(())
     for size, width, stride in zip(shape, node.window, node.strides, strict=False):
-        before, _ = kinds.pad_widths(size, width, stride, 1, node.padding)
+        before, _ = pad_widths(size, width, stride, 1, node.padding)
         positions = (size if node.padding == "same" else size - width + 1) + stride - 1
         starts = np.arange(positions // stride) * stride - before
         within = np.minimum(starts + width, size) - np.maximum(starts, 0)

@@ -14,6 +14,7 @@ import numpy as np
 from keras_snn.export.pieces import NotInNIRError, Piece, Value, channels_first, channels_of, refuse_pads
 from keras_snn.export.windows import dense_kernel, embedded_kernel
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph.graph import free_name
 
 __all__ = ["nir_graph", "write_neuron"]
 
@@ -92,7 +93,7 @@ class _Writer:
 
     def put(self, name, node, sources=()):
         """Add a NIR node after others; return its name, of letters, digits and underscores only."""
-        name = kinds.free_name(_NAME.sub("_", name), self.nodes)
+        name = free_name(_NAME.sub("_", name), self.nodes)
         self.nodes[name] = node
         self.edges += [(source, name) for source in sources]
         return name

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_snn.graph.nodes import pad_widths
+from keras_snn.graph.geometry import pad_widths
 
 __all__ = ["dense_kernel", "embedded_kernel"]
 

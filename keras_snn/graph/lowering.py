@@ -1,40 +1,32 @@
-"""From a Keras model to a graph.
+"""From a Keras model to a graph: every call of a layer is translated by the rule of the layer."""
 
-The model is walked by `keras.models.clone_model`, which runs a function for every
-call of every layer, in order. The clone is made of stand-ins that only know output
-shapes, so the model itself is neither called nor changed.
-"""
-
-import dataclasses
-import functools
 import inspect
-import reprlib
 
 import keras
 
 from keras_snn.errors import UnsupportedLayerError, list_parts
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph import rules  # noqa: F401 - importing it registers the rules
+from keras_snn.graph.emitting import Emitter
 from keras_snn.graph.fallback import nodes_in, on_its_own
+from keras_snn.graph.graph import Graph
 from keras_snn.graph.rules.registry import Refusal, rule_for
+from keras_snn.graph.tracing import (
+    any_shapes,
+    check_model,
+    is_graph,
+    names_of_inputs,
+    record_calls,
+    unwrapped,
+)
 
-__all__ = [
-    "any_shapes",
-    "inspect_model",
-    "lower",
-    "lower_calls",
-    "names_of_inputs",
-    "open_inputs",
-    "record_calls",
-]
+__all__ = ["inspect_model", "lower", "lower_calls"]
 
 _AS_IT_IS = "or run it as it is with nonspiking='allow'"
-# Large enough for any stack of convolutions, and a multiple of any usual stride.
-_ANY_SIZE = 256
 
 
 def lower(model, *, input_shapes=None, nonspiking="error"):
-    """Say a Keras model in nodes.
+    """Translate a Keras model into a `Graph`.
 
     Args:
         model: A built Sequential or Functional model. Not changed.
@@ -57,7 +49,7 @@ def lower(model, *, input_shapes=None, nonspiking="error"):
 
 
 def lower_calls(layers, calls, shapes, outputs, *, dtypes, name):
-    """Say calls of layers in nodes: what a spiking network does at every step.
+    """Translate calls of layers into a `Graph`: what a spiking network does at every step.
 
     Args:
         layers: Keras layers.
@@ -81,7 +73,7 @@ def lower_calls(layers, calls, shapes, outputs, *, dtypes, name):
     }
     for call in calls:
         layer = by_name[call["layer"]]
-        emit = _Emitter(lowering, call["name"], lowering.number_of(layer))
+        emit = Emitter(lowering, call["name"], lowering.number_of(layer))
         inputs = [values[name] for name in call["inputs"]]
         try:
             (values[call["name"]],) = lowering.lower_call(layer, inputs, {}, emit)
@@ -89,22 +81,22 @@ def lower_calls(layers, calls, shapes, outputs, *, dtypes, name):
             obstacle = (call["name"], _class_name(layer), refusal.reason, refusal.way_out)
             raise UnsupportedLayerError(list_parts(name, "that cannot be read back", [obstacle])) from refusal
     outputs = keras.tree.map_structure(lambda name: values[name].name, outputs)
-    return kinds.Graph(lowering.nodes, tuple(shapes), outputs)
+    return Graph(lowering.nodes, tuple(shapes), outputs)
 
 
 def inspect_model(model, *, input_shapes=None, nonspiking="error"):
-    """Say as much of a Keras model in nodes as can be said; arguments as in `lower`.
+    """Translate as much of a Keras model as has rules; arguments as in `lower`.
 
     Returns:
         `(graph, callees, obstacles)`: a `Graph` of all nodes, whether an output needs them or not;
         a dict of the class of the layer that is called at each path, in order; and a list of
-        `(path, class, reason, way_out)` for all that cannot be said, in the same order.
+        `(path, class, reason, way_out)` for all that has no rule, in the same order.
 
     Raises:
         TypeError: If `model` is not a Keras model.
         ValueError: If it is not built, or is subclassed and so has no graph.
     """
-    _check_model(model)
+    check_model(model)
     lowering = _Lowering(nonspiking)
     given = [tuple(x.shape[1:]) for x in model.inputs]
     shapes = [tuple(shape) for shape in (input_shapes or any_shapes(model))]
@@ -113,18 +105,18 @@ def inspect_model(model, *, input_shapes=None, nonspiking="error"):
     except ValueError:
         if input_shapes or shapes == given:
             raise
-        # The sizes that stand in for open ones do not fit: nothing more can be said.
+        # The sizes that stand in for open ones do not fit: nothing more is known.
         for name, source in zip(names_of_inputs(model), model.inputs, strict=True):
             lowering.refuse_open_shape(name, source)
-        return kinds.Graph({}, (), ()), {}, lowering.obstacles
+        return Graph({}, (), ()), {}, lowering.obstacles
     for name, tensor, source in zip(names_of_inputs(model), clone.inputs, model.inputs, strict=True):
         lowering.add_input(name, tensor, source, is_open=None in source.shape[1:] and not input_shapes)
     lowering.run(calls)
     inputs, outputs = (
-        keras.tree.map_structure(lambda t: lowering.node_of(t).name, _unwrapped(tensors))
+        keras.tree.map_structure(lambda t: lowering.node_of(t).name, unwrapped(tensors))
         for tensors in (clone.input, clone.output)
     )
-    graph = kinds.Graph(lowering.nodes, inputs, outputs)
+    graph = Graph(lowering.nodes, inputs, outputs)
     if nonspiking == "error":
         lowering.refuse_nonspiking(graph)
     order = {path: i for i, path in enumerate(lowering.callees)}
@@ -132,106 +124,11 @@ def inspect_model(model, *, input_shapes=None, nonspiking="error"):
     return graph, lowering.callees, obstacles
 
 
-def open_inputs(model):
-    """Return the shape, without batch, of every input of a model that leaves sizes open, by its name."""
-    inputs = getattr(model, "inputs", None) or ()
-    named = zip(names_of_inputs(model) if inputs else (), inputs, strict=True)
-    return {name: tuple(x.shape[1:]) for name, x in named if None in x.shape[1:]}
-
-
-def any_shapes(model):
-    """Return a shape, without batch, for every input of a model: open sizes are large."""
-    return [tuple(_ANY_SIZE if n is None else n for n in x.shape[1:]) for x in model.inputs]
-
-
-def _check_model(model):
-    if any(kind.__module__.partition(".")[0] == "tf_keras" for kind in type(model).__mro__):
-        raise TypeError(
-            f"`model` must be a model of Keras 3. Received: {type(model).__name__} of tf_keras, which "
-            "is Keras 2. Save it with model.save('model.h5') and load that file with "
-            "keras.models.load_model of Keras 3."
-        )
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"`model` must be a Keras model. Received: model={reprlib.repr(model)} of type "
-            f"{type(model).__name__}. Load a saved one with keras.models.load_model."
-        )
-    inputs = getattr(model, "inputs", None)
-    if isinstance(model, keras.Sequential) and not inputs:
-        raise ValueError(
-            f"`model` must be built. Received: Sequential '{model.name}' without an input shape. "
-            "Call model.build((None, …)) or start it with keras.Input."
-        )
-    if not _is_graph(model):
-        raise ValueError(
-            f"`model` must be a Sequential or Functional model. Received: subclassed model '{model.name}' "
-            f"({type(model).__name__}), which has no graph of layers. Rebuild it as "
-            "keras.Model(inputs, outputs), with inputs = keras.Input(…)."
-        )
-
-
-def _is_graph(layer):
-    """Whether a layer is a model that its graph of layers says all about."""
-    if not isinstance(layer, keras.Model) or not getattr(layer, "inputs", None):
-        return False
-    plain = keras.Sequential if isinstance(layer, keras.Sequential) else type(_plain_functional())
-    return type(layer).call is plain.call
-
-
-@functools.cache
-def _plain_functional():
-    # Named, so that the automatic names of the user's models do not change.
-    x = keras.Input((), name="plain_input")
-    return keras.Model(x, keras.layers.Identity(name="plain_identity")(x), name="plain")
-
-
-def _unwrapped(tensors):
-    """Return the tensor of a list of one: Keras takes and returns that as the tensor itself."""
-    is_list = isinstance(tensors, (list, tuple))
-    return tensors[0] if is_list and len(tensors) == 1 else tensors
-
-
-class _StandIn(keras.Operation):
-    """Takes the place of a layer in the clone: the same output shape, no computation."""
-
-    def __init__(self, source):
-        super().__init__(name=source.name)
-        self.source = source
-
-    def call(self, *args, **kwargs):
-        raise NotImplementedError("A stand-in has no values.")
-
-    def compute_output_spec(self, *args, **kwargs):
-        return self.source.compute_output_spec(*args, **kwargs)
-
-
-def record_calls(model, shapes):
-    """Return a clone of stand-ins for inputs of `shapes`, and its calls `(layer, arguments, outputs)`."""
-    if isinstance(model, keras.Sequential):
-        model = keras.Model(model.inputs[0], model.outputs[0])
-    calls = []
-
-    def call(stand_in, *args, **kwargs):
-        outputs = stand_in(*args, **kwargs)
-        calls.append((stand_in.source, (args, kwargs), outputs))
-        return outputs
-
-    inputs = None
-    if [tuple(x.shape[1:]) for x in model.inputs] != list(shapes):
-        fixed = [
-            keras.Input(shape, dtype=x.dtype, name=x.name)
-            for shape, x in zip(shapes, model.inputs, strict=True)
-        ]
-        inputs = keras.tree.pack_sequence_as(model.input, fixed)
-    clone = keras.models.clone_model(model, input_tensors=inputs, clone_function=_StandIn, call_function=call)
-    return clone, calls
-
-
 class _Lowering:
-    """The nodes said so far, the tensor that each one computes, and what cannot be said.
+    """The nodes emitted so far, the tensor that each one computes, and what has no rule.
 
     Args:
-        nonspiking: Whether obstacles say why a layer cannot stay as it is either: `"allow"`.
+        nonspiking: Whether obstacles give the reason why a layer cannot stay as it is either: `"allow"`.
         parent: The lowering that this is part of: paths are counted together.
     """
 
@@ -245,6 +142,10 @@ class _Lowering:
         # Class of the layer that is called at each path, in the order of calls.
         self.callees = {} if parent is None else parent.callees
         self.layers = [] if parent is None else parent.layers
+
+    def part(self):
+        """Return a lowering for a part of the model, with nodes of its own."""
+        return _Lowering(self.nonspiking, self)
 
     def node_of(self, tensor):
         return self.nodes[self.values[id(tensor)][1]]
@@ -273,7 +174,7 @@ class _Lowering:
     def run(self, calls, prefix=""):
         for layer, (args, kwargs), outputs in calls:
             given = args[0] if args else kwargs.get("inputs")
-            if _is_graph(layer) and isinstance(given, dict):
+            if is_graph(layer) and isinstance(given, dict):
                 # A dict goes by the names of the inputs, whatever their order.
                 keys = layer.input if isinstance(layer.input, dict) else {x.name: x for x in layer.inputs}
                 order = {id(x): key for key, x in keys.items()}
@@ -291,12 +192,12 @@ class _Lowering:
         """Lower one call of a layer to nodes; return those of its outputs."""
         count = self.applications[path] = self.applications.get(path, 0) + 1
         path = path if count == 1 else f"{path}/call_{count}"
-        if _is_graph(layer):
+        if is_graph(layer):
             given = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, kinds.Node)]
             return self.enter(layer, path, given)
         self.callees[path] = _class_name(layer)
         shapes = [tuple(tensor.shape[1:]) for tensor in keras.tree.flatten(outputs)]
-        emit = _Emitter(self, path, self.number_of(layer))
+        emit = Emitter(self, path, self.number_of(layer))
         try:
             results = self.lower_call(layer, args, kwargs, emit)
             if self.nonspiking == "allow" and _become_numbers(results, outputs):
@@ -339,30 +240,7 @@ class _Lowering:
         """
         before = len(emit.emitted)
         try:
-            if getattr(layer, "quantization_mode", None):
-                way_out = "convert it before it is quantized"
-                raise Refusal(f"quantized to {layer.quantization_mode}", way_out, may_stay=False)
-            rule = rule_for(layer)
-            if rule is None:
-                raise Refusal(
-                    "no conversion rule",
-                    "replace it by one of keras_snn.supported_layers(), teach it with "
-                    "keras_snn.register_rule",
-                )
-            is_layer = isinstance(layer, keras.layers.Layer)
-            if is_layer and not layer.built:
-                raise Refusal("not built", "call the model on data once", may_stay=False)
-            given, named = (_of_layer(args, kwargs), {}) if is_layer else (args, kwargs)
-            try:
-                inspect.signature(rule.lower).bind(layer, *given, emit=emit, **named)
-            except TypeError as error:
-                raise Refusal(
-                    f"called in a way its rule does not know ({error})", "call it plainly"
-                ) from error
-            results = rule.lower(layer, *given, emit=emit, **named)
-            if results is None:
-                raise TypeError(f"The rule for {_class_name(layer)} must return a node. Received: None.")
-            return list(results) if isinstance(results, (list, tuple)) else [results]
+            return _by_rule(layer, args, kwargs, emit)
         except Refusal as refusal:
             if not refusal.may_stay:
                 raise
@@ -380,13 +258,13 @@ class _Lowering:
         except Refusal as failed:
             also = f", and {failed.reason}" if self.nonspiking == "allow" else ""
             raise Refusal(refusal.reason + also, refusal.way_out, may_stay=False) from failed
-        said = {
+        fields = {
             "layer_class": type(layer).__name__,
             "reason": refusal.reason,
             "way_out": refusal.way_out,
         }
         inputs = nodes_in((args, kwargs))
-        return [emit(kinds.Opaque, *inputs, model=model, **said) for model in models]
+        return [emit(kinds.Opaque, *inputs, model=model, **fields) for model in models]
 
     def enter(self, model, path, inputs):
         """Lower a model inside the model, in its place."""
@@ -397,7 +275,7 @@ class _Lowering:
         return [self.node_of(x) for x in keras.tree.flatten(clone.outputs)]
 
     def refuse_nonspiking(self, graph):
-        """Note as obstacles what neither spikes nor is linear, except behind the last layer."""
+        """Note as obstacles what neither spikes nor is linear, except after the last layer."""
         in_readout = _in_readout(graph)
         for node in graph.nodes.values():
             if isinstance(node, kinds.Opaque):
@@ -416,106 +294,39 @@ class _Lowering:
                 self.obstacles.append((path, self.callees[path], reason, way_out))
 
 
-class _Emitter:
-    """Adds the nodes of one call of one layer."""
+def _by_rule(layer, args, kwargs, emit):
+    """Return the nodes of the outputs of one call of a layer, as its rule emits them.
 
-    def __init__(self, lowering, path, source):
-        self.lowering, self.path, self.source = lowering, path, source
-        self.emitted = []
-
-    def __call__(self, kind, *inputs, part=None, **fields):
-        """Add a node and return it.
-
-        Args:
-            kind: Class of the node.
-            inputs: Nodes whose values it takes.
-            part: What it is of the layer. The first node without one has the name of the layer.
-            fields: Fields of that kind.
-        """
-        nodes = self.lowering.nodes
-        name = self.path
-        if part or name in nodes:
-            part = part or fields.get("function", kind.__name__.lower())
-            name = kinds.free_name(f"{self.path}/{part}", nodes)
-        node = kind(
-            name=name,
-            inputs=tuple(x.name for x in inputs),
-            origins=(self.path,),
-            source=self.source,
-            **fields,
+    Raises:
+        Refusal: If it has no rule, or none for this use.
+    """
+    if getattr(layer, "quantization_mode", None):
+        way_out = "convert it before it is quantized"
+        raise Refusal(f"quantized to {layer.quantization_mode}", way_out, may_stay=False)
+    rule = rule_for(layer)
+    if rule is None:
+        raise Refusal(
+            "no conversion rule",
+            "replace it by one of keras_snn.supported_layers(), teach it with keras_snn.register_rule",
         )
-        shape = tuple(node.output_shape(*(x.shape for x in inputs)))
-        node = dataclasses.replace(node, shape=shape, dtype=node.output_dtype(*(x.dtype for x in inputs)))
-        nodes[name] = node
-        self.emitted.append(name)
-        return node
-
-    def amend(self, node, **fields):
-        """Set fields of all nodes emitted so far that have them; return `node` as it is then."""
-        nodes = self.lowering.nodes
-        for name in self.emitted:
-            if all(hasattr(nodes[name], field) for field in fields):
-                nodes[name] = dataclasses.replace(nodes[name], **fields)
-        return nodes[node.name]
-
-    def forget(self, count):
-        """Take back what was emitted after the first `count` nodes."""
-        for name in self.emitted[count:]:
-            del self.lowering.nodes[name]
-        del self.emitted[count:]
-
-    def call(self, layer, *inputs):
-        """Say the call of another layer, as part of this one; return its node."""
-        try:
-            (result,) = self.lowering.lower_call(layer, inputs, {}, self)
-        except Refusal as refusal:
-            reason = f"{type(layer).__name__} inside: {refusal.reason}"
-            raise Refusal(reason, refusal.way_out, may_stay=refusal.may_stay) from refusal
-        return result
-
-    def call_for_each(self, layer, x):
-        """Say the call of a layer or model on every slice of `x` along its first axis."""
-        length, *shape = x.shape
-        inner = _Lowering(self.lowering.nonspiking, self.lowering)
-        start = inner.nodes["x"] = kinds.Input(name="x", shape=tuple(shape), dtype=x.dtype)
-        spec = layer.compute_output_spec(keras.KerasTensor((None, *shape), x.dtype or keras.config.floatx()))
-        (result,) = inner.apply(layer, f"{self.path}/{layer.name}", (start,), {}, spec)
-        known = {"x": x}
-        for node in inner.nodes.values():
-            if isinstance(node, kinds.Input) and not node.inputs:
-                continue
-            fields = node.for_each(length)
-            _check_rank(node, fields)
-            inputs = tuple(known[name].name for name in node.inputs)
-            name = kinds.free_name(self.path if node is result else node.name, self.lowering.nodes)
-            node_for_each = dataclasses.replace(
-                node, name=name, inputs=inputs, shape=(length, *node.shape), **fields
-            )
-            known[node.name] = self.lowering.nodes[name] = node_for_each
-            self.emitted.append(name)
-        return known[result.name]
-
-
-def _check_rank(node, fields):
-    """Refuse windows that no Keras layer has."""
-    is_causal = isinstance(node, kinds.Affine) and node.window and node.padding == "causal"
-    if len(fields.get("strides", ())) > 3 or is_causal:
-        what = "a causal convolution" if is_causal else "windows of three dimensions"
-        raise Refusal(f"{what} for each step", "apply the layer without TimeDistributed")
+    is_layer = isinstance(layer, keras.layers.Layer)
+    if is_layer and not layer.built:
+        raise Refusal("not built", "call the model on data once", may_stay=False)
+    given, named = (_of_layer(args, kwargs), {}) if is_layer else (args, kwargs)
+    try:
+        inspect.signature(rule.lower).bind(layer, *given, emit=emit, **named)
+    except TypeError as error:
+        raise Refusal(f"called in a way its rule does not know ({error})", "call it plainly") from error
+    results = rule.lower(layer, *given, emit=emit, **named)
+    if results is None:
+        raise TypeError(f"The rule for {_class_name(layer)} must return a node. Received: None.")
+    return list(results) if isinstance(results, (list, tuple)) else [results]
 
 
 def _become_numbers(results, outputs):
     """Whether outputs of a call that are integers would be computed as numbers, which round."""
     pairs = zip(results, keras.tree.flatten(outputs), strict=True)
     return any(node.dtype is None and "float" not in tensor.dtype for node, tensor in pairs)
-
-
-def names_of_inputs(model):
-    """Return for each input the name that the user gave it, or one by its place."""
-    names = [None if x.name.startswith("keras_tensor") else x.name for x in model.inputs]
-    for i, name in enumerate(names):
-        names[i] = name or kinds.free_name(f"input_{i + 1}", set(names))
-    return names
 
 
 def _of_layer(args, kwargs):
@@ -530,7 +341,7 @@ def _of_layer(args, kwargs):
 
 
 def _in_readout(graph):
-    """Return the names of the nodes behind which nothing is computed any more."""
+    """Return the names of the nodes after which nothing is computed any more."""
     users, names = graph.users(), set()
     for node in reversed(graph.nodes.values()):
         if all(
@@ -542,7 +353,7 @@ def _in_readout(graph):
 
 
 def _agree(shape, keras_shape):
-    """Whether a shape is what Keras says of it, which may leave sizes open."""
+    """Whether a shape agrees with that of Keras, which may leave sizes open."""
     sizes = zip(shape, keras_shape, strict=False)
     return len(shape) == len(keras_shape) and all(theirs in (None, ours) for ours, theirs in sizes)
 

@@ -1,15 +1,16 @@
-"""The kinds of nodes, and the graph that they form.
+"""The kinds of nodes that a graph consists of.
 
-Every Keras model that can be converted is said in these words. Shapes are
+Every Keras model that can be converted is translated into them. Shapes are
 without the batch axis, channels last. Nodes are frozen; a pass returns a new graph.
 """
 
 import dataclasses
 import math
-from collections.abc import Mapping
 
 import keras
 import numpy as np
+
+from keras_snn.graph.geometry import transposed_pad_widths, window_shape
 
 __all__ = [
     "Activation",
@@ -18,7 +19,6 @@ __all__ = [
     "ChannelAffine",
     "Concatenate",
     "Encode",
-    "Graph",
     "Input",
     "Node",
     "Opaque",
@@ -26,67 +26,7 @@ __all__ = [
     "Readout",
     "Rearrange",
     "Spike",
-    "free_name",
-    "pad_widths",
-    "transposed_pad_widths",
 ]
-
-
-def free_name(name, taken):
-    """Return `name`, with a number behind it if it is `taken`.
-
-    >>> free_name("conv", {"conv", "conv_2"})
-    'conv_3'
-    """
-    free, n = name, 1
-    while free in taken:
-        n += 1
-        free = f"{name}_{n}"
-    return free
-
-
-def pad_widths(size, window, stride, dilation, padding):
-    """Return the zeros before and after an axis of `size`, as Keras pads it.
-
-    >>> pad_widths(5, window=3, stride=2, dilation=1, padding="same")
-    (1, 1)
-    """
-    reach = dilation * (window - 1) + 1
-    if padding == "valid":
-        return 0, 0
-    if padding == "causal":
-        return reach - 1, 0
-    total = max(0, (math.ceil(size / stride) - 1) * stride + reach - size)
-    return total // 2, total - total // 2
-
-
-def transposed_pad_widths(window, stride, dilation, padding, output_padding):
-    """Return the zeros before and after an axis with `stride` − 1 zeros between its values.
-
-    A convolution of these with the kernel reversed is the transposed one, as Keras defines it.
-
-    >>> transposed_pad_widths(3, stride=2, dilation=1, padding="valid", output_padding=None)
-    (2, 2)
-    """
-    reach = dilation * (window - 1) + 1
-    if padding == "valid":
-        extra = max(reach, stride) - reach if output_padding is None else output_padding
-        return reach - 1, reach - 1 + extra
-    total = reach + (stride if output_padding is None else reach % 2 + output_padding) - 2
-    before = min(total - total // 2, reach - 1)
-    return before, total - before
-
-
-def _window_shape(shape, window, strides, dilation, padding):
-    """Return the number of window positions along each axis of `shape`."""
-    positions = []
-    for size, width, stride, step in zip(shape, window, strides, dilation, strict=True):
-        if size is None:
-            positions.append(None)
-            continue
-        before, after = pad_widths(size, width, stride, step, padding)
-        positions.append((size + before + after - step * (width - 1) - 1) // stride + 1)
-    return tuple(positions)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -98,7 +38,7 @@ class Node:
         inputs: Names of the nodes whose values it takes.
         shape: Shape of its value, without the batch axis.
         origins: Paths of the Keras layers that it stands for.
-        source: Number of the layer that it says; the calls of a shared layer have the same.
+        source: Number of the layer that it comes from; the calls of a shared layer have the same.
         dtype: Dtype of an input and of what is moved only or integers; `None` of numbers, which are in
             the dtype that the network computes in.
     """
@@ -176,7 +116,7 @@ class Affine(Node):
                 shape, self.window, self.strides, self.dilation, self.transposed_padding(), strict=False
             )
             return (*((n - 1) * s + 1 + sum(pads) - d * (w - 1) for n, w, s, d, pads in axes), units)
-        return (*_window_shape(shape[:-1], self.window, self.strides, self.dilation, self.padding), units)
+        return (*window_shape(shape[:-1], self.window, self.strides, self.dilation, self.padding), units)
 
     def for_each(self, length):
         if not self.window:
@@ -290,9 +230,7 @@ class Pool(Node):
     method: str | None = None
 
     def output_shape(self, shape):
-        positions = _window_shape(
-            shape[:-1], self.window, self.strides, (1,) * len(self.window), self.padding
-        )
+        positions = window_shape(shape[:-1], self.window, self.strides, (1,) * len(self.window), self.padding)
         return (*positions, shape[-1])
 
     def for_each(self, length):
@@ -328,7 +266,7 @@ class Rearrange(Node):
         return tuple(size(*axis) for axis in zip(shape, self.argument, strict=True))
 
     def move(self, array, *, leading=0, mode="constant"):
-        """Return an array of the shape of the input, behind `leading` axes, as this moves it.
+        """Return an array of the shape of the input, after `leading` axes, as this moves it.
 
         Args:
             array: The array.
@@ -364,12 +302,12 @@ class Rearrange(Node):
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Opaque(Node):
-    """A Keras layer or operation without memory that has no other words; it does not spike.
+    """A Keras layer or operation without memory that no other node describes; it does not spike.
 
     Attributes:
         model: A model of its own that makes this one call, of a copy of the layer.
         layer_class: Name of the class of the layer.
-        reason: Why it has no other words.
+        reason: Why no other node describes it.
         way_out: What the user can do instead.
         per_step: Whether it acts on the value of every time step, instead of on the average so far.
     """
@@ -443,55 +381,3 @@ class Concatenate(Node):
         shape = list(shapes[0])
         shape[self.axis] = sum(s[self.axis] for s in shapes)
         return tuple(shape)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Graph:
-    """Nodes in an order in which each comes after its inputs.
-
-    Attributes:
-        nodes: Node by name.
-        inputs: Names of the `Input` nodes, nested as the model takes them.
-        outputs: Names of the nodes the model returns, nested as it returns them.
-    """
-
-    nodes: Mapping[str, Node]
-    inputs: object
-    outputs: object
-
-    @property
-    def output_names(self):
-        return tuple(keras.tree.flatten(self.outputs))
-
-    def users(self):
-        """Return, for every node, the names of the nodes that take its value."""
-        users = {name: [] for name in self.nodes}
-        for node in self.nodes.values():
-            for name in node.inputs:
-                users[name].append(node.name)
-        return users
-
-    def with_nodes(self, nodes, renamed=None):
-        """Return the graph of these nodes that the outputs need, in order.
-
-        Args:
-            nodes: Node by name, in any order.
-            renamed: Dict of node names and who takes their place.
-        """
-        renamed = renamed or {}
-        ordered = {}
-        outputs = keras.tree.map_structure(lambda name: renamed.get(name, name), self.outputs)
-        pending = [*reversed(keras.tree.flatten(outputs)), *reversed(keras.tree.flatten(self.inputs))]
-        while pending:
-            name = pending[-1]
-            node = nodes[name]
-            # The node that takes another's place may itself take that one's value.
-            inputs = tuple(i if renamed.get(i, i) == name else renamed.get(i, i) for i in node.inputs)
-            missing = [i for i in inputs if i not in ordered]
-            if missing and name not in ordered:
-                pending += reversed(missing)
-                continue
-            pending.pop()
-            if name not in ordered:
-                ordered[name] = node if inputs == node.inputs else dataclasses.replace(node, inputs=inputs)
-        return Graph(ordered, self.inputs, outputs)

@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.functions import keras_function
+from keras_snn.graph.geometry import pad_widths
 
 __all__ = ["evaluate"]
 
@@ -131,7 +132,7 @@ def _windows(x, window, strides, dilation, padding, *, fill):
     """Return the windows of `x`, of shape `(batch, *positions, channels, *window)`."""
     spatial = x.shape[1:-1]
     widths = [
-        kinds.pad_widths(size, *axis, padding)
+        pad_widths(size, *axis, padding)
         for size, axis in zip(spatial, zip(window, strides, dilation, strict=True), strict=True)
     ]
     x = np.pad(x, ((0, 0), *widths, (0, 0)), constant_values=fill)

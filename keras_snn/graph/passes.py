@@ -13,6 +13,15 @@ import keras
 import numpy as np
 
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph.channel_affine import (
+    channel_affine,
+    folded_before,
+    folded_into,
+    merged,
+    moved_after,
+    union_of_origins,
+)
+from keras_snn.graph.graph import Graph, free_name
 
 __all__ = ["fold", "free_output_relus", "insert_scale", "insert_scales", "pool_by_axes"]
 
@@ -45,11 +54,11 @@ def insert_scales(graph, *, before=None, after=None, replaced=()):
         node = nodes[name]
         if name in before:
             source = nodes[node.inputs[0]]
-            factor = _channel_affine(nodes, f"{name}/scale", source, before[name], 0.0, origins=())
+            factor = channel_affine(nodes, f"{name}/scale", source, before[name], 0.0, origins=())
             nodes[factor.name] = factor
             nodes[name] = dataclasses.replace(node, inputs=(factor.name,))
         if name in after:
-            factor = _channel_affine(nodes, f"{name}/scale", node, after[name], 0.0, origins=())
+            factor = channel_affine(nodes, f"{name}/scale", node, after[name], 0.0, origins=())
             nodes[factor.name] = factor
             renamed[name] = factor.name
     return graph.with_nodes(nodes, renamed)
@@ -98,7 +107,7 @@ def _in_parts(graph, node):
     ]
     nodes, source = dict(graph.nodes), graph.nodes[node.inputs[0]]
     for i, (function, *how) in enumerate(steps):
-        name = kinds.free_name(f"{node.name}/part", nodes) if i < len(steps) - 1 else node.name
+        name = free_name(f"{node.name}/part", nodes) if i < len(steps) - 1 else node.name
         common = {"name": name, "inputs": (source.name,), "origins": node.origins, "function": function}
         if function == node.function:
             new = kinds.Pool(**common, window=how[0], strides=how[1], padding=node.padding)
@@ -152,7 +161,7 @@ class _Folding:
         if not self._moves:
             return self._before
         outputs = keras.tree.pack_sequence_as(self._before.outputs, self.outputs)
-        return kinds.Graph(self.nodes, self._before.inputs, outputs).with_nodes(self.nodes)
+        return Graph(self.nodes, self._before.inputs, outputs).with_nodes(self.nodes)
 
     def fold_next(self):
         """Try the first `ChannelAffine` that waits."""
@@ -228,10 +237,10 @@ class _Folding:
             self._replace(node.name, source.name)
             return True
         if isinstance(source, kinds.ChannelAffine):
-            self._put(_merged(source, node, self.nodes[source.inputs[0]]))
+            self._put(merged(source, node, self.nodes[source.inputs[0]]))
             return True
         if self._is_only_user(source):
-            folded = _fold_backward(source, node) if isinstance(source, kinds.Affine) else None
+            folded = folded_into(source, node) if isinstance(source, kinds.Affine) else None
             if folded is not None:
                 self._put(folded)
                 self._replace(node.name, source.name)
@@ -243,7 +252,7 @@ class _Folding:
         return any(self._move_forward(source, node, self.nodes[name]) for name in users)
 
     def _absorbs(self, source):
-        """Whether a scale behind `source` can be moved into what `source` computes."""
+        """Whether a scale after `source` can be moved into what `source` computes."""
         if isinstance(source, kinds.ChannelAffine):
             return True
         if not self._is_only_user(source):
@@ -257,148 +266,28 @@ class _Folding:
         branches = []
         for i, name in enumerate(add.inputs):
             shift = node.shift if i == 0 else 0.0
-            branch = _channel_affine(
+            branch = channel_affine(
                 self.nodes, f"{node.name}/{i}", self.nodes[name], node.scale, shift, origins=node.origins
             )
             self._put(branch, (*self._places[name], 0))
             branches.append(branch.name)
-        self._put(dataclasses.replace(add, inputs=tuple(branches), origins=_union(add, node)))
+        self._put(dataclasses.replace(add, inputs=tuple(branches), origins=union_of_origins(add, node)))
         self._replace(node.name, add.name)
 
     def _move_forward(self, source, node, user):
-        """Move a `ChannelAffine` behind one user of it, or into it; return whether the function stays."""
+        """Move a `ChannelAffine` after one user of it, or into it; return whether there was a move."""
         if isinstance(user, kinds.Affine):
-            folded = _fold_forward(user, node, node.shape)
+            folded = folded_before(user, node, node.shape)
             if folded is not None:
                 self._put(dataclasses.replace(folded, inputs=(source.name,)))
             return folded is not None
-        behind = _behind(self.nodes, node, user)
-        if behind is None:
+        moved = moved_after(self.nodes, node, user)
+        if moved is None:
             return False
         inputs = tuple(source.name if name == node.name else name for name in user.inputs)
         self._put(dataclasses.replace(user, inputs=inputs))
         # The node keeps its name if it moves whole.
-        factor = _channel_affine(self.nodes, node.name, user, *behind, origins=node.origins)
+        factor = channel_affine(self.nodes, node.name, user, *moved, origins=node.origins)
         self._put(factor, (*self._places[user.name], 0))
         self._replace(user.name, factor.name)
         return True
-
-
-def _merged(first, second, source):
-    """Return two `ChannelAffine` in a row as one, on the value of `source`."""
-    return _channel_affine(
-        (),
-        second.name,
-        source,
-        first.scale * second.scale,
-        first.shift * second.scale + second.shift,
-        origins=_union(first, second),
-    )
-
-
-def _fold_backward(affine, node):
-    """Return scale·(W·x + b) + shift as one `Affine`, or `None` if the scale varies in space."""
-    scale, shift = _per_channel(node, affine.kernel.shape[-1])
-    if scale is None:
-        return None
-    return _with_weights(affine, scale, affine.bias * scale + shift, node)
-
-
-def _fold_forward(affine, node, shape):
-    """Return W·(scale·x + shift) + b as one `Affine`, or `None` if that is not one."""
-    scale, shift = _per_channel(node, shape[-1])
-    if scale is None or (np.any(shift != 0) and _pads(affine, shape)):
-        return None
-    # One row per input of a group, one column per unit or for all of them.
-    units = affine.kernel.shape[-1] // affine.groups if affine.groups > 1 else 1
-    scale, shift = (np.repeat(v.reshape(affine.groups, -1), units, axis=0).T for v in (scale, shift))
-    from_shift = 0.0
-    if np.any(shift != 0):
-        from_shift = (affine.kernel * shift).reshape(-1, affine.kernel.shape[-1]).sum(axis=0)
-    return _with_weights(affine, scale, affine.bias + from_shift, node)
-
-
-def _with_weights(affine, scale, bias, node):
-    """Return `affine` with its kernel multiplied by `scale`, and this bias."""
-    # Into its own dtype piece by piece: in that of the scale, large weights would take memory twice more.
-    kernel = np.multiply(affine.kernel, scale, out=np.empty_like(affine.kernel))
-    bias = bias.astype(affine.kernel.dtype)
-    return dataclasses.replace(affine, kernel=kernel, bias=bias, origins=_union(affine, node))
-
-
-def _pads(affine, shape):
-    """Whether a constant input does not give a constant output, because zeros come in."""
-    if affine.transposed:
-        return True
-    axes = zip(shape, affine.window, affine.strides, affine.dilation, strict=False)
-    return any(any(kinds.pad_widths(*axis, affine.padding)) for axis in axes)
-
-
-def _behind(nodes, node, user):
-    """Return `(scale, shift)` that do after `user` what `node` does before it, or `None`."""
-    if isinstance(user, kinds.Pool):
-        scale, shift = _per_channel(node, node.shape[-1])
-        if scale is None or (user.function == "max" and np.any(scale < 0)):
-            return None
-        return scale, shift
-    if isinstance(user, kinds.Rearrange):
-        if user.function == "pad" and np.any(node.shift != 0):
-            return None
-        return tuple(_rearranged(user, value, node.shape) for value in (node.scale, node.shift))
-    if isinstance(user, kinds.Concatenate):
-        parts = [
-            (node.scale, node.shift) if name == node.name else (np.ones(()), np.zeros(()))
-            for name in user.inputs
-        ]
-        shapes = [nodes[name].shape for name in user.inputs]
-        return tuple(
-            np.concatenate(
-                [np.broadcast_to(v, shape) for v, shape in zip(values, shapes, strict=True)], axis=user.axis
-            )
-            for values in zip(*parts, strict=True)
-        )
-    return None
-
-
-def _rearranged(user, value, shape):
-    """Return a scale or shift of values of `shape` as it goes with the values."""
-    if value.ndim == 0:
-        return value
-    # What lies on padding multiplies zeros; the edge keeps a scale per channel one.
-    return user.move(np.broadcast_to(value, shape), mode="edge")
-
-
-def _channel_affine(taken, name, source, scale, shift, *, origins):
-    """Return a `ChannelAffine` on the value of `source`, under a name that is not `taken`."""
-    scale, shift = (_compact(np.asarray(v, "float64"), source.shape) for v in (scale, shift))
-    return kinds.ChannelAffine(
-        name=kinds.free_name(name, taken),
-        inputs=(source.name,),
-        shape=source.shape,
-        origins=origins,
-        scale=scale,
-        shift=shift,
-    )
-
-
-def _compact(value, shape):
-    """Return a scale or shift as a number if it is one, per channel if it is that, else whole."""
-    if np.all(value == value.flat[0]):
-        return value.reshape(-1)[0].reshape(())
-    if value.ndim > 1:
-        value = np.broadcast_to(value, shape)
-        first = value.reshape(-1, shape[-1])[0]
-        return first if np.all(value == first) else value
-    return value
-
-
-def _per_channel(node, channels):
-    """Return scale and shift as vectors over channels, or `(None, None)` if they vary in space."""
-    if node.scale.ndim > 1 or node.shift.ndim > 1:
-        return None, None
-    return np.broadcast_to(node.scale, channels), np.broadcast_to(node.shift, channels)
-
-
-def _union(*nodes):
-    """Return the origins of the nodes, each once, in order."""
-    return tuple(dict.fromkeys(origin for node in nodes for origin in node.origins))

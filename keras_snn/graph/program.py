@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph.graph import Graph, free_name
 from keras_snn.graph.passes import insert_scale
 
 __all__ = [
@@ -46,7 +47,7 @@ class Program:
         dtype: Dtype policy of the layers.
     """
 
-    graph: kinds.Graph
+    graph: Graph
     timesteps: int
     events: bool
     dtype: keras.DTypePolicy
@@ -253,7 +254,7 @@ def _with_activation(graph, spike):
     activation = _like(spike, kinds.Activation, **fields)
     nodes = {**graph.nodes, spike.name: activation}
     if np.any(scale != 1):
-        activation = dataclasses.replace(activation, name=kinds.free_name(f"{spike.name}/relu", graph.nodes))
+        activation = dataclasses.replace(activation, name=free_name(f"{spike.name}/relu", graph.nodes))
         rescaled = _like(spike, kinds.ChannelAffine, scale=1 / scale, shift=np.zeros(()))
         nodes[spike.name] = dataclasses.replace(rescaled, inputs=(activation.name,))
         nodes[activation.name] = activation

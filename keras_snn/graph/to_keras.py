@@ -1,4 +1,4 @@
-"""The Keras layers that compute what nodes say, and a whole graph of them."""
+"""The Keras layers that compute nodes, and a whole graph of them."""
 
 import functools
 
@@ -10,6 +10,7 @@ from keras_snn import layers as spiking_layers
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.fallback import copy_of_model
 from keras_snn.graph.functions import keras_function
+from keras_snn.graph.graph import free_name
 
 __all__ = ["analog_layer", "analog_tensors", "as_numbers", "build_analog", "build_model", "layer_names"]
 
@@ -176,6 +177,6 @@ def layer_names(graph):
     """Return a valid, unique Keras name for every node."""
     names, taken = {}, set()
     for path in graph.nodes:
-        names[path] = kinds.free_name(path.replace("/", "_"), taken)
+        names[path] = free_name(path.replace("/", "_"), taken)
         taken.add(names[path])
     return names

@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from keras_snn.graph.lowering import record_calls
-from keras_snn.graph.nodes import free_name
+from keras_snn.graph.graph import free_name
+from keras_snn.graph.tracing import record_calls
 from keras_snn.layers import PerTimestep, Readout, SpikingLayer
 from keras_snn.simulation.model import SpikingModel
 

@@ -7,6 +7,7 @@ from keras import layers
 from keras_snn.conversion.normalization import normalize, relus
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph import passes
+from keras_snn.graph.graph import Graph
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.numpy_reference import evaluate
 from keras_snn.graph.passes import fold, insert_scale, pool_by_axes
@@ -365,7 +366,7 @@ def test_fold_leaves_nothing_to_fold(network, rng):
 def test_the_work_of_folding_and_normalizing_grows_with_the_nodes(rng, monkeypatch):
     """Twice the blocks need twice the tries, and one new graph for each pass."""
     work = []
-    for function in (passes._Folding, "fold_next"), (kinds.Graph, "with_nodes"):
+    for function in (passes._Folding, "fold_next"), (Graph, "with_nodes"):
         original = getattr(*function)
         monkeypatch.setattr(
             *function,

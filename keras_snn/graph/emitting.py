@@ -1,0 +1,105 @@
+"""The nodes of one call of one layer."""
+
+import dataclasses
+
+import keras
+
+from keras_snn.graph import nodes as kinds
+from keras_snn.graph.graph import free_name
+from keras_snn.graph.rules.registry import Refusal
+
+__all__ = ["Emitter"]
+
+
+class Emitter:
+    """Adds the nodes of one call of one layer.
+
+    Args:
+        lowering: What the nodes are added to.
+        path: Path of the call in the model.
+        source: Number of the layer.
+    """
+
+    def __init__(self, lowering, path, source):
+        self.lowering, self.path, self.source = lowering, path, source
+        self.emitted = []
+
+    def __call__(self, kind, *inputs, part=None, **fields):
+        """Add a node and return it.
+
+        Args:
+            kind: Class of the node.
+            inputs: Nodes whose values it takes.
+            part: What it is of the layer. The first node without one has the name of the layer.
+            fields: Fields of that kind.
+        """
+        nodes = self.lowering.nodes
+        name = self.path
+        if part or name in nodes:
+            part = part or fields.get("function", kind.__name__.lower())
+            name = free_name(f"{self.path}/{part}", nodes)
+        node = kind(
+            name=name,
+            inputs=tuple(x.name for x in inputs),
+            origins=(self.path,),
+            source=self.source,
+            **fields,
+        )
+        shape = tuple(node.output_shape(*(x.shape for x in inputs)))
+        node = dataclasses.replace(node, shape=shape, dtype=node.output_dtype(*(x.dtype for x in inputs)))
+        nodes[name] = node
+        self.emitted.append(name)
+        return node
+
+    def amend(self, node, **fields):
+        """Set fields of all nodes emitted so far that have them; return `node` as it is then."""
+        nodes = self.lowering.nodes
+        for name in self.emitted:
+            if all(hasattr(nodes[name], field) for field in fields):
+                nodes[name] = dataclasses.replace(nodes[name], **fields)
+        return nodes[node.name]
+
+    def forget(self, count):
+        """Take back what was emitted after the first `count` nodes."""
+        for name in self.emitted[count:]:
+            del self.lowering.nodes[name]
+        del self.emitted[count:]
+
+    def call(self, layer, *inputs):
+        """Translate the call of another layer, as part of this one; return its node."""
+        try:
+            (result,) = self.lowering.lower_call(layer, inputs, {}, self)
+        except Refusal as refusal:
+            reason = f"{type(layer).__name__} inside: {refusal.reason}"
+            raise Refusal(reason, refusal.way_out, may_stay=refusal.may_stay) from refusal
+        return result
+
+    def call_for_each(self, layer, x):
+        """Translate the call of a layer or model on every slice of `x` along its first axis."""
+        length, *shape = x.shape
+        inner = self.lowering.part()
+        start = inner.nodes["x"] = kinds.Input(name="x", shape=tuple(shape), dtype=x.dtype)
+        spec = layer.compute_output_spec(keras.KerasTensor((None, *shape), x.dtype or keras.config.floatx()))
+        (result,) = inner.apply(layer, f"{self.path}/{layer.name}", (start,), {}, spec)
+        known = {"x": x}
+        for node in inner.nodes.values():
+            if isinstance(node, kinds.Input) and not node.inputs:
+                continue
+            fields = node.for_each(length)
+            _check_rank(node, fields)
+            inputs = tuple(known[name].name for name in node.inputs)
+            name = free_name(self.path if node is result else node.name, self.lowering.nodes)
+            node_for_each = dataclasses.replace(
+                node, name=name, inputs=inputs, shape=(length, *node.shape), **fields
+            )
+            known[node.name] = self.lowering.nodes[name] = node_for_each
+            self.emitted.append(name)
+        return known[result.name]
+
+
+def _check_rank(node, fields):
+    """Refuse windows that no Keras layer has."""
+    is_causal = isinstance(node, kinds.Affine) and node.window and node.padding == "causal"
+    if len(fields.get("strides", ())) > 3 or is_causal:
+        what = "a causal convolution" if is_causal else "windows of three dimensions"
+        raise Refusal(f"{what} for each step", "apply the layer without TimeDistributed")
