@@ -11,9 +11,9 @@ import keras
 from keras import ops
 
 from keras_snn.layers import NonSpiking, PerTimestep, Rearrange, SpikingLayer
-from keras_snn.layers.base import fold_time, repeat_time, unfold_time
 from keras_snn.layers.held import as_in_predict
 from keras_snn.layers.random_numbers import key_of
+from keras_snn.layers.time_axis import fold_time, repeat_time, unfold_time
 
 __all__ = ["StepNetwork"]
 

@@ -1,32 +1,15 @@
-"""What all layers with state over time have in common, and how time is folded.
+"""What all layers with state over time have in common."""
 
-Tensors of a spiking model have the shape `(batch, time, …)`. A time axis of
-length 1 in front of a longer one stands for a value that is constant in time.
-What has no memory sees time folded into the batch, `(batch·time, …)`.
-"""
-
-import functools
 import inspect
 
 import keras
 from keras import ops
 
-__all__ = [
-    "OwnsLayer",
-    "SpikingLayer",
-    "SpikingTwin",
-    "fold_as_long",
-    "fold_time",
-    "neuron_of",
-    "refuse_quantizing",
-    "repeat_time",
-    "unfold_time",
-]
+from keras_snn.layers.owning import OwnsLayer, refuse_quantizing
+from keras_snn.layers.time_axis import fold_as_long, run_steps, unfold_time
 
+__all__ = ["SpikingLayer", "SpikingTwin", "neuron_of"]
 
-# JAX compiles 100 unrolled steps for a minute, and their loop for a second. TensorFlow's `ops.scan` copies,
-# and PyTorch's is a loop in Python anyway.
-_LONGEST_UNROLLED = 8
 
 # Arguments of `keras.layers.Layer`, which are the twin's own and not those of the layer inside it.
 _LAYER_ARGUMENTS = (
@@ -40,114 +23,9 @@ _LAYER_ARGUMENTS = (
 )
 
 
-def fold_time(x):
-    """Return `x` of shape `(batch, time, …)` as `(batch·time, …)`."""
-    return ops.reshape(x, (-1, *ops.shape(x)[2:]))
-
-
-def unfold_time(x, timesteps):
-    """Return `x` of shape `(batch·timesteps, …)` as `(batch, timesteps, …)`."""
-    return ops.reshape(x, (-1, timesteps, *ops.shape(x)[1:]))
-
-
-def fold_as_long(x, timesteps):
-    """Return `x` of shape `(batch, timesteps, …)`, or `(batch, 1, …)` if it is constant, folded."""
-    return fold_time(x) if x.shape[1] == timesteps else repeat_time(ops.squeeze(x, 1), timesteps)
-
-
 def neuron_of(layer):
     """Return the neuron of a layer that spikes, or `None` of any other layer."""
     return getattr(layer, "neuron", None)
-
-
-def repeat_time(x, timesteps):
-    """Return `(batch·timesteps, …)` of `x`, `(batch, …)`, which is the same at every step."""
-    return x if timesteps == 1 else ops.repeat(x, timesteps, axis=0)
-
-
-def _unroll(step, current, state, timesteps, constant):
-    """Return what `advance` does, from one operation for every step."""
-    if timesteps == 1:
-        # Shapes stay as they are: TensorFlow casts twice where a change of shape follows the cast to spikes.
-        state, output = step(state, current)
-        return output, state
-    currents = [current] * timesteps
-    if not constant:
-        currents = ops.unstack(unfold_time(current, timesteps), timesteps, axis=1)
-    outputs = []
-    for one_step in currents:
-        state, output = step(state, one_step)
-        outputs.append(output)
-    return fold_time(ops.stack(outputs, axis=1)), state
-
-
-def _scan(step, current, state, timesteps, constant):
-    """Return what `advance` does, from one loop of the backend."""
-    if constant:
-        state, outputs = ops.scan(lambda state, _: step(state, current), state, length=timesteps)
-    else:
-        state, outputs = ops.scan(step, state, ops.moveaxis(unfold_time(current, timesteps), 1, 0))
-    return fold_time(ops.moveaxis(outputs, 0, 1)), state
-
-
-def refuse_quantizing(layer):
-    """Let `quantize` of a layer, and of all that is known to be inside it, raise `NotImplementedError`.
-
-    `quantize` of a Keras model that contains them warns of that and leaves them as they are.
-    """
-    for part in _parts(layer):
-        part.quantize = functools.partial(_refuse_to_quantize, part.name)
-
-
-def _refuse_to_quantize(name, mode=None, **kwargs):
-    raise NotImplementedError(
-        f"Layer '{name}' is part of a spiking network, which must have weights in floating point. Received: "
-        f"quantize(mode={mode!r}). Use keras_snn.convert(…, dtype='bfloat16') for smaller weights."
-    )
-
-
-def _parts(layer):
-    """Yield a layer, and then all that is known to be inside it."""
-    yield layer
-    for part in (
-        getattr(layer, "analog", None),
-        getattr(layer, "layer", None),
-        *getattr(layer, "layers", ()),
-    ):
-        if isinstance(part, keras.layers.Layer):
-            yield from _parts(part)
-
-
-class OwnsLayer:
-    """Mixin of layers that own another one: what is frozen stays so in files and copies.
-
-    Attributes:
-        owned: Name of the attribute that holds the other layer.
-    """
-
-    owned = "layer"
-
-    def freeze_owned(self):
-        """Freeze the layer that this one owns if this one is created frozen."""
-        if not self.trainable:
-            getattr(self, self.owned).trainable = False
-
-    @classmethod
-    def from_config(cls, config):
-        config = dict(config)
-        trainable = config.pop("trainable", True)
-        of_analog = config.pop("analog_trainable", trainable)
-        layer = super().from_config(config)
-        inner = getattr(layer, cls.owned)
-        # A layer has a config, with what is frozen in it; that of an analog one is part of the twin's.
-        frozen = [(p, p.trainable) for p in _parts(inner)] if cls.owned == "layer" else [(inner, of_analog)]
-        if not trainable:
-            layer.trainable = False
-        # From the outside in, since the inside follows.
-        for part, flag in frozen:
-            if part.trainable != flag:
-                part.trainable = flag
-        return layer
 
 
 class SpikingLayer(keras.layers.Layer):
@@ -157,7 +35,7 @@ class SpikingLayer(keras.layers.Layer):
     `initial_state=` in, `return_state=True` out. It is an explicit value, so any
     batch size works; only `stateful=True` keeps it in variables, for a fixed one.
 
-    A subclass says three things: `current`, the part without memory; `start`, the
+    A subclass has three methods: `current`, the part without memory; `start`, the
     state before the first step; and `step`, one step in time. The time loop of
     `keras_snn.SpikingModel` calls these, so that what is constant is computed once.
 
@@ -174,7 +52,7 @@ class SpikingLayer(keras.layers.Layer):
         value_shape: Shape of the output of one sample and step, once the layer is built.
         divides_by_steps: Whether what the layer hands on is a quotient by the number of steps so far.
         keeps_total: Whether the second tensor of the state is the sum of the outputs so far.
-        tells_output: Whether the state tells the output of the last step.
+        tells_output: Whether the output of the last step can be read from the state.
         draws: Whether the layer draws random numbers. Then the last tensor of its state is a key of
             shape `(batch,)`, int32: equal samples with equal keys get equal numbers.
     """
@@ -266,8 +144,7 @@ class SpikingLayer(keras.layers.Layer):
             output, state = self.step(one_step, state)
             return list(state), ops.cast(output, self.compute_dtype)
 
-        loop = _scan if keras.backend.backend() == "jax" and timesteps > _LONGEST_UNROLLED else _unroll
-        return loop(step, current, list(state), timesteps, constant)
+        return run_steps(step, current, list(state), timesteps, constant=constant)
 
     def rewind(self, state):
         """Return `state` with its count of steps, if there is one, less by 1: the next is no step in time."""

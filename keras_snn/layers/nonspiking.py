@@ -5,8 +5,9 @@ import math
 import keras
 from keras import ops
 
-from keras_snn.layers.base import OwnsLayer, SpikingLayer
+from keras_snn.layers.base import SpikingLayer
 from keras_snn.layers.held import as_in_predict
+from keras_snn.layers.owning import OwnsLayer
 
 __all__ = ["NonSpiking"]
 

@@ -4,8 +4,9 @@ import keras
 from keras import ops
 
 from keras_snn._validation import check_choice
-from keras_snn.layers.base import OwnsLayer, fold_as_long, unfold_time
 from keras_snn.layers.held import as_in_predict
+from keras_snn.layers.owning import OwnsLayer
+from keras_snn.layers.time_axis import fold_as_long, unfold_time
 
 __all__ = ["PerTimestep", "Rearrange", "ScaleShift"]
 

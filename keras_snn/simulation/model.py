@@ -20,7 +20,7 @@ from keras_snn._validation import check_integer, check_timesteps
 from keras_snn.engines.chunks import longest_chunk, plan_chunks
 from keras_snn.engines.compiled import Requests, run_chunks
 from keras_snn.engines.network import StepNetwork
-from keras_snn.layers.base import refuse_quantizing
+from keras_snn.layers.owning import refuse_quantizing
 from keras_snn.simulation.spike_counter import FiringCounter
 from keras_snn.simulation.units import check_units, with_scales, write_units
 
