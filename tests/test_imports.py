@@ -14,11 +14,12 @@ import keras_snn
 ROOT = pathlib.Path(keras_snn.__file__).parent
 
 # What each part may import from; nobody imports upwards.
-BASE = {"errors", "_validation", "_version", "_gradients"}
+BASE = {"errors", "_validation", "_version", "_gradients", "_types"}
 ALLOWED = {
     "errors": set(),
     "_validation": set(),
     "_gradients": set(),
+    "_types": set(),
     "_version": set(),
     "_data": set(),
     "_files": set(),

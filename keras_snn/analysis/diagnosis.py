@@ -8,7 +8,10 @@ import numpy as np
 from keras import ops
 
 from keras_snn._table import show_table
+from keras_snn._types import Data
 from keras_snn.analysis.observers import Observer, observe
+from keras_snn.neurons import Neuron
+from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.source import source_graph
 
 __all__ = ["Comparison", "Diagnosis", "Error", "LayerDiagnosis", "diagnose"]
@@ -68,9 +71,9 @@ class LayerDiagnosis:
     """
 
     name: str
-    neuron: object
+    neuron: Neuron
     largest_rate: float
-    scale: object
+    scale: float | np.ndarray
     activation: float
     firing_rate: float
     saturated: float
@@ -100,7 +103,7 @@ class Diagnosis:
     samples: int
 
     @property
-    def worst(self):
+    def worst(self) -> LayerDiagnosis | None:
         """The layer that itself adds the largest error, relative to its activations; or `None`."""
         return max(self.layers, key=lambda layer: layer.added.relative, default=None)
 
@@ -116,7 +119,9 @@ class Diagnosis:
         return "\n".join([table, "", *textwrap.wrap(legend, 100)])
 
 
-def diagnose(model, x, *, timesteps=None, batch_size=32, verbose=0):
+def diagnose(
+    model: SpikingModel, x: Data, *, timesteps: int | None = None, batch_size: int = 32, verbose: int = 0
+) -> Diagnosis:
     """Compare the firing rates of a spiking model with the activations of its source network.
 
     The source network is read back from the spiking model, so nothing else is needed. Memory does not

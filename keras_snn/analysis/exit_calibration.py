@@ -5,9 +5,11 @@ import dataclasses
 import numpy as np
 
 from keras_snn._data import as_labels
+from keras_snn._types import Data
 from keras_snn._validation import check_number
 from keras_snn.simulation.classes import deciding, labels_for, share_of_equal
 from keras_snn.simulation.early_exit import check_exit, confidence
+from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.source import check_spiking
 
 __all__ = ["ExitCalibration", "calibrate_exit"]
@@ -43,7 +45,16 @@ class ExitCalibration:
         )
 
 
-def calibrate_exit(model, x, y, *, max_loss=0.001, timesteps=None, batch_size=32, verbose=0):
+def calibrate_exit(
+    model: SpikingModel,
+    x: Data,
+    y: Data,
+    *,
+    max_loss: float = 0.001,
+    timesteps: int | None = None,
+    batch_size: int = 32,
+    verbose: int = 0,
+) -> ExitCalibration:
     """Choose the confidence at which samples may leave a simulation early.
 
     It is the level with the fewest steps whose accuracy is at most `max_loss` below that of all steps. Use

@@ -2,9 +2,13 @@
 
 import dataclasses
 import textwrap
+from collections.abc import Iterable
+from typing import Any
 
 from keras_snn._table import show_table
+from keras_snn._types import AnyModel, Data
 from keras_snn._validation import check_choice
+from keras_snn.conversion.options import NonSpikingParts
 from keras_snn.conversion.sizes import fitting_shapes, shapes_of_data
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import inspect_model
@@ -48,7 +52,7 @@ class CheckReport:
     notes: tuple[str, ...] = ()
 
     @property
-    def converts(self):
+    def converts(self) -> bool:
         """Whether `convert` would accept the model, with data of its sizes where it leaves some open."""
         becomes = {v.becomes for v in self.verdicts}
         return "?" not in becomes and ("neurons" in becomes or self.nonspiking == "allow")
@@ -56,7 +60,7 @@ class CheckReport:
     def __str__(self):
         return self.show()
 
-    def show(self, width=None):
+    def show(self, width: int | None = None) -> str:
         """Return the report as text, in lines of at most `width` characters as far as that goes."""
         rows = [("layer", "class", "becomes")]
         rows += [(v.path, v.layer_class, v.becomes) for v in self.verdicts]
@@ -73,7 +77,13 @@ class CheckReport:
         return "\n".join([show_table(rows, width=width), *([""] if notes else []), *notes])
 
 
-def check(model, calibration_data=None, *, input_shapes=None, nonspiking="error"):
+def check(
+    model: AnyModel,
+    calibration_data: Data | None = None,
+    *,
+    input_shapes: Iterable[Any] | None = None,
+    nonspiking: NonSpikingParts = "error",
+) -> CheckReport:
     """Say what `convert` would make of every layer of a model, without converting it.
 
     Args:

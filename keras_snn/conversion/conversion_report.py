@@ -3,13 +3,16 @@
 import dataclasses
 import math
 import textwrap
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_snn._table import show_table
-from keras_snn.analysis.diagnosis import diagnose
+from keras_snn._types import Config, Data
+from keras_snn.analysis.diagnosis import Diagnosis, diagnose
 from keras_snn.graph import nodes as kinds
+from keras_snn.simulation.model import SpikingModel
 
 __all__ = ["ConversionReport", "LayerReport", "report_on"]
 
@@ -62,16 +65,16 @@ class ConversionReport:
     versions: dict
 
     @property
-    def nonspiking_layers(self):
+    def nonspiking_layers(self) -> list[str]:
         """Names of the layers that are neither linear nor neurons; they run on averaged inputs."""
         return [layer.name for layer in self.layers if layer.nonspiking]
 
     @property
-    def silent_layers(self):
+    def silent_layers(self) -> list[str]:
         """Names of the layers that were silent on all calibration data."""
         return [layer.name for layer in self.layers if layer.silent]
 
-    def compare(self, model, x, **options):
+    def compare(self, model: SpikingModel, x: Data, **options: Any) -> Diagnosis:
         """Compare the rates of the converted model with the activations of its source, layer by layer.
 
         See `keras_snn.diagnose`, whose arguments and result these are.
@@ -81,12 +84,12 @@ class ConversionReport:
     def __str__(self):
         return self.show()
 
-    def show(self, width=None):
+    def show(self, width: int | None = None) -> str:
         """Return the report as text, in lines of at most `width` characters as far as that goes."""
         wrapped = [line for note in self._notes() for line in textwrap.wrap(note, width or 100)]
         return "\n".join([show_table(self._table(), width=width), "", *wrapped])
 
-    def to_markdown(self):
+    def to_markdown(self) -> str:
         """Return what `print` shows, as a table in Markdown."""
         rows = [[cell.replace("|", "\\|") for cell in row] for row in self._table()]
         rows.insert(1, ["---"] * len(rows[0]))
@@ -109,11 +112,11 @@ class ConversionReport:
         nonspiking = f"Not spiking, run on the average of their inputs: {others}." if others else ""
         return legend, nonspiking, f"Converted with {options} ({versions})."
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> "ConversionReport":
         # Files have lists for tuples.
         rows = [
             {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_snn import neurons
+from keras_snn._types import AnyModel, Data
 from keras_snn._version import __version__
 from keras_snn.conversion.conversion_report import report_on
 from keras_snn.conversion.correction import correct
@@ -39,8 +40,8 @@ __all__ = ["convert"]
 
 
 def convert(
-    model,
-    calibration_data=None,
+    model: AnyModel,
+    calibration_data: Data | None = None,
     *,
     timesteps: int = 64,
     neuron: str | neurons.Neuron = "if",

@@ -2,18 +2,20 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.graph import free_name
 from keras_snn.graph.program import without_readouts
 from keras_snn.graph.to_keras import build_model
+from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.source import program_of
 
 __all__ = ["quantized_reference"]
 
 
-def quantized_reference(model):
+def quantized_reference(model: SpikingModel) -> keras.Model:
     """Return the analog network whose outputs a spiking one with signed neurons reaches, exactly.
 
     It is the source network with its activations rounded to levels, in the units of the spiking one:

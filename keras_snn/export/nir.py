@@ -4,9 +4,13 @@ A file says layers, weights and neurons. It has no field for how a neuron is res
 it starts, and how long a step is: the metadata of ours does, and readers have to be told.
 """
 
+import os
 import pathlib
 import warnings
+from collections.abc import Iterable
+from typing import Literal, get_args
 
+import keras
 import numpy as np
 
 from keras_snn import neurons
@@ -22,13 +26,18 @@ from keras_snn.export.to_nir import nir_graph, write_neuron
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.graph import Graph, free_name
 from keras_snn.graph.program import make_program, without_readouts
+from keras_snn.neurons.integrate_and_fire import Reset
 from keras_snn.simulation.building import build
 from keras_snn.simulation.from_layers import as_spiking_model, is_handwritten
+from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.source import program_of
 
 __all__ = ["export_nir", "import_nir"]
 
-_ACCEPTED = ("reset", "threshold", "initial_potential")
+# What readers may do otherwise than these neurons.
+Difference = Literal["reset", "threshold", "initial_potential"]
+PoolingForm = Literal["sum", "average", "convolution"]
+OutputForm = Literal["current", "spikes"]
 # What the text of NIR says, what ours do, and how to have what the text says.
 _DIFFERENCES = {
     "reset": (
@@ -47,8 +56,16 @@ _DIFFERENCES = {
 
 
 def export_nir(
-    snn, path, *, dt=1.0, accept=(), pooling="sum", output="current", output_threshold=1.0, compact=False
-):
+    snn: keras.Model,
+    path: str | os.PathLike,
+    *,
+    dt: float = 1.0,
+    accept: Difference | Iterable[Difference] = (),
+    pooling: PoolingForm = "sum",
+    output: OutputForm = "current",
+    output_threshold: float = 1.0,
+    compact: bool = False,
+) -> None:
     """Write a spiking network as a NIR file.
 
     Weights are written as they are, channels first; every layer of neurons is one `IF`, or `LIF` if it
@@ -85,12 +102,12 @@ def export_nir(
     """
     nir = _nir()
     check_number("dt", dt, above=0)
-    check_choice("pooling", pooling, ("sum", "average", "convolution"))
-    check_choice("output", output, ("current", "spikes"))
+    check_choice("pooling", pooling, get_args(PoolingForm))
+    check_choice("output", output, get_args(OutputForm))
     check_number("output_threshold", output_threshold, above=0)
     accept = (accept,) if isinstance(accept, str) else tuple(accept)
     for name in accept:
-        check_choice("accept", name, _ACCEPTED)
+        check_choice("accept", name, get_args(Difference))
     path = output_path("path", path)
 
     model = as_spiking_model(snn) if is_handwritten(snn) else snn
@@ -117,8 +134,15 @@ def export_nir(
 
 
 def import_nir(
-    path, *, timesteps=None, input_encoding=None, reset=None, initial_potential=None, dt=None, name=None
-):
+    path: str | os.PathLike,
+    *,
+    timesteps: int | None = None,
+    input_encoding: Literal["current", "events"] | None = None,
+    reset: Reset | None = None,
+    initial_potential: float | None = None,
+    dt: float | None = None,
+    name: str | None = None,
+) -> SpikingModel:
     """Read a NIR file as a spiking network.
 
     Args:
@@ -210,7 +234,7 @@ def _check_differences(name, graph, accept):
             "threshold": subtracts,
             "initial_potential": neuron.initial_potential != 0,
         }
-        for what in _ACCEPTED:
+        for what in get_args(Difference):
             if differs[what] and what not in accept:
                 found.setdefault(what, []).append(node.origins[0] if node.origins else node.name)
     if not found:

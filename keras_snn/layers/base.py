@@ -1,10 +1,12 @@
 """What all layers with state over time have in common."""
 
 import inspect
+from typing import Any
 
 import keras
 from keras import ops
 
+from keras_snn._types import Config, Shape, State, Tensor, Tensors
 from keras_snn.layers.owning import OwnsLayer, refuse_quantizing
 from keras_snn.layers.time_axis import fold_as_long, run_steps, unfold_time
 
@@ -62,7 +64,9 @@ class SpikingLayer(keras.layers.Layer):
     keeps_total = False
     tells_output = False
 
-    def __init__(self, *, return_state=False, stateful=False, autocast=True, **kwargs):
+    def __init__(
+        self, *, return_state: bool = False, stateful: bool = False, autocast: bool = True, **kwargs: Any
+    ) -> None:
         # Else Keras rounds a state that is given to the dtype of the inputs.
         super().__init__(autocast=False, **kwargs)
         self._check_options(return_state, autocast)
@@ -93,24 +97,24 @@ class SpikingLayer(keras.layers.Layer):
             )
 
     @property
-    def state_dtype(self):
+    def state_dtype(self) -> str:
         """Dtype of the state: at least float32, also under a mixed precision policy."""
         # Not result_type, which knows no float64 on JAX and PyTorch (Keras 3.15).
         return "float32" if self.compute_dtype in ("float16", "bfloat16") else self.compute_dtype
 
-    def current(self, inputs):
+    def current(self, inputs: Tensors) -> Tensor:
         """Return what drives the state, `(batch·time, …)`, for inputs `(batch·time, …)` or a list of them."""
         return inputs
 
-    def current_shape(self, input_shape):
+    def current_shape(self, input_shape: Any) -> Any:
         """Return the shape of what drives the state, `(batch, time, …)`, for that of the inputs."""
         return tuple(input_shape)
 
-    def start(self, shape):
+    def start(self, shape: Shape) -> State:
         """Return the state before the first step, for a current of `shape` `(batch, …)`."""
         raise NotImplementedError
 
-    def step(self, current, state):
+    def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
         """Run one time step.
 
         Args:
@@ -122,11 +126,13 @@ class SpikingLayer(keras.layers.Layer):
         """
         raise NotImplementedError
 
-    def read(self, state):
+    def read(self, state: State) -> Tensor:
         """Return the output of the last step, `(batch, …)`, if `tells_output`."""
         raise NotImplementedError
 
-    def advance(self, current, state, timesteps, *, constant=False):
+    def advance(
+        self, current: Tensor, state: State, timesteps: int, *, constant: bool = False
+    ) -> tuple[Tensor, State]:
         """Run `timesteps` steps.
 
         Args:
@@ -146,11 +152,11 @@ class SpikingLayer(keras.layers.Layer):
 
         return run_steps(step, current, list(state), timesteps, constant=constant)
 
-    def rewind(self, state):
+    def rewind(self, state: State) -> State:
         """Return `state` with its count of steps, if there is one, less by 1: the next is no step in time."""
         return state
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         batch, _, *cell = self.current_shape(input_shape)
         self._cell_shape = tuple(cell)
         self.value_shape = tuple(self.compute_output_shape(input_shape)[2:])
@@ -174,7 +180,7 @@ class SpikingLayer(keras.layers.Layer):
             self.reset_state()
         self.built = True
 
-    def get_initial_state(self, batch_size):
+    def get_initial_state(self, batch_size: Any) -> State:
         """Return the state before the first step for a batch of `batch_size`; the layer must be built."""
         if self._cell_shape is None:
             raise ValueError(
@@ -182,7 +188,7 @@ class SpikingLayer(keras.layers.Layer):
             )
         return self.start((batch_size, *self._cell_shape))
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         """Set the kept state of a stateful layer back to what it is before the first step."""
         if not self.stateful:
             raise ValueError(f"Layer '{self.name}' keeps no state. Create it with stateful=True.")
@@ -193,7 +199,7 @@ class SpikingLayer(keras.layers.Layer):
         ):
             variable.assign(value)
 
-    def call(self, inputs, initial_state=None):
+    def call(self, inputs: Tensors, initial_state: State | None = None) -> Any:
         timesteps = self._timesteps(inputs)
         first = keras.tree.flatten(inputs)[0]
         inputs = keras.tree.map_structure(lambda x: fold_as_long(self._cast(x), timesteps), inputs)
@@ -242,10 +248,10 @@ class SpikingLayer(keras.layers.Layer):
                 "for example keras.Input((timesteps, …))."
             )
 
-    def compute_output_shape(self, input_shape, initial_state=None):
+    def compute_output_shape(self, input_shape: Any, initial_state: State | None = None) -> Any:
         return self.current_shape(input_shape)
 
-    def compute_output_spec(self, inputs, initial_state=None):
+    def compute_output_spec(self, inputs: Tensors, initial_state: State | None = None) -> Any:
         self._timesteps(inputs)
         shape = [tuple(x.shape) for x in inputs] if isinstance(inputs, (list, tuple)) else tuple(inputs.shape)
         outputs = keras.KerasTensor(self.compute_output_shape(shape), self.compute_dtype)
@@ -255,7 +261,7 @@ class SpikingLayer(keras.layers.Layer):
         state = self.start((1, *cell))
         return (outputs, *(keras.KerasTensor((batch, *v.shape[1:]), v.dtype) for v in state))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "return_state": self.return_state,
@@ -302,7 +308,7 @@ class SpikingTwin(OwnsLayer, SpikingLayer):
         cls.analog_class = analog_class
         keras.saving.register_keras_serializable(package="keras_snn")(cls)
 
-    def __init__(self, *args, return_state=False, stateful=False, **kwargs):
+    def __init__(self, *args: Any, return_state: bool = False, stateful: bool = False, **kwargs: Any) -> None:
         given = self._by_name(args, kwargs)
         own = {name: given.pop(name) for name in _LAYER_ARGUMENTS if name in given}
         if given.get("quantization_config") is not None:
@@ -324,17 +330,17 @@ class SpikingTwin(OwnsLayer, SpikingLayer):
         return named | named.pop("kwargs", {})
 
     @property
-    def analog_dtype(self):
+    def analog_dtype(self) -> Any:
         """Dtype or policy of the analog layer."""
         return self.dtype_policy
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self._check_time(tuple(input_shape), known=False)
         if not self.analog.built:
             self.analog.build((input_shape[0], *input_shape[2:]))
         super().build(input_shape)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         ours = ("name", "dtype", "trainable", *self.options)
         analog = {k: v for k, v in self.analog.get_config().items() if k not in ours}
         config = {**analog, **super().get_config()}

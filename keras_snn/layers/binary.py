@@ -1,9 +1,13 @@
 """Activations of binary networks."""
 
+from typing import Any, get_args
+
 import keras
 from keras import ops
 
+from keras_snn._types import Config, Tensors
 from keras_snn._validation import check_choice
+from keras_snn.neurons.binary import BinaryFunction
 
 __all__ = ["BinaryActivation"]
 
@@ -21,13 +25,13 @@ class BinaryActivation(keras.layers.Layer):
         |x| ≤ 1, else 0.
     """
 
-    def __init__(self, function="sign", at_zero=1.0, **kwargs):
+    def __init__(self, function: BinaryFunction = "sign", at_zero: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.function = check_choice("function", function, ("sign", "heaviside"))
+        self.function = check_choice("function", function, get_args(BinaryFunction))
         self.at_zero = check_choice("at_zero", at_zero, (-1, 0, 1) if function == "sign" else (0, 1))
         self.built = True
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tensors, training: bool | None = False) -> Any:
         outputs = ops.where(inputs == 0, ops.full_like(inputs, self.at_zero), ops.sign(inputs))
         if self.function == "heaviside":
             # Not maximum, which makes float64 float32 on PyTorch (Keras 3.15).
@@ -37,8 +41,8 @@ class BinaryActivation(keras.layers.Layer):
         line = ops.clip(inputs, -1.0, 1.0)
         return line + ops.stop_gradient(outputs - line)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return tuple(input_shape)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "function": self.function, "at_zero": self.at_zero}

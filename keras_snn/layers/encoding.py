@@ -1,8 +1,11 @@
 """Layers that turn input into spikes."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from keras_snn._types import Config, Shape, State, Tensor
 from keras_snn._validation import check_integer, check_number
 from keras_snn.layers.base import SpikingLayer
 from keras_snn.layers.random_numbers import uniform
@@ -39,21 +42,21 @@ class PoissonEncoder(SpikingLayer):
 
     draws = True
 
-    def __init__(self, rate=1.0, scale=1.0, seed=0, **kwargs):
+    def __init__(self, rate: float = 1.0, scale: float = 1.0, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.rate = check_number("rate", rate, above=0, at_most=1)
         self.scale = check_number("scale", scale, above=0)
         self.seed = check_integer("seed", seed, minimum=0)
 
-    def start(self, shape):
+    def start(self, shape: Shape) -> State:
         return [ops.zeros(shape[:1], "int32"), ops.arange(shape[0], dtype="int32")]
 
-    def step(self, current, state):
+    def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
         steps, key = state
         steps = steps + 1
         drawn = uniform(self.seed, key, steps, current.shape[1:])
         fires = drawn < ops.cast(ops.abs(current) * (self.rate / self.scale), drawn.dtype)
         return ops.sign(current) * ops.cast(fires, current.dtype), [steps, key]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "rate": self.rate, "scale": self.scale, "seed": self.seed}

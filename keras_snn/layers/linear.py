@@ -4,9 +4,12 @@ The linear part is the Keras layer itself, run once over batch and time folded
 together; only the neuron loops over time.
 """
 
+from typing import Any
+
 import keras
 
 from keras_snn import neurons
+from keras_snn._types import Config, Shape, State, Tensor, Tensors
 from keras_snn.layers.base import SpikingTwin
 
 __all__ = [
@@ -54,7 +57,7 @@ class SpikingLinear(SpikingTwin):
 
     options = {"neuron": "if", **SpikingTwin.options}
 
-    def __init__(self, *args, neuron="if", **kwargs):
+    def __init__(self, *args: Any, neuron: str | neurons.Neuron = "if", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.neuron = neurons.get(neuron)
         function = self.analog.activation
@@ -68,20 +71,20 @@ class SpikingLinear(SpikingTwin):
             )
         self.analog.activation = keras.activations.linear
 
-    def current(self, inputs):
+    def current(self, inputs: Tensors) -> Tensor:
         return self.analog(inputs)
 
-    def current_shape(self, input_shape):
+    def current_shape(self, input_shape: Any) -> Any:
         batch, timesteps, *shape = input_shape
         return (batch, timesteps, *self.analog.compute_output_shape((batch, *shape))[1:])
 
-    def start(self, shape):
+    def start(self, shape: Shape) -> State:
         return self.neuron.initial_state(shape, self.state_dtype)
 
-    def step(self, current, state):
+    def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
         return self.neuron.step(current, state)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         of_neuron = {"activation": self._activation, "neuron": self.neuron.serialized()}
         return {**super().get_config(), **of_neuron}
 

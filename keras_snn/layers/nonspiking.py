@@ -1,10 +1,12 @@
 """Layers that are neither linear nor neurons, run on estimated rates."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
 
+from keras_snn._types import Config, Shape, State, Tensor, Tensors
 from keras_snn.layers.base import SpikingLayer
 from keras_snn.layers.held import as_in_predict
 from keras_snn.layers.owning import OwnsLayer
@@ -38,35 +40,35 @@ class NonSpiking(OwnsLayer, SpikingLayer):
     divides_by_steps = True
     keeps_total = True
 
-    def __init__(self, layer, **kwargs):
+    def __init__(self, layer: keras.layers.Layer, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.layer = layer
         self.freeze_owned()
         self._input_shapes = None
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self._input_shapes = [tuple(shape[2:]) for shape in _listed(input_shape)]
         if not self.layer.built:
             shapes = [(None, *shape) for shape in self._input_shapes]
             self.layer.build(shapes if len(shapes) > 1 else shapes[0])
         super().build(input_shape)
 
-    def current(self, inputs):
+    def current(self, inputs: Tensors) -> Tensor:
         """Return all inputs side by side, `(batch·time, values)`."""
         inputs = inputs if isinstance(inputs, (list, tuple)) else [inputs]
         flat = [ops.reshape(ops.cast(x, self.state_dtype), (-1, math.prod(x.shape[1:]))) for x in inputs]
         return ops.concatenate(flat, axis=-1) if len(flat) > 1 else flat[0]
 
-    def current_shape(self, input_shape):
+    def current_shape(self, input_shape: Any) -> Any:
         shapes = _listed(input_shape)
         timesteps = None if any(shape[1] is None for shape in shapes) else max(shape[1] for shape in shapes)
         return (shapes[0][0], timesteps, sum(math.prod(shape[2:]) for shape in shapes))
 
-    def start(self, shape):
+    def start(self, shape: Shape) -> State:
         total = ops.zeros((shape[0], *self._output_shape(self._input_shapes)), dtype=self.state_dtype)
         return [ops.zeros(shape, self.state_dtype), total, ops.zeros(shape[:1], self.state_dtype)]
 
-    def step(self, current, state):
+    def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
         summed, total, steps = state
         summed, steps = summed + current, steps + 1
         value = ops.cast(self._apply(summed / steps[:, None]), self.state_dtype)
@@ -74,7 +76,7 @@ class NonSpiking(OwnsLayer, SpikingLayer):
         new_total = value * ops.reshape(steps, (-1, *(1,) * (len(value.shape) - 1)))
         return new_total - total, [summed, new_total, steps]
 
-    def rewind(self, state):
+    def rewind(self, state: State) -> State:
         summed, total, steps = state
         return [summed, total, steps - 1]
 
@@ -98,15 +100,15 @@ class NonSpiking(OwnsLayer, SpikingLayer):
         shapes = [(None, *shape) for shape in input_shapes]
         return tuple(self.layer.compute_output_shape(shapes if len(shapes) > 1 else shapes[0])[1:])
 
-    def compute_output_shape(self, input_shape, initial_state=None):
+    def compute_output_shape(self, input_shape: Any, initial_state: State | None = None) -> Any:
         batch, timesteps, _ = self.current_shape(input_shape)
         return (batch, timesteps, *self._output_shape([shape[2:] for shape in _listed(input_shape)]))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "layer": keras.saving.serialize_keras_object(self.layer)}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Any:
         layer = keras.saving.deserialize_keras_object(config["layer"])
         return super().from_config({**config, "layer": layer})
 

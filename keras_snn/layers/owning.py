@@ -1,8 +1,11 @@
 """Layers inside of others: what is frozen in them, and that they are not quantized."""
 
 import functools
+from typing import Any
 
 import keras
+
+from keras_snn._types import Config
 
 __all__ = ["OwnsLayer", "refuse_quantizing"]
 
@@ -44,13 +47,13 @@ class OwnsLayer:
 
     owned = "layer"
 
-    def freeze_owned(self):
+    def freeze_owned(self) -> None:
         """Freeze the layer that this one owns if this one is created frozen."""
         if not self.trainable:
             getattr(self, self.owned).trainable = False
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Any:
         config = dict(config)
         trainable = config.pop("trainable", True)
         of_analog = config.pop("analog_trainable", trainable)

@@ -1,11 +1,12 @@
 """Spiking max pooling."""
 
 import itertools
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import keras
 from keras import ops
 
+from keras_snn._types import Config, Shape, State, Tensor
 from keras_snn._validation import check_choice
 from keras_snn.layers.base import SpikingTwin
 
@@ -60,32 +61,32 @@ class SpikingMaxPooling(SpikingTwin):
 
     options = {"method": "exact", **SpikingTwin.options}
 
-    def __init__(self, *args, method="exact", **kwargs):
+    def __init__(self, *args: Any, method: MaxPoolMethod = "exact", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.method = check_choice("method", method, get_args(MaxPoolMethod))
 
     @property
-    def analog_dtype(self):
+    def analog_dtype(self) -> Any:
         # Counts are pooled, and a count of 257 has no bfloat16.
         return self.state_dtype
 
     @property
-    def divides_by_steps(self):
+    def divides_by_steps(self) -> bool:
         """Whether what the layer hands on is a quotient by the number of steps so far."""
         return self.method in ("fir", "avg")
 
     @property
-    def keeps_total(self):
+    def keeps_total(self) -> bool:
         """Whether the second tensor of the state is the sum of the outputs so far."""
         return self.method == "exact"
 
-    def start(self, shape):
+    def start(self, shape: Shape) -> State:
         zeros = ops.zeros(shape, dtype=self.state_dtype)
         if self.method == "exact":
             return [zeros, self.analog(zeros)]
         return [zeros, ops.zeros(shape[:1], dtype=self.state_dtype)]
 
-    def step(self, current, state):
+    def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
         if self.method == "exact":
             counts, pooled = state
             counts = counts + current
@@ -123,11 +124,11 @@ class SpikingMaxPooling(SpikingTwin):
             windows.append(x[(slice(None), *cuts)])
         return ops.stack(windows)
 
-    def compute_output_shape(self, input_shape, initial_state=None):
+    def compute_output_shape(self, input_shape: Any, initial_state: State | None = None) -> Any:
         batch, timesteps, *shape = input_shape
         return (batch, timesteps, *self.analog.compute_output_shape((batch, *shape))[1:])
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "method": self.method}
 
 

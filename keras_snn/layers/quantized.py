@@ -1,9 +1,12 @@
 """Activations of a few levels."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_snn._gradients import round_half_up
+from keras_snn._types import Config, Tensors
 from keras_snn._validation import check_integer, check_number
 
 __all__ = ["QuantizedClip"]
@@ -31,12 +34,12 @@ class QuantizedClip(keras.layers.Layer):
     array([0. , 0. , 0.5, 1.5, 2. ], dtype=float32)
     """
 
-    def __init__(self, levels, scale=1.0, **kwargs):
+    def __init__(self, levels: int, scale: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.levels = check_integer("levels", levels, minimum=1)
         self.initial_scale = check_number("scale", scale, above=0)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self.scale = self.add_weight(shape=(), initializer=self._start, name="scale")
         self.built = True
 
@@ -44,14 +47,14 @@ class QuantizedClip(keras.layers.Layer):
         # keras.initializers.Constant rounds to float32 (Keras 3.15).
         return ops.full(shape, self.initial_scale, dtype=dtype)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensors) -> Any:
         scale = ops.cast(self.scale, inputs.dtype)
         # Clipped behind the rounding, so that the gradient to λ knows what was cut off.
         steps = ops.clip(round_half_up(inputs * (self.levels / scale)), 0, self.levels)
         return steps * (scale / self.levels)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return tuple(input_shape)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "levels": self.levels, "scale": self.initial_scale}

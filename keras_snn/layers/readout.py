@@ -1,10 +1,11 @@
 """Output layers: what the last currents of a network add up to."""
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import keras
 from keras import ops
 
+from keras_snn._types import Config, Shape, State, Tensor
 from keras_snn._validation import check_choice, check_integer
 from keras_snn.layers.base import SpikingLayer, SpikingTwin
 from keras_snn.layers.random_numbers import uniform
@@ -63,26 +64,26 @@ class Readout(SpikingLayer):
 
     tells_output = True
 
-    def __init__(self, activation=None, delay=0, **kwargs):
+    def __init__(self, activation: Any = None, delay: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.activation = keras.activations.get(activation)
         self.delay = check_integer("delay", delay, minimum=0)
 
-    def start(self, shape):
+    def start(self, shape: Shape) -> State:
         return _start(shape, self.state_dtype)
 
-    def step(self, current, state):
+    def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
         state = _add(current, state, self.delay)
         return self.read(state), state
 
-    def read(self, state):
+    def read(self, state: State) -> Tensor:
         return self.activation(_average(state, self.delay))
 
-    def rewind(self, state):
+    def rewind(self, state: State) -> State:
         potential, steps = state
         return [potential, steps - 1]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         activation = keras.activations.serialize(self.activation)
         return {**super().get_config(), "activation": activation, "delay": self.delay}
 
@@ -118,7 +119,9 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
 
     options = {"method": "potential", "delay": 0, "seed": 0, **SpikingTwin.options}
 
-    def __init__(self, *args, method="potential", delay=0, seed=0, **kwargs):
+    def __init__(
+        self, *args: Any, method: SoftmaxMethod = "potential", delay: int = 0, seed: int = 0, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.method = check_choice("method", method, get_args(SoftmaxMethod))
         self.delay = check_integer("delay", delay, minimum=0)
@@ -129,24 +132,24 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
             )
 
     @property
-    def draws(self):
+    def draws(self) -> bool:
         """Whether the layer draws random numbers."""
         return self.method != "potential"
 
     @property
-    def tells_output(self):
+    def tells_output(self) -> bool:
         """Whether the state tells the output of the last step."""
         return not self.draws
 
     @property
-    def analog_dtype(self):
+    def analog_dtype(self) -> Any:
         return self.state_dtype
 
-    def start(self, shape):
+    def start(self, shape: Shape) -> State:
         key = [ops.arange(shape[0], dtype="int32")] if self.draws else []
         return [*_start(shape, self.state_dtype), *key]
 
-    def step(self, current, state):
+    def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
         if not self.draws:
             state = _add(current, state, self.delay)
             return self.read(state), state
@@ -166,12 +169,12 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
             potential = ops.where(ticks, ops.zeros_like(potential), potential)
         return ops.logical_and(fires, counts), [potential, steps, key]
 
-    def read(self, state):
+    def read(self, state: State) -> Tensor:
         return self.analog(_average(state, self.delay))
 
-    def rewind(self, state):
+    def rewind(self, state: State) -> State:
         potential, steps, *key = state
         return [potential, steps - 1, *key]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "method": self.method, "delay": self.delay, "seed": self.seed}

@@ -1,14 +1,21 @@
 """Layers that pass current on: the same at every step, no neuron, no state."""
 
+from collections.abc import Iterable
+from typing import Any, Literal, get_args
+
 import keras
 from keras import ops
 
+from keras_snn._types import Config, Tensors
 from keras_snn._validation import check_choice
 from keras_snn.layers.held import as_in_predict
 from keras_snn.layers.owning import OwnsLayer
 from keras_snn.layers.time_axis import fold_as_long, unfold_time
 
 __all__ = ["PerTimestep", "Rearrange", "ScaleShift"]
+
+# What `Rearrange` does with values.
+Movement = Literal["reshape", "transpose", "pad", "slice", "repeat"]
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
@@ -26,26 +33,26 @@ class PerTimestep(OwnsLayer, keras.layers.Wrapper):
         inputs: Tensor of shape `(batch, time, …)`, or a list of them.
     """
 
-    def __init__(self, layer, **kwargs):
+    def __init__(self, layer: keras.layers.Layer, **kwargs: Any) -> None:
         super().__init__(layer, **kwargs)
         self.freeze_owned()
 
     @property
-    def is_affine(self):
+    def is_affine(self) -> bool:
         """Whether the layer is known to be linear but for a bias."""
         return isinstance(self.layer, _AFFINE) and getattr(self.layer, "activation", _LINEAR) is _LINEAR
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         if not self.layer.built:
             self.layer.build(_without_time(input_shape))
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: Tensors) -> Any:
         timesteps = max(x.shape[1] for x in keras.tree.flatten(inputs))
         folded = keras.tree.map_structure(lambda x: fold_as_long(x, timesteps), inputs)
         return unfold_time(as_in_predict(self.layer, folded), timesteps)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         shapes = input_shape if _is_list(input_shape) else [input_shape]
         timesteps = None if any(shape[1] is None for shape in shapes) else max(shape[1] for shape in shapes)
         batch, *shape = self.layer.compute_output_shape(_without_time(input_shape))
@@ -60,22 +67,22 @@ class ScaleShift(keras.layers.Layer):
         shape: Shape of the two weights; broadcast against the last axes of the input.
     """
 
-    def __init__(self, shape=(), **kwargs):
+    def __init__(self, shape: Iterable[int] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.shape = tuple(shape)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self.scale = self.add_weight(shape=self.shape, initializer="ones", name="scale")
         self.shift = self.add_weight(shape=self.shape, initializer="zeros", name="shift")
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: Tensors) -> Any:
         return inputs * self.scale + self.shift
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return tuple(input_shape)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "shape": self.shape}
 
 
@@ -92,13 +99,12 @@ class Rearrange(keras.layers.Layer):
         inputs: Tensor of shape `(batch, …)`.
     """
 
-    def __init__(self, function, argument, **kwargs):
+    def __init__(self, function: Movement, argument: Iterable[Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        functions = ("reshape", "transpose", "pad", "slice", "repeat")
-        self.function = check_choice("function", function, functions)
+        self.function = check_choice("function", function, get_args(Movement))
         self.argument = tuple(tuple(a) if isinstance(a, (list, tuple)) else a for a in argument)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensors) -> Any:
         if self.function == "reshape":
             return ops.reshape(inputs, (-1, *self.argument))
         if self.function == "transpose":
@@ -112,10 +118,10 @@ class Rearrange(keras.layers.Layer):
                 inputs = ops.repeat(inputs, times, axis=axis)
         return inputs
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return tuple(self.call(keras.KerasTensor(input_shape)).shape)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "function": self.function, "argument": self.argument}
 
 

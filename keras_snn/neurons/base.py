@@ -2,10 +2,13 @@
 
 import dataclasses
 import fractions
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
 
 import keras
 import numpy as np
 
+from keras_snn._types import Config, Rate, Shape, State, Tensor
 from keras_snn._validation import check_choice
 
 __all__ = ["Neuron", "get", "names"]
@@ -36,23 +39,24 @@ class Neuron:
         conserves_charge: Whether `count_spikes` holds.
     """
 
-    alias = None
-    v_threshold = 1.0
-    initial_potential = 0.0
-    reset = None
-    unit = 1.0
-    largest_spike = 1.0
-    is_signed = False
-    spike_values = "0 or 1"
-    is_rate_coding = True
-    conserves_charge = False
+    alias: ClassVar[str | None] = None
+    # `Any`, because a subclass may have a field, a plain attribute or a property instead.
+    v_threshold: Any = 1.0
+    initial_potential: Any = 0.0
+    reset: Any = None
+    unit: Any = 1.0
+    largest_spike: Any = 1.0
+    is_signed: Any = False
+    spike_values: Any = "0 or 1"
+    is_rate_coding: Any = True
+    conserves_charge: Any = False
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if "alias" in vars(cls) and cls.alias is not None:
             _BY_ALIAS[cls.alias] = cls
 
-    def initial_state(self, shape, dtype):
+    def initial_state(self, shape: Shape, dtype: str) -> State:
         """Return the state before the first step, a list of tensors.
 
         The first is the membrane potential.
@@ -63,7 +67,7 @@ class Neuron:
         """
         raise NotImplementedError
 
-    def step(self, current, state):
+    def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
         """Integrate one time step.
 
         Args:
@@ -75,7 +79,7 @@ class Neuron:
         """
         raise NotImplementedError
 
-    def count_spikes(self, charge, state):
+    def count_spikes(self, charge: Tensor, state: State) -> Tensor:
         """Return the number of spikes that a charge gave, from the potential it left; not rounded.
 
         Only where `conserves_charge`.
@@ -89,23 +93,23 @@ class Neuron:
     # --- Firing rates ----------------------------------------------------------
 
     @property
-    def has_unit_spikes(self):
+    def has_unit_spikes(self) -> bool:
         """Whether every spike is 1, so that the sum of spikes is their number."""
         return self.unit == 1 and bool(np.all(self.largest_spike == 1)) and not self.is_signed
 
-    def active_steps(self, timesteps):
+    def active_steps(self, timesteps: int) -> int:
         """Return how many of `timesteps` steps the neuron integrates in."""
         return timesteps
 
-    def rate_of_scale(self, timesteps):
+    def rate_of_scale(self, timesteps: int) -> float:
         """Return the firing rate that the activation λ maps to, in spikes per step."""
         return 1.0
 
-    def largest_rate(self, timesteps):
+    def largest_rate(self, timesteps: int) -> Rate:
         """Return the firing rate at which the neuron saturates, in spikes per step."""
         return self.largest_spike
 
-    def limited(self, rate):
+    def limited(self, rate: Rate) -> "Neuron":
         """Return a neuron that gives at most `rate` per step, as a relu that saturates there.
 
         Args:
@@ -113,7 +117,7 @@ class Neuron:
         """
         return self
 
-    def fitted_scale(self, scale, max_value):
+    def fitted_scale(self, scale: Rate, max_value: Rate) -> Rate:
         """Return the λ nearest to `scale` at which the neuron saturates exactly where a relu does.
 
         A neuron that cannot be `limited` needs a λ at which its largest spike is at most `max_value`. For one
@@ -125,7 +129,7 @@ class Neuron:
         """
         return np.minimum(scale, max_value / np.max(self.largest_spike))
 
-    def asymptotic_rate(self, current):
+    def asymptotic_rate(self, current: Rate) -> Rate:
         """Return the firing rate that an even current approaches as time goes on: a NumPy array.
 
         Args:
@@ -133,7 +137,7 @@ class Neuron:
         """
         return np.clip(current / self.v_threshold, 0.0, self.largest_spike)
 
-    def ideal_rate(self, current, timesteps):
+    def ideal_rate(self, current: Rate, timesteps: int) -> Rate:
         """Return the firing rate after some steps if the current comes evenly: rounded and clipped.
 
         With z the current in units of the threshold, ε the smallest spike and r the largest rate:
@@ -148,7 +152,9 @@ class Neuron:
         count = np.floor(np.clip(current, 0.0, largest) * per_rate + self.initial_potential)
         return np.clip(count / per_rate, 0.0, largest)
 
-    def ideal_response(self, activation, current, timesteps):
+    def ideal_response(
+        self, activation: Rate, current: Rate | None, timesteps: int
+    ) -> tuple[Rate, Rate, Rate]:
         """Return what clipping, the current and rounding successively make of an activation.
 
         Args:
@@ -163,12 +169,12 @@ class Neuron:
         given = clipped if current is None else np.clip(current, 0.0, self.largest_rate(timesteps))
         return clipped, given, self.ideal_rate(given, timesteps)
 
-    def rates_as_text(self, timesteps):
+    def rates_as_text(self, timesteps: int) -> str:
         """Return which rates the neuron can have after some steps, as text."""
         unit = fractions.Fraction(self.unit).limit_denominator(2**20)
         return f"multiples of {unit / timesteps} up to {np.max(self.largest_rate(timesteps)):.4g}"
 
-    def exact_levels(self, timesteps):
+    def exact_levels(self, timesteps: int) -> int | None:
         """Return the largest sum of spikes of a settled neuron, if only the sum of its current matters.
 
         Then that sum is clip(floor(V(0)/θ + Σz/θ), 0, levels), in whatever order the current came; `None`
@@ -176,30 +182,30 @@ class Neuron:
         """
         return
 
-    def correction(self, what):
+    def correction(self, what: Literal["current", "potential"]) -> Sequence[float]:
         """Return what the neuron adds to its `"current"` or `"potential"`, by channel; empty if nothing."""
         return ()
 
     # --- Counterparts ----------------------------------------------------------
 
-    def analog_activation(self):
+    def analog_activation(self) -> dict[str, Any]:
         """Return the activation of the source network that the rate stands for.
 
         It is a dict of fields of `keras_snn.graph.nodes.Activation`.
         """
         return {"function": "relu"}
 
-    def settled(self, timesteps):
+    def settled(self, timesteps: int) -> "Neuron":
         """Return the neuron for steps without input, after `timesteps` steps with it."""
         return self
 
-    def with_threshold(self, v_threshold):
+    def with_threshold(self, v_threshold: float) -> "Neuron":
         """Return the neuron with another threshold, if that is one of its fields; else the neuron itself."""
         if any(field.name == "v_threshold" for field in dataclasses.fields(self)):
             return dataclasses.replace(self, v_threshold=v_threshold)
         return self
 
-    def nir_form(self, dt):
+    def nir_form(self, dt: float) -> tuple[str, dict[str, Any]] | None:
         """Return `(class, fields)` of the neuron in a NIR file, without its threshold; `None` if it has none.
 
         Args:
@@ -209,11 +215,11 @@ class Neuron:
 
     # --- Files -----------------------------------------------------------------
 
-    def serialized(self):
+    def serialized(self) -> Any:
         """Return the neuron as `keras.saving` writes it into the config of a layer."""
         return keras.saving.serialize_keras_object(self)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Return the arguments of the constructor."""
         if not dataclasses.is_dataclass(self):
             raise NotImplementedError(
@@ -223,7 +229,7 @@ class Neuron:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> "Neuron":
         return cls(**config)
 
 
@@ -252,7 +258,7 @@ class _Adapted(Neuron):
         return keras.saving.serialize_keras_object(self.described)
 
 
-def names():
+def names() -> tuple[str, ...]:
     """Return the names of neurons, as in `convert(neuron=…)`, sorted.
 
     >>> names()
@@ -261,7 +267,7 @@ def names():
     return tuple(sorted(_BY_ALIAS))
 
 
-def get(identifier):
+def get(identifier: Any) -> Neuron:
     """Return a neuron: the object itself, the default one of a name, or one from its config.
 
     An object that is no `Neuron` but has `v_threshold`, `initial_state` and `step` is wrapped once.

@@ -1,15 +1,19 @@
 """The neuron of binary networks."""
 
 import dataclasses
+from typing import Any, Literal, get_args
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_snn._types import Rate, Shape, State, Tensor
 from keras_snn._validation import check_choice
 from keras_snn.neurons.base import Neuron
 
 __all__ = ["Binary"]
+
+BinaryFunction = Literal["sign", "heaviside"]
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
@@ -44,45 +48,47 @@ class Binary(Neuron):
     (array([ 1., -1.], dtype=float32), array([ 0.75, -1.25], dtype=float32))
     """
 
-    function: str = "sign"
+    function: BinaryFunction = "sign"
     at_zero: float = 1.0
-    reset: str = "none"
+    reset: Literal["none", "zero"] = "none"
 
     # It has no scale: only the sign of its current matters.
     is_rate_coding = False
 
     @property
-    def spike_values(self):
+    def spike_values(self) -> str:
         """All values of a spike, as text."""
         return "−1, 0 or 1" if self.function == "sign" else "0 or 1"
 
     def __post_init__(self):
-        check_choice("function", self.function, ("sign", "heaviside"))
+        check_choice("function", self.function, get_args(BinaryFunction))
         check_choice("at_zero", self.at_zero, (-1, 0, 1) if self.function == "sign" else (0, 1))
         check_choice("reset", self.reset, ("none", "zero"))
 
     @property
-    def is_signed(self):
+    def is_signed(self) -> bool:
         """Whether spikes may be negative."""
         return self.function == "sign"
 
-    def asymptotic_rate(self, current):
+    def asymptotic_rate(self, current: Rate) -> Rate:
         rate = np.where(current == 0, self.at_zero, np.sign(current))
         return np.maximum(rate, 0.0) if self.function == "heaviside" else rate
 
-    def ideal_response(self, activation, current, timesteps):
+    def ideal_response(
+        self, activation: Rate, current: Rate | None, timesteps: int
+    ) -> tuple[Rate, Rate, Rate]:
         # It neither clips nor rounds.
         given = activation if current is None else self.asymptotic_rate(current)
         return activation, given, given
 
-    def analog_activation(self):
+    def analog_activation(self) -> dict[str, Any]:
         return {"function": self.function, "at_zero": self.at_zero}
 
-    def initial_state(self, shape, dtype):
+    def initial_state(self, shape: Shape, dtype: str) -> State:
         """Return the state before the first step: `[membrane_potential]` of `shape`."""
         return [ops.zeros(shape, dtype=dtype)]
 
-    def step(self, current, state):
+    def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
         """Integrate one time step; arguments and result as of `IntegrateAndFire.step`."""
         v = state[0] + current
         spikes = ops.sign(v)

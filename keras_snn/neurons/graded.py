@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_snn._gradients import floor, with_gradient, within
+from keras_snn._types import Rate, Shape, State, Tensor
 from keras_snn._validation import check_integer, check_number
 from keras_snn.neurons.base import Neuron
 from keras_snn.neurons.signed import Counting
@@ -97,12 +98,12 @@ class MultiThreshold(Counting):
                 check_number("max_rate", rate, above=0)
 
     @property
-    def unit(self):
+    def unit(self) -> float:
         """Value of the smallest spike, ε."""
         return 2.0 ** (1 - self.levels)
 
     @property
-    def largest_spike(self):
+    def largest_spike(self) -> Rate:
         """Value of the largest spike."""
         all_together = 2.0 - self.unit
         if self.max_rate is None:
@@ -112,17 +113,17 @@ class MultiThreshold(Counting):
         return np.minimum(np.asarray(self.max_rate) // self.unit * self.unit, all_together)
 
     @property
-    def spike_values(self):
+    def spike_values(self) -> str:
         """All values of a spike, as text."""
         return f"multiples of {self.unit:g} up to {np.max(self.largest_spike):g}, negative ones too"
 
-    def limited(self, rate):
+    def limited(self, rate: Rate) -> "MultiThreshold":
         return dataclasses.replace(self, max_rate=_plain(_multiples(rate, self.unit) * self.unit))
 
-    def fitted_scale(self, scale, max_value):
+    def fitted_scale(self, scale: Rate, max_value: Rate) -> Rate:
         return _fitted_scale(scale, max_value, self.unit, 2.0 - self.unit)
 
-    def initial_state(self, shape, dtype):
+    def initial_state(self, shape: Shape, dtype: str) -> State:
         """Return the state before the first step: `[membrane_potential, n]` of `shape`."""
         v = ops.full(shape, self.initial_potential * self.unit * self.v_threshold, dtype=dtype)
         return [v, ops.zeros(shape, dtype=dtype)]
@@ -184,28 +185,28 @@ class Burst(Neuron):
         check_number("initial_potential", self.initial_potential)
 
     @property
-    def largest_spike(self):
+    def largest_spike(self) -> Rate:
         """Value of the largest spike, Γ."""
         return np.asarray(self.gamma, float) if isinstance(self.gamma, tuple) else float(self.gamma)
 
     @property
-    def spike_values(self):
+    def spike_values(self) -> str:
         """All values of a spike, as text."""
         return f"whole numbers from 0 to {np.max(self.gamma)}"
 
-    def limited(self, rate):
+    def limited(self, rate: Rate) -> "Burst":
         return dataclasses.replace(
             self, gamma=_plain(np.minimum(self.gamma, _multiples(rate, 1)).astype(int))
         )
 
-    def fitted_scale(self, scale, max_value):
+    def fitted_scale(self, scale: Rate, max_value: Rate) -> Rate:
         return _fitted_scale(scale, max_value, 1.0, self.largest_spike)
 
-    def initial_state(self, shape, dtype):
+    def initial_state(self, shape: Shape, dtype: str) -> State:
         """Return the state before the first step: `[membrane_potential]` of `shape`."""
         return [ops.full(shape, self.initial_potential * self.v_threshold, dtype=dtype)]
 
-    def step(self, current, state):
+    def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
         """Integrate one time step; arguments as of `IntegrateAndFire.step`, spikes 0 to `gamma`."""
         v = state[0] + current
         theta, gamma = self.v_threshold, _over_channels(self.gamma, v)

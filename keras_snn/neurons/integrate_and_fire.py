@@ -1,15 +1,20 @@
 """Integrate-and-fire neurons, without and with a leak: at most one spike per time step."""
 
 import dataclasses
+from typing import Any, Literal, get_args
 
 import keras
 from keras import ops
 
 from keras_snn._gradients import triangle, with_gradient
+from keras_snn._types import Shape, State, Tensor
 from keras_snn._validation import check_choice, check_number
 from keras_snn.neurons.base import Neuron
 
-__all__ = ["IntegrateAndFire", "LeakyIntegrateAndFire"]
+__all__ = ["IntegrateAndFire", "LeakyIntegrateAndFire", "Reset"]
+
+# What a spike does to the potential.
+Reset = Literal["subtract", "zero"]
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
@@ -49,21 +54,21 @@ class IntegrateAndFire(Neuron):
     """
 
     v_threshold: float = 1.0
-    reset: str = "subtract"
+    reset: Reset = "subtract"
     initial_potential: float = 0.5
 
     alias = "if"
 
     def __post_init__(self):
         check_number("v_threshold", self.v_threshold, above=0)
-        check_choice("reset", self.reset, ("subtract", "zero"))
+        check_choice("reset", self.reset, get_args(Reset))
         check_number("initial_potential", self.initial_potential)
 
-    def initial_state(self, shape, dtype):
+    def initial_state(self, shape: Shape, dtype: str) -> State:
         """Return the state before the first step: `[membrane_potential]` of `shape`."""
         return [ops.full(shape, self.initial_potential * self.v_threshold, dtype=dtype)]
 
-    def step(self, current, state):
+    def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
         """Integrate one time step.
 
         Args:
@@ -79,11 +84,11 @@ class IntegrateAndFire(Neuron):
         return spikes, [_reset(v, spikes, self.v_threshold, self.reset)]
 
     @property
-    def conserves_charge(self):
+    def conserves_charge(self) -> bool:
         """Whether `count_spikes` holds."""
         return self.reset == "subtract" and 0 <= self.initial_potential < 1
 
-    def count_spikes(self, charge, state):
+    def count_spikes(self, charge: Tensor, state: State) -> Tensor:
         """Return how many spikes a charge has given, from the potential that it left; not rounded.
 
         Charge is conserved, V(t) = V(0) + Σ z − θ·count, if what fires keeps the surplus.
@@ -98,7 +103,7 @@ class IntegrateAndFire(Neuron):
             given = given / self.v_threshold
         return given + self.initial_potential
 
-    def nir_form(self, dt):
+    def nir_form(self, dt: float) -> tuple[str, dict[str, Any]]:
         return "IF", {"r": 1 / dt}
 
 
@@ -155,7 +160,7 @@ class LeakyIntegrateAndFire(Neuron):
     leak: float = 0.9
     v_threshold: float = 1.0
     initial_potential: float = 0.0
-    reset: str = "subtract"
+    reset: Reset = "subtract"
 
     alias = "lif"
     # With a leak the rate is not proportional to the current.
@@ -165,19 +170,19 @@ class LeakyIntegrateAndFire(Neuron):
         check_number("leak", self.leak, above=0, at_most=1)
         check_number("v_threshold", self.v_threshold, above=0)
         check_number("initial_potential", self.initial_potential)
-        check_choice("reset", self.reset, ("subtract", "zero"))
+        check_choice("reset", self.reset, get_args(Reset))
 
-    def initial_state(self, shape, dtype):
+    def initial_state(self, shape: Shape, dtype: str) -> State:
         """Return the state before the first step: `[membrane_potential]` of `shape`."""
         return [ops.full(shape, self.initial_potential * self.v_threshold, dtype=dtype)]
 
-    def step(self, current, state):
+    def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
         """Integrate one time step; arguments and result as of `IntegrateAndFire.step`."""
         v = self.leak * state[0] + current
         spikes = _fire(v, self.v_threshold)
         return spikes, [_reset(v, spikes, self.v_threshold, self.reset)]
 
-    def nir_form(self, dt):
+    def nir_form(self, dt: float) -> tuple[str, dict[str, Any]]:
         if self.leak == 1:
             return "IF", {"r": 1 / dt}
         tau = dt / (1 - self.leak)

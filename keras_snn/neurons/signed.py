@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_snn._gradients import triangle, with_gradient
+from keras_snn._types import Shape, State, Tensor
 from keras_snn._validation import check_integer, check_number
 from keras_snn.neurons.base import Neuron
 
@@ -19,7 +20,7 @@ class Counting(Neuron):
     and of n before the spike.
     """
 
-    def step(self, current, state):
+    def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
         """Integrate one time step; arguments as of `IntegrateAndFire.step`, spikes multiples of `unit`."""
         v, count = state
         v = v + current
@@ -76,20 +77,20 @@ class SignedIntegrateAndFire(Counting):
         check_number("v_threshold", self.v_threshold, above=0)
         check_number("initial_potential", self.initial_potential)
 
-    def rate_of_scale(self, timesteps):
+    def rate_of_scale(self, timesteps: int) -> float:
         return 1.0 if self.levels is None else self.levels / timesteps
 
-    def largest_rate(self, timesteps):
+    def largest_rate(self, timesteps: int) -> float:
         return 1.0 if self.levels is None else self.levels / timesteps
 
-    def exact_levels(self, timesteps):
+    def exact_levels(self, timesteps: int) -> int:
         return self.levels or timesteps
 
-    def settled(self, timesteps):
+    def settled(self, timesteps: int) -> "SignedIntegrateAndFire":
         # Without levels it may not fire more often than in every one of those steps.
         return dataclasses.replace(self, levels=self.exact_levels(timesteps))
 
-    def initial_state(self, shape, dtype):
+    def initial_state(self, shape: Shape, dtype: str) -> State:
         """Return the state before the first step: `[membrane_potential, n]` of `shape`."""
         v = ops.full(shape, self.initial_potential * self.v_threshold, dtype=dtype)
         return [v, ops.zeros(shape, dtype=dtype)]

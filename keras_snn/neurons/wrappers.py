@@ -1,10 +1,13 @@
 """Neurons that wrap another neuron and change one aspect of it."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import keras
 from keras import ops
 
+from keras_snn._types import Config, Rate, Shape, State, Tensor
 from keras_snn._validation import check_integer
 from keras_snn.neurons.base import Neuron, get
 
@@ -31,51 +34,53 @@ class _Wrapper(Neuron):
     spike_values = _of_wrapped("spike_values")
     is_rate_coding = _of_wrapped("is_rate_coding")
 
-    def active_steps(self, timesteps):
+    def active_steps(self, timesteps: int) -> int:
         return self.neuron.active_steps(timesteps)
 
-    def rate_of_scale(self, timesteps):
+    def rate_of_scale(self, timesteps: int) -> float:
         return self.neuron.rate_of_scale(self.active_steps(timesteps))
 
-    def largest_rate(self, timesteps):
+    def largest_rate(self, timesteps: int) -> Rate:
         return self.neuron.largest_rate(self.active_steps(timesteps))
 
-    def limited(self, rate):
+    def limited(self, rate: Rate) -> Neuron:
         return dataclasses.replace(self, neuron=self.neuron.limited(rate))
 
-    def fitted_scale(self, scale, max_value):
+    def fitted_scale(self, scale: Rate, max_value: Rate) -> Rate:
         return self.neuron.fitted_scale(scale, max_value)
 
-    def asymptotic_rate(self, current):
+    def asymptotic_rate(self, current: Rate) -> Rate:
         return self.neuron.asymptotic_rate(current)
 
-    def ideal_rate(self, current, timesteps):
+    def ideal_rate(self, current: Rate, timesteps: int) -> Rate:
         return self.neuron.ideal_rate(current, self.active_steps(timesteps))
 
-    def ideal_response(self, activation, current, timesteps):
+    def ideal_response(
+        self, activation: Rate, current: Rate | None, timesteps: int
+    ) -> tuple[Rate, Rate, Rate]:
         return self.neuron.ideal_response(activation, current, self.active_steps(timesteps))
 
-    def rates_as_text(self, timesteps):
+    def rates_as_text(self, timesteps: int) -> str:
         return self.neuron.rates_as_text(self.active_steps(timesteps))
 
-    def correction(self, what):
+    def correction(self, what: Literal["current", "potential"]) -> Sequence[float]:
         return self.neuron.correction(what)
 
-    def analog_activation(self):
+    def analog_activation(self) -> dict[str, Any]:
         return self.neuron.analog_activation()
 
-    def settled(self, timesteps):
+    def settled(self, timesteps: int) -> Neuron:
         return dataclasses.replace(self, neuron=self.neuron.settled(timesteps))
 
-    def with_threshold(self, v_threshold):
+    def with_threshold(self, v_threshold: float) -> Neuron:
         return dataclasses.replace(self, neuron=self.neuron.with_threshold(v_threshold))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {**fields, "neuron": self.neuron.serialized()}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Neuron:
         return cls(**{**config, "neuron": get(config["neuron"])})
 
 
@@ -109,19 +114,19 @@ class Corrected(_Wrapper):
         which = " and ".join(name for name in ("current", "potential") if getattr(self, name))
         return f"Corrected({self.neuron!r}, {which or 'nothing'})"
 
-    def correction(self, what):
+    def correction(self, what: Literal["current", "potential"]) -> Sequence[float]:
         return getattr(self, what) or self.neuron.correction(what)
 
-    def settled(self, timesteps):
+    def settled(self, timesteps: int) -> Neuron:
         # The correction of the current is input like a bias.
         return dataclasses.replace(super().settled(timesteps), current=())
 
-    def initial_state(self, shape, dtype):
+    def initial_state(self, shape: Shape, dtype: str) -> State:
         """Return the state of the neuron with the correction of its potential."""
         v, *others = self.neuron.initial_state(shape, dtype)
         return [_plus(v, self.potential), *others]
 
-    def step(self, current, state):
+    def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
         """Integrate one time step; arguments and result as of `IntegrateAndFire.step`."""
         return self.neuron.step(_plus(current, self.current), state)
 
@@ -153,14 +158,14 @@ class Delayed(_Wrapper):
         object.__setattr__(self, "neuron", get(self.neuron))
         check_integer("timesteps", self.timesteps, minimum=0)
 
-    def active_steps(self, timesteps):
+    def active_steps(self, timesteps: int) -> int:
         return super().active_steps(max(timesteps - self.timesteps, 1))
 
-    def initial_state(self, shape, dtype):
+    def initial_state(self, shape: Shape, dtype: str) -> State:
         """Return the state of the neuron, and the number of steps so far `(batch,)`."""
         return [*self.neuron.initial_state(shape, dtype), ops.zeros(shape[:1], dtype=dtype)]
 
-    def step(self, current, state):
+    def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
         """Integrate one time step; arguments and result as of `IntegrateAndFire.step`."""
         *before, steps = state
         spikes, after = self.neuron.step(current, before)

@@ -5,10 +5,18 @@ Without `ax` they draw on a figure of their own: `ax.figure` shows or saves it.
 
 import math
 import numbers
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_snn._validation import check_integer
+from keras_snn.analysis.diagnosis import Diagnosis, LayerDiagnosis
+from keras_snn.analysis.operation_counts import OperationCounts
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = [
     "accuracy_over_time",
@@ -29,7 +37,9 @@ _THINNEST = 0.7
 _PARTS = ("clipping", "inherited", "quantisation", "unevenness")
 
 
-def accuracy_over_time(accuracies, ann_accuracy=None, *, ax=None):
+def accuracy_over_time(
+    accuracies: ArrayLike, ann_accuracy: float | None = None, *, ax: "Axes | None" = None
+) -> "Axes":
     """Draw the accuracy after every time step.
 
     Args:
@@ -46,7 +56,7 @@ def accuracy_over_time(accuracies, ann_accuracy=None, *, ax=None):
     return _finish(ax, "time steps", "accuracy in %", legend=ann_accuracy is not None)
 
 
-def activation_against_rate(layer, *, ax=None):
+def activation_against_rate(layer: LayerDiagnosis, *, ax: "Axes | None" = None) -> "Axes":
     """Draw the firing rates of a layer against the activations of the source network, in units of λ.
 
     Without loss, all points lie on the line rate = activation / λ. It ends at the largest rate that the
@@ -82,7 +92,9 @@ def activation_against_rate(layer, *, ax=None):
     return ax
 
 
-def firing_rate_histogram(firing_rates, *, bins=25, ax=None):
+def firing_rate_histogram(
+    firing_rates: Mapping[str, ArrayLike], *, bins: int = 25, ax: "Axes | None" = None
+) -> "Axes":
     """Draw how many neurons of each layer fire at which rate.
 
     Args:
@@ -101,7 +113,9 @@ def firing_rate_histogram(firing_rates, *, bins=25, ax=None):
     return _finish(ax, "rate in spikes per step", "neurons in % (logarithmic)", legend=True)
 
 
-def spike_raster(spike_train, neurons=100, *, ax=None):
+def spike_raster(
+    spike_train: ArrayLike, neurons: int | Sequence[int | tuple[int, ...]] = 100, *, ax: "Axes | None" = None
+) -> "Axes":
     """Draw a mark for every spike of one sample; the larger the spike, the wider.
 
     Args:
@@ -154,7 +168,13 @@ def _chosen(neurons, shape):
     ]
 
 
-def membrane_potentials(potentials, neurons=(0,), *, v_threshold=1.0, ax=None):
+def membrane_potentials(
+    potentials: ArrayLike,
+    neurons: Sequence[int | tuple[int, ...]] = (0,),
+    *,
+    v_threshold: float = 1.0,
+    ax: "Axes | None" = None,
+) -> "Axes":
     """Draw the membrane potential of some neurons after every step, and their threshold.
 
     Args:
@@ -176,7 +196,7 @@ def membrane_potentials(potentials, neurons=(0,), *, v_threshold=1.0, ax=None):
     return _finish(ax, "time step", f"membrane potential (threshold: {v_threshold:g})", legend=True)
 
 
-def error_per_layer(diagnosis, *, ax=None):
+def error_per_layer(diagnosis: Diagnosis, *, ax: "Axes | None" = None) -> "Axes":
     """Draw the parts of the error of every layer, relative to its activations.
 
     Args:
@@ -198,7 +218,13 @@ def error_per_layer(diagnosis, *, ax=None):
     return _finish(ax, "error in % of the activations (RMS)", "", legend=True)
 
 
-def error_over_operations(accuracies, counts, ann_accuracy=None, *, ax=None):
+def error_over_operations(
+    accuracies: ArrayLike,
+    counts: OperationCounts,
+    ann_accuracy: float | None = None,
+    *,
+    ax: "Axes | None" = None,
+) -> "Axes":
     """Draw the classification error against the operations that were needed to get there.
 
     Args:

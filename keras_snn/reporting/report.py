@@ -4,12 +4,15 @@ import dataclasses
 import importlib
 import json
 import math
+import os
 import platform
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_snn._files import check_file, output_path, replacing
+from keras_snn._types import Data
 from keras_snn._version import __version__
 from keras_snn.analysis.counting import OperationTally
 from keras_snn.analysis.diagnosis import PARTS, Comparison, Diagnosis
@@ -19,6 +22,7 @@ from keras_snn.analysis.operation_counts import OperationCounts
 from keras_snn.reporting import html, plots
 from keras_snn.reporting.causes import Agreement, find_causes
 from keras_snn.simulation.classes import EACH, deciding, share_of_equal
+from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.source import source_graph
 
 __all__ = ["Report", "report"]
@@ -49,12 +53,12 @@ class Report:
     versions: dict
 
     @property
-    def findings(self):
+    def findings(self) -> list[str]:
         """The most likely causes of a loss, and what to do; sentences."""
         return find_causes(self.diagnosis, self.agreement, self.options)
 
     @property
-    def summary(self):
+    def summary(self) -> str:
         """What came out, in a few sentences."""
         steps, samples = self.diagnosis.timesteps, f"{self.diagnosis.samples:,} samples"
         spikes = 1 - self.counts.activation_sparsity
@@ -78,7 +82,7 @@ class Report:
         )
 
     @property
-    def facts(self):
+    def facts(self) -> dict[str, Any]:
         """All numbers of the report, as plain values that JSON has; what is not finite is `None`."""
         counts, agreement = self.counts, self.agreement
         ours = ("effective_macs", "effective_acs", "dense", "activation_sparsity", "footprint")
@@ -104,7 +108,7 @@ class Report:
         )
 
     @property
-    def layers(self):
+    def layers(self) -> list[dict[str, Any]]:
         """A dict for every layer that has weights or neurons, in order; what it lacks is missing."""
         rows = {name: counts.metrics for name, counts in self.counts.by_layer.items()}
         for layer in self.diagnosis.layers:
@@ -118,7 +122,7 @@ class Report:
             rows[layer.name].update(neurons=layer.neurons, spikes=layer.spikes)
         return [{"name": name, **row} for name, row in rows.items()]
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike) -> None:
         """Write the report as an HTML file, and its `facts` beside it as .json; both, or none.
 
         Raises:
@@ -137,16 +141,16 @@ class Report:
 
 
 def report(
-    model,
-    x,
-    y=None,
+    model: SpikingModel,
+    x: Data,
+    y: Data | None = None,
     *,
-    path="report.html",
-    timesteps=None,
-    energy="45nm_float32",
-    batch_size=32,
-    verbose=0,
-):
+    path: str | os.PathLike | None = "report.html",
+    timesteps: int | None = None,
+    energy: str | tuple[float, float] = "45nm_float32",
+    batch_size: int = 32,
+    verbose: int = 0,
+) -> Report:
     """Run a spiking model on data and say how it does, what it costs, and where it loses.
 
     The data is run through once, in memory that does not grow with it.

@@ -7,11 +7,13 @@ import socket
 import time
 import types
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_snn._data import Batches, as_labels
+from keras_snn._types import Data
 from keras_snn._validation import check_integer
 from keras_snn.simulation.classes import labels_for
 from keras_snn.simulation.model import SpikingModel
@@ -45,7 +47,13 @@ class SpikeRateTensorBoard(keras.callbacks.Callback):
         OSError: Before the run starts, if `log_dir` cannot be written.
     """
 
-    def __init__(self, log_dir="logs", *, histogram_freq=0, accuracy_data=None):
+    def __init__(
+        self,
+        log_dir: str | os.PathLike = "logs",
+        *,
+        histogram_freq: int = 0,
+        accuracy_data: tuple[Data, Data] | None = None,
+    ) -> None:
         super().__init__()
         self.log_dir = pathlib.Path(log_dir)
         self.histogram_freq = check_integer("histogram_freq", histogram_freq, minimum=0)
@@ -60,7 +68,7 @@ class SpikeRateTensorBoard(keras.callbacks.Callback):
         self._times = collections.Counter()
         self._epoch = None
 
-    def set_model(self, model):
+    def set_model(self, model: keras.Model) -> None:
         """Take the model of a run, and have it count."""
         if not isinstance(model, SpikingModel):
             raise TypeError(
@@ -87,35 +95,35 @@ class SpikeRateTensorBoard(keras.callbacks.Callback):
                 f"Received: labels of shape {np.shape(y)}. Leave it out if the model does not classify."
             )
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         self._begin("train")
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch = epoch
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._write("train", epoch)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Any = None) -> None:
         self._epoch = None
         self._write_accuracy("train")
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: Any = None) -> None:
         if self._epoch is not None:
             # The same counter serves the validation of an epoch.
             self._write("train", self._epoch)
         self._begin(self._test_run)
 
-    def on_test_end(self, logs=None):
+    def on_test_end(self, logs: Any = None) -> None:
         if self._epoch is not None:
             self._write(self._test_run, self._epoch)
         else:
             self._end(self._test_run)
 
-    def on_predict_begin(self, logs=None):
+    def on_predict_begin(self, logs: Any = None) -> None:
         self._begin("predict")
 
-    def on_predict_end(self, logs=None):
+    def on_predict_end(self, logs: Any = None) -> None:
         self._end("predict")
 
     @property

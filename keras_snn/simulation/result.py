@@ -1,11 +1,13 @@
 """What a simulation returns."""
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_snn._data import as_labels
+from keras_snn._types import Data
 from keras_snn._validation import check_integer
 from keras_snn.simulation.classes import class_numbers
 
@@ -30,15 +32,15 @@ class SimulationResult:
             with `exit`. Its outputs stay as they were then.
     """
 
-    outputs: object
-    outputs_over_time: object
+    outputs: Any
+    outputs_over_time: Any
     accuracy_over_time: np.ndarray | None
     timesteps: int
     records: dict
     settling: int = 0
     steps_used: np.ndarray | None = None
 
-    def top_k_accuracy_over_time(self, y, k=5):
+    def top_k_accuracy_over_time(self, y: Data, k: int = 5) -> np.ndarray:
         """Return the fraction of samples whose label is among the `k` largest outputs, after every step.
 
         Args:
@@ -63,22 +65,22 @@ class SimulationResult:
         return ((outputs > of_label).sum(axis=-1) < k).mean(axis=0)
 
     @property
-    def spike_counts(self):
+    def spike_counts(self) -> dict[str, np.ndarray]:
         """Spikes of every neuron, `(batch, …)`, by layer name."""
         return self._recorded("spike_counts")
 
     @property
-    def spike_trains(self):
+    def spike_trains(self) -> dict[str, np.ndarray]:
         """Spikes, `(batch, timesteps, …)`, by layer name."""
         return self._recorded("spike_trains")
 
     @property
-    def membrane_potentials(self):
+    def membrane_potentials(self) -> dict[str, np.ndarray]:
         """Potential after every step, in the unit of `v_threshold`, `(batch, timesteps, …)`."""
         return self._recorded("membrane_potentials")
 
     @property
-    def firing_rates(self):
+    def firing_rates(self) -> dict[str, np.ndarray]:
         """Spikes per step of every neuron, mean over the batch, by layer name."""
         return {name: counts.mean(axis=0) / self.timesteps for name, counts in self.spike_counts.items()}
 

@@ -3,6 +3,8 @@
 import dataclasses
 import re
 import sys
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import keras
 
@@ -74,7 +76,13 @@ class LoweringRule:
 _RULES = {}
 
 
-def register_rule(layer_class, lower, examples=(), *, group="Own layers"):
+def register_rule(
+    layer_class: type[keras.layers.Layer],
+    lower: Callable[..., Any],
+    examples: Iterable[Example] = (),
+    *,
+    group: str = "Own layers",
+) -> None:
     """Teach the converter a Keras layer.
 
     Args:
@@ -147,7 +155,7 @@ def _is_of_keras(kind):
     return getattr(module, kind.__name__, None) is kind
 
 
-def supported_layers():
+def supported_layers() -> tuple[str, ...]:
     """Return the names of the Keras layers and operations that convert, sorted."""
     return sorted(known.name for known in rules() if known.group is not None)
 
