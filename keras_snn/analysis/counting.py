@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_snn._types import AnyModel, Data
 from keras_snn.analysis.fan_out import fan_out
 from keras_snn.analysis.observers import Observer, observe
 from keras_snn.analysis.operation_counts import LayerOperations, NeuronOperations, OperationCounts
@@ -24,7 +25,14 @@ _EXACT = 2**24
 _UNITS = 16
 
 
-def count_operations(model, x=None, *, timesteps=None, batch_size=32, verbose=0):
+def count_operations(
+    model: AnyModel,
+    x: Data | None = None,
+    *,
+    timesteps: int | None = None,
+    batch_size: int = 32,
+    verbose: int = 0,
+) -> OperationCounts:
     """Count the operations of a network.
 
     ANN: two for every weight of every output, and one for its bias. SNN: one addition for every

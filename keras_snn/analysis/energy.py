@@ -1,10 +1,14 @@
 """An estimate of the energy of a network, from published figures of single operations."""
 
 import dataclasses
+from typing import Literal, TypeAlias
 
 from keras_snn._validation import check_choice, check_number
 
-__all__ = ["ENERGY_FIGURES", "EnergyEstimate", "check_figures"]
+__all__ = ["ENERGY_FIGURES", "EnergyEstimate", "Figures", "check_figures"]
+
+# Names of published figures, or those of the user.
+Figures: TypeAlias = Literal["45nm_float32", "45nm_float16", "45nm_int32", "45nm_int8"] | tuple[float, float]
 
 _HOROWITZ = "Horowitz (2014), ISSCC, figure 1.1.9, 45 nm"
 # Picojoules of a multiplication with an addition, and of an addition alone; and who says so.
@@ -36,7 +40,7 @@ class EnergyEstimate:
     source: str
 
     @property
-    def assumptions(self):
+    def assumptions(self) -> str:
         """What the estimate rests on, in words."""
         return (
             f"An estimate: {self.mac:g} pJ for every multiply-add and {self.ac:g} pJ for every addition "

@@ -2,11 +2,12 @@
 
 import dataclasses
 import textwrap
+from typing import Any
 
 import numpy as np
 
 from keras_snn._table import show_table
-from keras_snn.analysis.energy import EnergyEstimate, check_figures
+from keras_snn.analysis.energy import EnergyEstimate, Figures, check_figures
 from keras_snn.simulation.memory_check import show_bytes
 
 __all__ = ["LayerOperations", "NeuronOperations", "OperationCounts", "show_metric"]
@@ -45,12 +46,12 @@ class LayerOperations:
     ann_multiply_adds: float | None = None
 
     @property
-    def ann_operations(self):
+    def ann_operations(self) -> int:
         """2·macs + biases: additions and multiplications of the analog layer."""
         return 2 * self.macs + self.biases
 
     @property
-    def snn_operations(self):
+    def snn_operations(self) -> np.ndarray:
         """Operations up to and with each step, `(timesteps,)`."""
         steps = np.arange(1, len(self.additions) + 1)
         if self.is_analog:
@@ -59,17 +60,17 @@ class LayerOperations:
         return np.cumsum(self.additions + 2 * self.multiply_adds) + self.biases * steps
 
     @property
-    def snn_dense(self):
+    def snn_dense(self) -> int:
         """Synaptic operations of all steps, if no input were 0."""
         return self.dense * (1 if self.is_analog else len(self.additions))
 
     @property
-    def ann_effective(self):
+    def ann_effective(self) -> tuple[float, float]:
         """`(MACs, ACs)` of the source network; see `OperationCounts.effective_macs`."""
         return _macs_and_acs(self.ann_additions, self.ann_multiply_adds)
 
     @property
-    def snn_effective(self):
+    def snn_effective(self) -> tuple[float, float]:
         """`(MACs, ACs)` of all steps; see `OperationCounts.effective_macs`."""
         if self.is_analog:
             return self.ann_effective
@@ -102,17 +103,17 @@ class NeuronOperations:
     footprint: int
 
     @property
-    def updates(self):
+    def updates(self) -> int:
         """Updates of the neurons: each one at every step."""
         return self.neurons * self.timesteps
 
     @property
-    def activation_sparsity(self):
+    def activation_sparsity(self) -> float:
         """Fraction of neurons and steps without a spike."""
         return 1 - self.spikes / self.updates
 
     @property
-    def ann_activation_sparsity(self):
+    def ann_activation_sparsity(self) -> float:
         """Fraction of activations of the source network that are 0."""
         return 1 - self.ann_active / self.neurons
 
@@ -145,88 +146,88 @@ class OperationCounts:
     other_state: int = 0
 
     @property
-    def macs(self):
+    def macs(self) -> int:
         """Multiply-adds of the analog network."""
         return sum(layer.macs for layer in self.layers)
 
     @property
-    def ann_operations(self):
+    def ann_operations(self) -> int:
         """Operations of the analog network: Σ 2·macs + biases."""
         return sum(layer.ann_operations for layer in self.layers)
 
     @property
-    def has_spikes(self):
+    def has_spikes(self) -> bool:
         """Whether a spiking network was counted."""
         return all(layer.additions is not None for layer in self.layers)
 
     @property
-    def snn_operations(self):
+    def snn_operations(self) -> np.ndarray:
         """Operations of the spiking network up to and with each step, `(timesteps,)`, or `None`."""
         return sum(layer.snn_operations for layer in self.layers) if self.has_spikes else None
 
     @property
-    def effective_macs(self):
+    def effective_macs(self) -> float:
         """Multiply-accumulates of the spiking network with neither weight nor input 0."""
         return sum(layer.snn_effective[0] for layer in self.layers)
 
     @property
-    def effective_acs(self):
+    def effective_acs(self) -> float:
         """Accumulates of the spiking network with neither weight nor input 0."""
         return sum(layer.snn_effective[1] for layer in self.layers)
 
     @property
-    def ann_effective_macs(self):
+    def ann_effective_macs(self) -> float:
         """Multiply-accumulates of the source network with neither weight nor input 0."""
         return sum(layer.ann_effective[0] for layer in self.layers)
 
     @property
-    def ann_effective_acs(self):
+    def ann_effective_acs(self) -> float:
         """Accumulates of the source network: those of layers whose inputs are −1, 0 or 1."""
         return sum(layer.ann_effective[1] for layer in self.layers)
 
     @property
-    def dense(self):
+    def dense(self) -> int:
         """Synaptic operations of the spiking network, if no input or weight were 0."""
         return sum(layer.snn_dense for layer in self.layers)
 
     @property
-    def ann_dense(self):
+    def ann_dense(self) -> int:
         """Synaptic operations of the analog network, if no input or weight were 0."""
         return sum(layer.dense for layer in self.layers)
 
     @property
-    def neuron_updates(self):
+    def neuron_updates(self) -> int:
         """Updates of neurons. NeuroBench leaves out those that changed nothing."""
         return sum(layer.updates for layer in self.neurons)
 
     @property
-    def activation_sparsity(self):
+    def activation_sparsity(self) -> float:
         """Fraction of neurons and steps without a spike."""
         return 1 - sum(layer.spikes for layer in self.neurons) / max(self.neuron_updates, 1)
 
     @property
-    def ann_activation_sparsity(self):
+    def ann_activation_sparsity(self) -> float:
         """Fraction of activations of the source network that are 0."""
         active, count = (sum(getattr(n, name) for n in self.neurons) for name in ("ann_active", "neurons"))
         return 1 - active / max(count, 1)
 
     @property
-    def connection_sparsity(self):
+    def connection_sparsity(self) -> float:
         """Fraction of weights that are 0, without biases; the same in both networks."""
         return sum(layer.zeros for layer in self.layers) / max(sum(layer.weights for layer in self.layers), 1)
 
     @property
-    def ann_footprint(self):
+    def ann_footprint(self) -> int:
         """Bytes of the weights."""
         return sum(layer.footprint for layer in self.layers)
 
     @property
-    def footprint(self):
+    def footprint(self) -> int:
         """Bytes of the weights, and of the state of one sample."""
         return self.ann_footprint + sum(layer.footprint for layer in self.neurons) + self.other_state
 
     @property
-    def by_layer(self):
+    def by_layer(self) -> dict[str, "OperationCounts"]:
         """Dict of the `OperationCounts` of every layer with weights or neurons alone, by name.
 
         They have no `other_state`, which the total has beside them.
@@ -242,7 +243,7 @@ class OperationCounts:
         }
 
     @property
-    def metrics(self):
+    def metrics(self) -> dict[str, Any]:
         """Dict of what is known of both networks after the last step, by the names of these attributes.
 
         Without layers there are no operations, without neurons there are no updates and activations.
@@ -262,7 +263,7 @@ class OperationCounts:
             names += ["neuron_updates", "ann_activation_sparsity", "activation_sparsity"]
         return {**operations, **{name: getattr(self, name) for name in names}}
 
-    def energy(self, figures="45nm_float32"):
+    def energy(self, figures: Figures = "45nm_float32") -> EnergyEstimate:
         """Estimate the energy for one sample from published figures, or from your own.
 
         Args:

@@ -16,7 +16,7 @@ from keras_snn._types import Data
 from keras_snn._version import __version__
 from keras_snn.analysis.counting import OperationTally
 from keras_snn.analysis.diagnosis import PARTS, Comparison, Diagnosis
-from keras_snn.analysis.energy import EnergyEstimate, check_figures
+from keras_snn.analysis.energy import EnergyEstimate, Figures, check_figures
 from keras_snn.analysis.observers import Observer, observe
 from keras_snn.analysis.operation_counts import OperationCounts
 from keras_snn.reporting import html, plots
@@ -147,7 +147,7 @@ def report(
     *,
     path: str | os.PathLike | None = "report.html",
     timesteps: int | None = None,
-    energy: str | tuple[float, float] = "45nm_float32",
+    energy: Figures = "45nm_float32",
     batch_size: int = 32,
     verbose: int = 0,
 ) -> Report:
