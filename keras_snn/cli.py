@@ -26,7 +26,7 @@ import keras_snn
 from keras_snn._files import check_file, load_model, read_data, replacing
 from keras_snn._table import show_table
 from keras_snn.analysis.energy import ENERGY_FIGURES
-from keras_snn.conversion.options import choices
+from keras_snn.conversion.options import DEFAULT_TIMESTEPS, choices
 from keras_snn.graph.rules.registry import table
 from keras_snn.graph.tracing import names_of_inputs
 
@@ -226,12 +226,13 @@ def _add_conversion_options(parser):
     def add(name, text=None, **how):
         parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=text, **how)
 
-    add("timesteps", f"default: {_DEFAULTS['timesteps']}", type=_positive)
+    add("timesteps", f"default: {DEFAULT_TIMESTEPS}, or the window of a time code", type=_positive)
     methods, text = choices("normalization"), "what sets the scales"
     _add_choice(parser, "normalization", methods, text, default=argparse.SUPPRESS)
     add("percentile", "in percent, in (0, 100]", type=float)
     add("per-channel", "a scale for every channel", action="store_true")
-    add("neuron", f"default: {_DEFAULTS['neuron']}", choices=choices("neuron"))
+    text = f"default {_DEFAULTS['neuron']}"
+    _add_choice(parser, "neuron", choices("neuron"), text, default=argparse.SUPPRESS)
     add("reset", "of neurons if: of the potential after a spike", choices=["subtract", "zero"])
     add("initial-potential", "of neurons if: as a fraction of the threshold; default: 0.5", type=float)
     add("input-encoding", choices=choices("input_encoding"))

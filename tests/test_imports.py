@@ -28,7 +28,7 @@ ALLOWED = {
     "neurons": BASE,
     "layers": BASE | {"neurons"},
     "graph": BASE | {"neurons", "layers"},
-    "engines": BASE | {"neurons", "layers"},
+    "engines": BASE | {"neurons", "layers", "graph"},
     "simulation": BASE | {"_table", "_data", "_devices", "_files", "neurons", "layers", "graph", "engines"},
     "analysis": BASE | {"_table", "_data", "_devices", "neurons", "layers", "graph", "engines", "simulation"},
     "conversion": BASE

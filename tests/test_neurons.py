@@ -194,7 +194,7 @@ def test_neuron_raises_when_an_argument_is_wrong(kind, arguments, message):
 
 
 def test_get_raises_when_there_is_no_such_neuron():
-    names = "`neuron` must be one of 'burst', 'if', 'lif', 'multi_threshold', 'signed'"
+    names = "`neuron` must be one of 'burst', 'digits', 'if', 'lif', 'multi_threshold', 'signed', 'ttfs'"
     with pytest.raises(ValueError, match=f"{names}. Received: neuron='rf'."):
         neurons.get("rf")
     needed = f"{names} or an object with `v_threshold`, `initial_state` and `step`. Received: neuron="

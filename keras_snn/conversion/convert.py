@@ -43,7 +43,7 @@ def convert(
     model: AnyModel,
     calibration_data: Data | None = None,
     *,
-    timesteps: int = 64,
+    timesteps: int | None = None,
     neuron: str | neurons.Neuron = "if",
     normalization: Normalization = "percentile",
     percentile: float = 99.9,
@@ -73,8 +73,10 @@ def convert(
         calibration_data: Some hundred samples of the training data, as for `predict`: array,
             list or dict of arrays, `tf.data.Dataset` or `keras.utils.PyDataset`, of `x` or `(x, y)`.
             Without it the scales are estimated from batch norm statistics and weights.
-        timesteps: Number of time steps of a simulation; `snn.timesteps` may be set later.
-        neuron: `"if"`, `"signed"`, `"multi_threshold"`, `"burst"`, or an object of `keras_snn.neurons`.
+        timesteps: Number of time steps of a simulation, 64 if `None`; `snn.timesteps` may be set later.
+            Of time codes, the window of a layer, which decides the levels.
+        neuron: `"if"`, `"signed"`, `"multi_threshold"`, `"burst"`, the time codes `"ttfs"` and `"digits"`, or
+            an object of `keras_snn.neurons`.
             Binary activations become `keras_snn.neurons.Binary`, reset to zero if this neuron is.
         normalization: What the scale of a layer is: `"percentile"` of its non-zero activations on the
             calibration data, or their `"max"`; `"mse"`, which loses least in `timesteps` steps; `"gaussian"`,
@@ -188,7 +190,7 @@ class _Build:
             normalize(graph, scales),
             lambda name: options_of[name].neuron,
             scales,
-            timesteps=options.timesteps,
+            timesteps=options.passes,
             delay=options.delay,
         )
         program = self._program(graph)
@@ -211,7 +213,7 @@ class _Build:
         delay = 0 if options.readout_delay == "auto" else options.readout_delay
         return make_program(
             place_readouts(graph, softmax=options.softmax, delay=delay, seed=options.seed),
-            timesteps=options.timesteps,
+            timesteps=options.passes,
             events=options.input_encoding == "events",
             dtype=options.dtype or _policy_of(self.model),
             max_pool=options.max_pool,

@@ -15,6 +15,7 @@ from keras_snn.layers.pooling import MaxPoolMethod
 from keras_snn.layers.readout import SoftmaxMethod
 
 __all__ = [
+    "DEFAULT_TIMESTEPS",
     "BiasCorrection",
     "InputEncoding",
     "LayerNames",
@@ -42,6 +43,7 @@ _CHOICES = {
 _OF_LAYERS = ("neuron", "normalization", "per_channel", "percentile")
 # Methods that are a percentile, and its rank where that is fixed.
 _RANKS = {"percentile": None, "max": 100.0}
+DEFAULT_TIMESTEPS = 64
 # What a conversion report lists, in this order.
 _REPORTED = (
     "timesteps",
@@ -78,7 +80,7 @@ class Options:
         TypeError, ValueError: If one is not what it may be.
     """
 
-    timesteps: int
+    timesteps: int | None
     neuron: object
     normalization: Normalization
     percentile: float
@@ -99,12 +101,17 @@ class Options:
     verbose: object
 
     def __post_init__(self):
-        timesteps = check_timesteps(self.timesteps)
+        timesteps = check_timesteps(DEFAULT_TIMESTEPS if self.timesteps is None else self.timesteps)
         self._set("batch_size", check_integer("batch_size", self.batch_size, minimum=1))
-        self._set("timesteps", timesteps)
-        self._set("neuron", _rate_coding(neurons.get(self.neuron)))
         for name in _CHOICES:
             check_choice(name, getattr(self, name), choices(name))
+        neuron = _rate_coding(neurons.get(self.neuron))
+        if neuron.is_time_code:
+            neuron = _of_window(neuron, self)
+            timesteps = neuron.window
+            _check_time_code(self)
+        self._set("timesteps", timesteps)
+        self._set("neuron", neuron)
         hint = "Use 99.9 to ignore the largest 0.1 % of activations."
         self._set("percentile", check_number("percentile", self.percentile, above=0, at_most=100, hint=hint))
         check_number("input_rate", self.input_rate, above=0, at_most=1)
@@ -116,6 +123,11 @@ class Options:
         self._set("dtype", None if self.dtype is None else _float_policy(self.dtype))
         seed = secrets.randbits(31) if self.seed is None else check_integer("seed", self.seed, minimum=0)
         self._set("seed", seed)
+
+    @property
+    def passes(self):
+        """Number of steps of the loop over time: one window of time codes, else all time steps."""
+        return 1 if self.neuron.is_time_code else self.timesteps
 
     def _set(self, name, value):
         object.__setattr__(self, name, value)
@@ -147,7 +159,25 @@ class Options:
         for pattern, changed in self.layer_options.items():
             if any(_names(pattern, name) for name in names):
                 found |= changed
-        return dataclasses.replace(self, **found, layer_options=None) if found else self
+        if not found:
+            return self
+        if "neuron" in found:
+            # The window of a layer is its own.
+            found["timesteps"] = self._timesteps_beside(neurons.get(found["neuron"]))
+        return dataclasses.replace(self, **found, layer_options=None)
+
+    def _timesteps_beside(self, neuron):
+        """Return the option for a layer of another neuron.
+
+        Raises:
+            ValueError: If one of them is a time code and the other is not.
+        """
+        if neuron.is_time_code != self.neuron.is_time_code:
+            raise ValueError(
+                "In one network all layers must have time codes, or none. Received: neuron="
+                f"{self.neuron!r}, and {neuron!r} in layer_options."
+            )
+        return None if neuron.is_time_code else self.timesteps
 
     @property
     def rank(self):
@@ -241,6 +271,36 @@ def _check_readout_delay(readout_delay, timesteps):
             f"`readout_delay` must be less than timesteps={timesteps}. "
             f"Received: readout_delay={readout_delay}."
         )
+
+
+def _of_window(neuron, options):
+    """Return a time code with the window that `timesteps` is, if it is given."""
+    timesteps = options.timesteps
+    if timesteps is None or timesteps == neuron.window:
+        return neuron
+    if isinstance(options.neuron, str):
+        return neuron.of_window(timesteps)
+    raise ValueError(
+        "`timesteps` of a time code is its window, which follows from its levels. Received: timesteps="
+        f"{timesteps} and neuron={neuron!r}, whose window has {neuron.window} steps. Leave timesteps out."
+    )
+
+
+def _check_time_code(options):
+    """Raise a `ValueError` if an option has no meaning where all layers run once, one after the other."""
+    fixed = {
+        "input_encoding": "current",
+        "max_pool": "exact",
+        "softmax": "potential",
+        "delay": 0,
+        "readout_delay": 0,
+    }
+    for name, value in fixed.items():
+        if getattr(options, name) != value:
+            raise ValueError(
+                f"`{name}` must be {value!r} with a time code, whose layers run once, one after the other. "
+                f"Received: {name}={getattr(options, name)!r}. Leave it out."
+            )
 
 
 def _rate_coding(neuron):

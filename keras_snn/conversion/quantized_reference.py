@@ -42,27 +42,28 @@ def quantized_reference(model: SpikingModel) -> keras.Model:
     """
     program = program_of(model)
     for node in program.graph.nodes.values():
-        in_the_way = _in_the_way(node)
+        in_the_way = _in_the_way(node, program.timesteps)
         if in_the_way:
             raise ValueError(
                 f"`model` must compute the same in whatever order its spikes come. Received: layer "
-                f"'{node.origins[0]}' with {in_the_way}. Convert with neuron='signed', without delays and "
-                "corrections."
+                f"'{node.origins[0]}' with {in_the_way}. Convert with neuron='signed' or a time code, "
+                "without delays."
             )
     graph = without_readouts(program.graph)
     for node in graph.nodes.values():
         if isinstance(node, kinds.Spike):
-            graph = _with_levels(graph, node, model.timesteps)
+            graph = _with_levels(graph, node, program.timesteps)
     reference = build_model(graph, dtype=model.dtype_policy, name=model.name)
     if hasattr(model, "output_names"):
         reference.output_names = list(model.output_names)
     return reference
 
 
-def _in_the_way(node):
+def _in_the_way(node, timesteps):
     """Return what of a node depends on the order of spikes, or on chance; or `None`."""
     if isinstance(node, kinds.Spike) and node.neuron.exact_levels(1) is None:
-        return f"neuron={node.neuron!r}"
+        # A binary neuron computes its activation exactly in a single step.
+        return None if timesteps == 1 and not node.neuron.is_rate_coding else f"neuron={node.neuron!r}"
     if isinstance(node, kinds.Pool) and node.method not in (None, "exact"):
         return f"method={node.method!r}"
     if isinstance(node, kinds.Readout) and node.delay:
@@ -71,17 +72,28 @@ def _in_the_way(node):
     return "random spikes" if is_random else None
 
 
+def _shift(neuron, steps):
+    """Return what is added to the mean current, so that the neuron rounds from a half on."""
+    added = {what: np.asarray(neuron.correction(what) or 0.0) for what in ("current", "potential")}
+    return added["current"] + (neuron.initial_potential - 0.5 + added["potential"]) / steps
+
+
 def _with_levels(graph, spike, timesteps):
     """Return the graph with what a layer of neurons adds up to in the place of the neurons."""
     neuron, levels = spike.neuron, spike.neuron.exact_levels(timesteps)
+    if levels is None:
+        shared = {field.name: getattr(spike, field.name) for field in dataclasses.fields(kinds.Node)}
+        binary = kinds.Activation(**shared, **neuron.analog_activation())
+        return graph.with_nodes({**graph.nodes, spike.name: binary})
     # The activation rounds to multiples of 1/T, from a half on.
+    steps = neuron.grid(timesteps)
     in_rates = kinds.ChannelAffine(
         name=free_name(f"{spike.name}/current", graph.nodes),
         inputs=spike.inputs,
         shape=spike.shape,
         origins=spike.origins,
         scale=np.asarray(1 / neuron.v_threshold),
-        shift=np.asarray((neuron.initial_potential - 0.5) / timesteps),
+        shift=_shift(neuron, steps),
     )
     rounded = kinds.Activation(
         name=spike.name,
@@ -89,9 +101,9 @@ def _with_levels(graph, spike, timesteps):
         shape=spike.shape,
         origins=spike.origins,
         function="relu",
-        max_value=levels / timesteps,
+        max_value=levels / steps,
         levels=levels,
     )
-    if in_rates.scale == 1 and in_rates.shift == 0:
+    if in_rates.scale == 1 and not in_rates.shift.any():
         rounded = dataclasses.replace(rounded, inputs=spike.inputs)
     return graph.with_nodes({**graph.nodes, in_rates.name: in_rates, spike.name: rounded})

@@ -107,7 +107,7 @@ def scales_of(graph, measured, options_of, method=None):
 
 def _rule(options, method):
     chosen = method if options.normalization == "auto" else options.normalization
-    return ScaleRule(chosen, options.percentile, options.neuron, options.timesteps)
+    return ScaleRule(chosen, options.percentile, options.neuron, options.passes)
 
 
 def _warn_without_data():

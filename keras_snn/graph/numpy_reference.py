@@ -9,7 +9,7 @@ from keras_snn.graph import nodes as kinds
 from keras_snn.graph.functions import keras_function
 from keras_snn.graph.geometry import pad_widths
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "pool_windows", "value_of"]
 
 
 def evaluate(graph, inputs, *, everything=False):
@@ -92,7 +92,7 @@ def _value_of_encode(node: kinds.Encode, x):
 
 @value_of.register
 def _value_of_pool(node: kinds.Pool, x):
-    patches = _windows(x, node.window, node.strides, (1,) * len(node.window), node.padding, fill=np.nan)
+    patches = pool_windows(node, x, fill=np.nan)
     axes = tuple(range(x.ndim, patches.ndim))
     return np.nanmax(patches, axes) if node.function == "max" else np.nanmean(patches, axes)
 
@@ -116,6 +116,11 @@ def _value_of_concatenate(node: kinds.Concatenate, *inputs):
 def _value_of_opaque(node: kinds.Opaque, *inputs):
     y = node.model(list(inputs) if len(inputs) > 1 else inputs[0], training=False)
     return keras.ops.convert_to_numpy(y).astype("float64")
+
+
+def pool_windows(node, x, *, fill):
+    """Return the windows of a pool over `x`, `(batch, *positions, channels, *window)`, padded with `fill`."""
+    return _windows(x, node.window, node.strides, (1,) * len(node.window), node.padding, fill=fill)
 
 
 def _spread(x, node):

@@ -42,7 +42,7 @@ class Program:
 
     Attributes:
         graph: A `Graph` with neurons and read-outs, whose arrays have the values that layers keep.
-        timesteps: Number of time steps.
+        timesteps: Number of time steps; 1 of neurons that send their value in one window.
         events: Whether inputs are given for every step, `(batch, time, …)`.
         dtype: Dtype policy of the layers.
     """

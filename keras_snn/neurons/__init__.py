@@ -13,6 +13,7 @@ from keras_snn.neurons.binary import Binary
 from keras_snn.neurons.graded import Burst, MultiThreshold
 from keras_snn.neurons.integrate_and_fire import IntegrateAndFire, LeakyIntegrateAndFire
 from keras_snn.neurons.signed import SignedIntegrateAndFire
+from keras_snn.neurons.time_codes import DigitCode, TimeCode, TimeToFirstSpike
 from keras_snn.neurons.wrappers import Corrected, Delayed
 
 __all__ = [
@@ -20,11 +21,14 @@ __all__ = [
     "Burst",
     "Corrected",
     "Delayed",
+    "DigitCode",
     "IntegrateAndFire",
     "LeakyIntegrateAndFire",
     "MultiThreshold",
     "Neuron",
     "SignedIntegrateAndFire",
+    "TimeCode",
+    "TimeToFirstSpike",
     "get",
     "names",
 ]

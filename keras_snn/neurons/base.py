@@ -37,6 +37,9 @@ class Neuron:
         is_rate_coding: Whether the firing rate is proportional to the current until it saturates, so that it
             can stand for a rectified activation.
         conserves_charge: Whether `count_spikes` holds.
+        is_time_code: Whether the neuron sends its value in one window, once; see `TimeCode`.
+        window: Number of time steps of that window, or `None`.
+        code: The `TimeCode`, or `None`.
     """
 
     alias: ClassVar[str | None] = None
@@ -50,6 +53,9 @@ class Neuron:
     spike_values: Any = "0 or 1"
     is_rate_coding: Any = True
     conserves_charge: Any = False
+    is_time_code: Any = False
+    window: Any = None
+    code: Any = None
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -174,6 +180,10 @@ class Neuron:
         unit = fractions.Fraction(self.unit).limit_denominator(2**20)
         return f"multiples of {unit / timesteps} up to {np.max(self.largest_rate(timesteps)):.4g}"
 
+    def grid(self, timesteps: int) -> float:
+        """Return how many of its values the neuron has per unit of rate after some steps."""
+        return timesteps / self.unit
+
     def exact_levels(self, timesteps: int) -> int | None:
         """Return the largest sum of spikes of a settled neuron, if only the sum of its current matters.
 
@@ -262,7 +272,7 @@ def names() -> tuple[str, ...]:
     """Return the names of neurons, as in `convert(neuron=…)`, sorted.
 
     >>> names()
-    ('burst', 'if', 'lif', 'multi_threshold', 'signed')
+    ('burst', 'digits', 'if', 'lif', 'multi_threshold', 'signed', 'ttfs')
     """
     return tuple(sorted(_BY_ALIAS))
 

@@ -33,6 +33,9 @@ class _Wrapper(Neuron):
     is_signed = _of_wrapped("is_signed")
     spike_values = _of_wrapped("spike_values")
     is_rate_coding = _of_wrapped("is_rate_coding")
+    is_time_code = _of_wrapped("is_time_code")
+    window = _of_wrapped("window")
+    code = _of_wrapped("code")
 
     def active_steps(self, timesteps: int) -> int:
         return self.neuron.active_steps(timesteps)
@@ -59,6 +62,9 @@ class _Wrapper(Neuron):
         self, activation: Rate, current: Rate | None, timesteps: int
     ) -> tuple[Rate, Rate, Rate]:
         return self.neuron.ideal_response(activation, current, self.active_steps(timesteps))
+
+    def grid(self, timesteps: int) -> float:
+        return self.neuron.grid(self.active_steps(timesteps))
 
     def rates_as_text(self, timesteps: int) -> str:
         return self.neuron.rates_as_text(self.active_steps(timesteps))
@@ -116,6 +122,9 @@ class Corrected(_Wrapper):
 
     def correction(self, what: Literal["current", "potential"]) -> Sequence[float]:
         return getattr(self, what) or self.neuron.correction(what)
+
+    def exact_levels(self, timesteps: int) -> int | None:
+        return self.neuron.exact_levels(timesteps)
 
     def settled(self, timesteps: int) -> Neuron:
         # The correction of the current is input like a bias.

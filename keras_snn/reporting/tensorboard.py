@@ -146,7 +146,7 @@ class SpikeRateTensorBoard(keras.callbacks.Callback):
     def _write(self, run, step):
         """Write what was counted since the last time, if anything was."""
         counter = self.model.counter
-        firing = counter.read(self.model.timesteps)
+        firing = counter.read(self.model.passes)
         counter.reset()
         if not firing:
             return
@@ -168,7 +168,7 @@ class SpikeRateTensorBoard(keras.callbacks.Callback):
                 summaries.append(board.histogram(f"firing_rates/{name}", layer.histogram))
         neurons = sum(layer.neurons for layer in firing.values())
         spikes = sum(layer.spikes for layer in firing.values())
-        summaries.append(board.scalar("sparsity", 1 - spikes / (neurons * self.model.timesteps)))
+        summaries.append(board.scalar("sparsity", 1 - spikes / (neurons * self.model.passes)))
         self._files[run].append(summaries, step)
 
     def _write_accuracy(self, run):

@@ -20,6 +20,11 @@ def check_exit(model, rule, level, record, settle):
             raise ValueError(f"`level` is for exit='confidence'. Received: level={level!r} and no exit.")
         return
     check_choice("exit", rule, ("confidence",))
+    if model.is_time_coded:
+        raise ValueError(
+            "`exit` must be None with time codes, whose layers run once, one after the other. Received: "
+            f"exit={rule!r}."
+        )
     hint = "See keras_snn.calibrate_exit."
     check_number("level", level, above=0, at_most=1, hint=hint)
     if record or settle:

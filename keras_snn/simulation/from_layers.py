@@ -85,7 +85,7 @@ def as_functional(model):
         A Functional model over `model.timesteps` steps, of layers of the same names, configs and weights,
         that takes and returns what `model` does.
     """
-    network, steps = model.network, model.timesteps
+    network, steps = model.network, model.passes
     layers = {layer.name: type(layer).from_config(layer.get_config()) for layer in model.layers}
     given = {
         name: keras.Input(

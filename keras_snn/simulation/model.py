@@ -20,6 +20,7 @@ from keras_snn._validation import check_integer, check_timesteps
 from keras_snn.engines.chunks import longest_chunk, plan_chunks
 from keras_snn.engines.compiled import Requests, run_chunks
 from keras_snn.engines.network import StepNetwork
+from keras_snn.layers.base import neuron_of
 from keras_snn.layers.owning import refuse_quantizing
 from keras_snn.simulation.spike_counter import FiringCounter
 from keras_snn.simulation.units import check_units, with_scales, write_units
@@ -107,6 +108,7 @@ class SpikingModel(keras.Model):
         self._compiled_by = types.SimpleNamespace(watch={})
         # The losses and metrics that `compile` was given.
         self.compiled_with = types.SimpleNamespace(losses=None, metrics=None)
+        self._timesteps = 1
         self.timesteps = timesteps
         self.unroll = unroll
         self.conversion_report = conversion_report
@@ -127,14 +129,34 @@ class SpikingModel(keras.Model):
 
     @property
     def timesteps(self):
-        """Number of time steps of a call."""
+        """Number of time steps of a call; of time codes, the longest window of a layer."""
+        return max(self._windows, default=self._timesteps)
+
+    @property
+    def passes(self):
+        """Number of steps of the loop over time: 1 of time codes, whose layers run one after the other."""
         return self._timesteps
+
+    @property
+    def is_time_coded(self):
+        """Whether neurons send numbers in windows of time, so that layers run one after the other."""
+        return bool(self._windows)
+
+    @property
+    def _windows(self):
+        neurons = [neuron_of(layer) for layer in self._ordered_layers]
+        return [neuron.window for neuron in neurons if neuron is not None and neuron.is_time_code]
 
     @timesteps.setter
     def timesteps(self, value):
         value = check_timesteps(value)
+        if self.is_time_coded and value not in (1, self.timesteps):
+            raise ValueError(
+                "`timesteps` of a time code is its window, which follows from its levels and cannot be set. "
+                f"Received: timesteps={value}. Convert again, with timesteps={value}."
+            )
         with self._running:
-            self._timesteps = value
+            self._timesteps = 1 if self.is_time_coded else value
             self._forget_compiled()
 
     @property
@@ -227,7 +249,7 @@ class SpikingModel(keras.Model):
         self._expected_batch = expected
 
     def call(self, inputs, training=None):
-        inputs = self.cast(self.shaped(inputs, self.timesteps))
+        inputs = self.cast(self.shaped(inputs, self.passes))
         if replicas(self) == 1:
             outputs = self._run_steps(inputs)
         else:
@@ -331,7 +353,7 @@ class SpikingModel(keras.Model):
         with self._running, self._reading(x):
             # Before Keras compiles for it: TensorFlow forgets the rank of inputs of two ranks. What comes in
             # batches is checked batch by batch.
-            x = self.shaped(x, self.timesteps) if self._reads_arrays else x
+            x = self.shaped(x, self.passes) if self._reads_arrays else x
             as_given = contextlib.nullcontext((x, steps))
             reading = finite(x, self.network.inputs, "x", steps) if check_finite else as_given
             with reading as (x, steps):
@@ -400,7 +422,7 @@ class SpikingModel(keras.Model):
         Raises:
             ValueError: If the inputs do not fit.
         """
-        self.shaped(keras.tree.map_shape_structure(keras.KerasTensor, input_shape), self.timesteps)
+        self.shaped(keras.tree.map_shape_structure(keras.KerasTensor, input_shape), self.passes)
         shapes, batch = self._output_shapes(), keras.tree.flatten(input_shape)[0]
         return keras.tree.map_structure(lambda name: (batch, *shapes[name]), self.network.outputs)
 
@@ -490,7 +512,7 @@ class SpikingModel(keras.Model):
 
     def _batch(self, x):
         """Return one batch of arrays in the shape that the network wants."""
-        return self.shaped(x, self.timesteps) if _are_arrays(x) else x
+        return self.shaped(x, self.passes) if _are_arrays(x) else x
 
     def get_state_tree(self, *args, **kwargs):
         """As `keras.Model.get_state_tree`; needs an optimizer, whose state is part of it."""
@@ -545,7 +567,7 @@ class SpikingModel(keras.Model):
         """As `keras.Model.export`; the network takes batches of any size and runs `timesteps` steps."""
 
         def spec(name):
-            steps = (self.timesteps,) if self.network.events else ()
+            steps = (self.passes,) if self.network.events else ()
             shape = (None, *steps, *self.input_shapes[name])
             return keras.InputSpec(dtype=self.input_dtypes[name], shape=shape, name=name)
 
@@ -573,7 +595,7 @@ class SpikingModel(keras.Model):
             "inputs": self.network.inputs,
             "outputs": self.network.outputs,
             "shapes": {name: list(shape) for name, shape in self.input_shapes.items()},
-            "timesteps": self.timesteps,
+            "timesteps": self.passes,
             "unroll": self.unroll,
             "events": self.network.events,
             "conversion_report": serialize(self.conversion_report),

@@ -21,6 +21,7 @@ from keras_snn.simulation.early_exit import check_exit, run_until_confident
 from keras_snn.simulation.memory_check import check_memory, show_bytes
 from keras_snn.simulation.result import SimulationResult
 from keras_snn.simulation.source import program_of
+from keras_snn.simulation.windows import TIME_CODE_RECORDS, WindowRunner
 
 __all__ = ["Runner", "collect", "lengths", "open_data", "simulate"]
 
@@ -54,8 +55,9 @@ def simulate(
         y: Labels of arrays: class numbers `(batch,)` or one-hot `(batch, classes)`; 0 or 1 for one sigmoid,
             `(batch,)`, and for each of several that are labels of their own, `(batch, labels)`.
         timesteps: Number of steps; `model.timesteps` if `None`.
-        record: Names of `"spike_counts"`, `"spike_trains"`, `"membrane_potentials"`, each kept for
-            every layer of neurons. Trains and potentials need memory for every neuron and step.
+        record: Names of `"spike_counts"`, `"spike_trains"`, `"membrane_potentials"`, and of time codes
+            `"spike_times"`, each kept for every layer of neurons. Trains and potentials need memory for every
+            neuron and step. To record time codes every window is run step by step, in float64.
         settle: Whether to run on, with input and biases off, until no neuron fires. These steps are
             recorded behind the others, but the read-out still divides by `timesteps`. With signed
             neurons it is then that of `keras_snn.quantized_reference(model)`.
@@ -77,12 +79,12 @@ def simulate(
     """
     record = tuple(record) if isinstance(record, (list, tuple, set, frozenset)) else (record,)
     for name in record:
-        check_choice("record", name, tuple(_FIELDS))
+        check_choice("record", name, TIME_CODE_RECORDS if model.is_time_coded else tuple(_FIELDS))
     check_exit(model, exit, level, record, settle)
     timesteps, batches = open_data(model, x, y, timesteps=timesteps, batch_size=batch_size)
     per_call, plan = lengths(model, record, timesteps, batch_size)
-    runner = _runner(model, record)
-    if settle:
+    runner = WindowRunner(model, record) if model.is_time_coded and record else _runner(model, record)
+    if settle and not model.is_time_coded:
         runner.prepare_settling(timesteps)
     progress = keras.utils.Progbar(batches.count, unit_name="batch") if verbose else None
     outputs, records, counted, labels, steps_used = [], [], [], [], []
@@ -93,7 +95,7 @@ def simulate(
             if verbose and memory:
                 print(f"Recording takes {show_bytes(memory)}")  # noqa: T201 - beside the progress bar
         if exit is None:
-            run = collect(runner.run(inputs, timesteps, plan, per_call=per_call, settle=settle))
+            run = runner.whole(inputs, timesteps, plan, per_call=per_call, settle=settle)
             values = runner.outputs(run)
         else:
             values, steps = run_until_confident(runner, inputs, timesteps, plan, level=level)
@@ -101,7 +103,7 @@ def simulate(
             steps_used.append(steps)
         outputs.append(values)
         records.append(_records(model.network, record, run, ("spike_trains", "membrane_potentials")))
-        counted.append(_records(model.network, record, run, ("spike_counts",)))
+        counted.append(_records(model.network, record, run, ("spike_counts", "spike_times")))
         labels.append(targets)
         if progress:
             progress.add(1)
@@ -111,7 +113,7 @@ def simulate(
         outputs=keras.tree.map_structure(lambda a: a[:, -1], over_time),
         outputs_over_time=over_time,
         accuracy_over_time=_accuracy_over_time(model, over_time, labels),
-        timesteps=timesteps,
+        timesteps=model.timesteps if model.is_time_coded else timesteps,
         settling=keras.tree.flatten(over_time)[0].shape[1] - timesteps,
         records={**_join(records), **_join(counted)},
         steps_used=np.concatenate(steps_used) if steps_used else None,
@@ -126,7 +128,7 @@ def open_data(model, x, y, *, timesteps, batch_size, averages=False):
     Raises:
         TypeError, ValueError: If an argument is not what it may be. Inputs are checked batch by batch.
     """
-    timesteps = model.timesteps if timesteps is None else check_timesteps(timesteps)
+    timesteps = _checked_timesteps(model, timesteps)
     if y is not None:
         y = as_labels(y)
         # Before the long run.
@@ -141,6 +143,21 @@ def open_data(model, x, y, *, timesteps, batch_size, averages=False):
     if y is not None:
         labels_for(model, y)
     return timesteps, batches
+
+
+def _checked_timesteps(model, timesteps):
+    """Return the number of steps of the loop over time."""
+    if timesteps is None:
+        return model.passes
+    timesteps = check_timesteps(timesteps)
+    if not model.is_time_coded:
+        return timesteps
+    if timesteps != model.timesteps:
+        raise ValueError(
+            f"`timesteps` of a time code is its window, {model.timesteps} steps here. Received: "
+            f"timesteps={timesteps}. Convert again, with timesteps={timesteps}."
+        )
+    return model.passes
 
 
 class Runner:
@@ -205,6 +222,11 @@ class Runner:
             yield run
         if settle:
             yield from self._settle(carry, timesteps)
+
+    def whole(self, inputs, timesteps, plan, *, per_call, settle=False):
+        """Return the run of all steps of one batch; arguments as of `run`."""
+        settle = settle and not self.model.is_time_coded
+        return collect(self.run(inputs, timesteps, plan, per_call=per_call, settle=settle))
 
     def started(self, inputs, timesteps):
         """Return what goes from call to call: the drive and the states of one batch, arrays `(batch, …)`."""
@@ -274,7 +296,8 @@ def _of_neurons(network):
 def _records(network, record, run, names):
     """Return what of a run was to be recorded under these names, by name of the call."""
     wanted = [what for what in names if what in record]
-    return {what: {name: run[_FIELDS[what]][name] for name in _of_neurons(network)} for what in wanted}
+    fields = {**_FIELDS, "spike_times": "times"}
+    return {what: {name: run[fields[what]][name] for name in _of_neurons(network)} for what in wanted}
 
 
 def lengths(model, record, timesteps, batch_size):

@@ -80,6 +80,11 @@ class SimulationResult:
         return self._recorded("membrane_potentials")
 
     @property
+    def spike_times(self) -> dict[str, np.ndarray]:
+        """Step of the first spike in the window, from 1, `(batch, …)`, by layer name; 0 if there is none."""
+        return self._recorded("spike_times")
+
+    @property
     def firing_rates(self) -> dict[str, np.ndarray]:
         """Spikes per step of every neuron, mean over the batch, by layer name."""
         return {name: counts.mean(axis=0) / self.timesteps for name, counts in self.spike_counts.items()}

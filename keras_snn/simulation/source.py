@@ -40,7 +40,7 @@ def program_of(model):
         for name, node in graph.nodes.items()
     }
     graph = dataclasses.replace(graph, inputs=model.network.inputs, nodes=nodes)
-    return Program(graph, model.timesteps, model.network.events, model.dtype_policy)
+    return Program(graph, model.passes, model.network.events, model.dtype_policy)
 
 
 def _with_units(spike, row):

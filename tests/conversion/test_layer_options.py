@@ -63,7 +63,7 @@ def test_options_raise_when_one_is_wrong(given, error, message):
 
 def test_choices_are_those_of_the_layers():
     assert set(choices("max_pool")) == {"exact", *_GATES}
-    assert choices("neuron") == ("burst", "if", "multi_threshold", "signed")
+    assert choices("neuron") == ("burst", "digits", "if", "multi_threshold", "signed", "ttfs")
     hints = typing.get_type_hints(keras_snn.convert)
     for name in ("normalization", "input_encoding", "max_pool", "softmax", "bias_correction", "nonspiking"):
         assert typing.get_args(hints[name]) == choices(name)

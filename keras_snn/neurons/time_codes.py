@@ -1,0 +1,251 @@
+"""Neurons that send a number in a window of time: when a spike comes is what it is worth."""
+
+import dataclasses
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_snn._gradients import floor, with_gradient, within
+from keras_snn._types import Shape, State, Tensor
+from keras_snn._validation import check_integer, check_number
+from keras_snn.neurons.base import Neuron
+
+__all__ = ["DigitCode", "TimeCode", "TimeToFirstSpike"]
+
+# Floats of 32 bits have every integer up to here.
+_MOST_LEVELS = 2**24 - 1
+
+
+class TimeCode(Neuron):
+    """Base of the neurons that integrate their input in one window and send one number in the next.
+
+    The number is an integer from 0 to `levels`. It is written in base `base` with `digits` digits, the most
+    significant first, and each digit d > 0 is one spike, at step `base` − d of a window of `base` − 1 steps;
+    a digit of 0 is no spike. With k the numbers of the neurons before, W their weights and b the bias:
+
+        V = b + Σ W·k                                 after their windows
+        k = clip(floor(V/θ + V(0)), 0, levels)        sent in the neuron's own window, θ = 1
+
+    The receiver needs no multiplication: within the window of a digit it adds, for every spike, its weight to
+    a slope, and at every step the slope to the potential, so that a spike at step `base` − d is added d
+    times; from digit to digit the potential is multiplied by `base`.
+
+    All layers run once, one after the other, so a step of the model's loop over time is a whole window:
+    `step` takes the charge of a window and returns k, from which the times of the spikes follow.
+
+    A subclass has the attributes `levels`, `base` and `initial_potential`.
+    """
+
+    is_time_code = True
+    spike_values = "0 or 1, worth what its time says"
+
+    @property
+    def code(self) -> "TimeCode":
+        """The neuron that has `levels`, `base` and `digits`: this one, or the one that is wrapped."""
+        return self
+
+    @property
+    def digits(self) -> int:
+        """Number of digits that `levels` has in base `base`."""
+        digits, most = 1, self.base - 1
+        while most < self.levels:
+            digits, most = digits + 1, self.base * most + self.base - 1
+        return digits
+
+    @property
+    def window(self) -> int:
+        """Number of time steps in which a number is sent."""
+        return self.digits * (self.base - 1)
+
+    @property
+    def largest_spike(self) -> float:
+        """The largest number."""
+        return float(self.levels)
+
+    def events_of(self, units: Tensor) -> Tensor:
+        count = ops.zeros_like(units)
+        for _ in range(self.digits):
+            rest = floor(units / self.base)
+            count = count + ops.cast(units > self.base * rest, count.dtype)
+            units = rest
+        return count
+
+    def rate_of_scale(self, timesteps: int) -> float:
+        return float(self.levels)
+
+    def active_steps(self, timesteps: int) -> int:
+        return 1
+
+    def largest_rate(self, timesteps: int) -> float:
+        return float(self.levels)
+
+    def fitted_scale(self, scale, max_value):
+        return np.minimum(scale, max_value)
+
+    def ideal_rate(self, current, timesteps: int):
+        return super().ideal_rate(current, 1)
+
+    def rates_as_text(self, timesteps: int) -> str:
+        return f"multiples of λ/{self.levels} up to λ"
+
+    def grid(self, timesteps: int) -> float:
+        return 1.0
+
+    def exact_levels(self, timesteps: int) -> int:
+        return self.levels
+
+    def initial_state(self, shape: Shape, dtype: str) -> State:
+        """Return the state before the window: `[membrane_potential]` of `shape`."""
+        return [ops.full(shape, self.initial_potential, dtype=dtype)]
+
+    def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
+        """Integrate the charge of a window.
+
+        Args:
+            current: Tensor of shape `(batch, …)`, in the dtype of the state.
+            state: What `initial_state` returned.
+
+        Returns:
+            `(numbers, state)`: integers from 0 to `levels` of shape and dtype of the current, and
+            `[membrane_potential]`, what rounding leaves.
+        """
+        v = state[0] + current
+        numbers = with_gradient(
+            lambda v: ops.clip(floor(v), 0.0, float(self.levels)),
+            lambda v: within(v, self.initial_potential, self.levels + self.initial_potential),
+            v,
+        )
+        return numbers, [v - numbers]
+
+    def trains(self, numbers) -> np.ndarray:
+        """Return the spikes that send some numbers.
+
+        Args:
+            numbers: NumPy array of integers from 0 to `levels`.
+
+        Returns:
+            Array of 0 and 1, int8, with an axis of `window` steps in front.
+        """
+        numbers = np.asarray(numbers).astype("int64")
+        steps = np.arange(1, self.base).reshape(-1, *(1,) * numbers.ndim)
+        trains = []
+        for place in reversed(range(self.digits)):
+            digit = numbers // self.base**place % self.base
+            trains.append((steps == self.base - digit) & (digit > 0))
+        return np.concatenate(trains).astype("int8")
+
+    def numbers(self, trains) -> np.ndarray:
+        """Return the numbers that some spikes send: the inverse of `trains`.
+
+        Args:
+            trains: Array of 0 and 1 with an axis of `window` steps in front.
+        """
+        worth = np.concatenate(
+            [np.arange(self.base - 1, 0, -1) * self.base**place for place in reversed(range(self.digits))]
+        )
+        return np.tensordot(worth, np.asarray(trains).astype("int64"), axes=1)
+
+
+def _check(neuron):
+    check_integer(
+        "levels", neuron.levels, minimum=1, maximum=_MOST_LEVELS, hint="Floats have no more integers."
+    )
+    check_number("initial_potential", neuron.initial_potential)
+
+
+@keras.saving.register_keras_serializable(package="keras_snn")
+@dataclasses.dataclass(frozen=True)
+class TimeToFirstSpike(TimeCode):
+    """Neuron that spikes at most once, and the earlier the more: time to first spike.
+
+    In a window of L = `levels` steps a neuron whose number is k > 0 spikes at step L + 1 − k, and one whose
+    number is 0 does not: see `TimeCode`, of one digit in base L + 1.
+
+    Surrogate of dk/dV: 1 where k is not clipped.
+
+    Args:
+        levels: L; also the number of time steps of the window.
+        initial_potential: V(0). A half makes k a rounding.
+
+    Raises:
+        TypeError, ValueError: If an argument is outside what it may be.
+
+    Source:
+        Rueckauer and Liu (2018), ISCAS, "Conversion of analog to spiking neural networks using sparse
+        temporal coding"; Stanojevic et al. (2024), Nature Communications 15:6793.
+
+    >>> neuron = TimeToFirstSpike(levels=7)
+    >>> k, (v,) = neuron.step(ops.array([2.75, -1.5, 9.0], "float32"), neuron.initial_state((3,), "float32"))
+    >>> ops.convert_to_numpy(k)
+    array([3., 0., 7.], dtype=float32)
+    >>> neuron.trains([3, 0, 7]).argmax(axis=0) + 1
+    array([5, 1, 1])
+    """
+
+    levels: int = 63
+    initial_potential: float = 0.5
+
+    alias = "ttfs"
+    digits = 1
+
+    def __post_init__(self):
+        _check(self)
+
+    @property
+    def base(self) -> int:
+        """Base of the only digit."""
+        return self.levels + 1
+
+    def of_window(self, timesteps: int) -> "TimeToFirstSpike":
+        return dataclasses.replace(self, levels=timesteps)
+
+
+@keras.saving.register_keras_serializable(package="keras_snn")
+@dataclasses.dataclass(frozen=True)
+class DigitCode(TimeCode):
+    """Neuron that sends its number digit by digit, each with at most one spike: see `TimeCode`.
+
+    Base 2 is a radix code: a step for every bit, and a spike for every bit that is set. A larger base has
+    fewer spikes and more steps; base `levels` + 1 is `TimeToFirstSpike`.
+
+    Surrogate of dk/dV: 1 where k is not clipped.
+
+    Args:
+        levels: The largest number.
+        base: Base of the digits, from 2 to `levels` + 1; `"auto"` lets `convert` choose the base of each
+            layer with which it needs the fewest operations on the calibration data.
+        initial_potential: V(0). A half makes k a rounding.
+
+    Raises:
+        TypeError, ValueError: If an argument is outside what it may be.
+
+    Source:
+        Wang et al. (2022), "Efficient spiking neural networks with radix encoding", IEEE TNNLS.
+
+    >>> DigitCode(levels=63, base=8).window
+    14
+    >>> DigitCode(levels=7, base=2).trains([5]).ravel()
+    array([1, 0, 1], dtype=int8)
+    """
+
+    levels: int = 255
+    base: int | str = 2
+    initial_potential: float = 0.5
+
+    alias = "digits"
+
+    def __post_init__(self):
+        _check(self)
+        if self.base != "auto":
+            hint = "Use 2 for bits, or 'auto'."
+            check_integer("base", self.base, minimum=2, maximum=self.levels + 1, hint=hint)
+
+    def of_window(self, timesteps: int) -> "DigitCode":
+        digits, rest = divmod(timesteps, self.base - 1)
+        if rest:
+            raise ValueError(
+                f"`timesteps` must be a multiple of {self.base - 1}, the steps of a digit in base "
+                f"{self.base}. Received: timesteps={timesteps}."
+            )
+        return dataclasses.replace(self, levels=self.base**digits - 1)
