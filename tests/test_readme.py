@@ -127,6 +127,14 @@ def test_the_advice_on_options_runs(rng, capsys):
     assert names["found"].accuracy >= names["found"].full_accuracy - 0.005
 
 
+def test_the_guide_to_time_codes_runs(rng, capsys):
+    model = networks.build(networks.plain, rng)
+    x = networks.data_for(model, rng, samples=530)
+    names = {"keras_snn": keras_snn, "model": model, "x_train": x, "x_test": x[:30]}
+    assert run_blocks("docs/time_codes.md", names) == 2
+    assert capsys.readouterr().out.count("at most 1 spike per neuron") == len(names["run"].spike_times) > 0
+
+
 def test_deploying_runs(monkeypatch, tmp_path):
     pytest.importorskip("nir")
     monkeypatch.chdir(tmp_path)

@@ -213,8 +213,7 @@ class DigitCode(TimeCode):
 
     Args:
         levels: The largest number.
-        base: Base of the digits, from 2 to `levels` + 1; `"auto"` lets `convert` choose the base of each
-            layer with which it needs the fewest operations on the calibration data.
+        base: Base of the digits, from 2 to `levels` + 1.
         initial_potential: V(0). A half makes k a rounding.
 
     Raises:
@@ -230,16 +229,14 @@ class DigitCode(TimeCode):
     """
 
     levels: int = 255
-    base: int | str = 2
+    base: int = 2
     initial_potential: float = 0.5
 
     alias = "digits"
 
     def __post_init__(self):
         _check(self)
-        if self.base != "auto":
-            hint = "Use 2 for bits, or 'auto'."
-            check_integer("base", self.base, minimum=2, maximum=self.levels + 1, hint=hint)
+        check_integer("base", self.base, minimum=2, maximum=self.levels + 1, hint="Use 2 for bits.")
 
     def of_window(self, timesteps: int) -> "DigitCode":
         digits, rest = divmod(timesteps, self.base - 1)
