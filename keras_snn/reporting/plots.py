@@ -26,6 +26,8 @@ __all__ = [
     "firing_rate_histogram",
     "membrane_potentials",
     "spike_raster",
+    "spike_time_histogram",
+    "spike_wave",
 ]
 
 # The colours of Okabe and Ito (2008), which colour-blind people can tell apart; and styles beside them.
@@ -147,6 +149,57 @@ def spike_raster(
     if is_signed:
         ax.legend(fontsize=9.5, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return ax
+
+
+def spike_wave(
+    spike_trains: Mapping[str, ArrayLike], *, sample: int = 0, neurons: int = 40, ax: "Axes | None" = None
+) -> "Axes":
+    """Draw the spikes of a network of time codes: each layer in its window, one after the other.
+
+    Layers between which nothing passes time follow each other too, in the order of the network.
+
+    Args:
+        spike_trains: `(batch, steps, …)` by layer name, as `SimulationResult.spike_trains`.
+        sample: Which sample.
+        neurons: How many neurons of each layer to draw, spread over it.
+        ax: `Axes` to draw on.
+    """
+    ax = _axes(ax, height=1.4 + 0.9 * len(spike_trains))
+    begin, row, middles = 0, 0, []
+    for i, (_, trains) in enumerate(spike_trains.items()):
+        train = _flat(np.asarray(trains)[sample])
+        places, _ = _chosen(neurons, train.shape[1:])
+        steps, at = np.nonzero(train[:, places])
+        marks = {"color": _COLORS[i % len(_COLORS)], "marker": "|", "markersize": 3.5, "linestyle": ""}
+        ax.plot(begin + steps + 1, row + at, **marks)
+        ax.axvspan(begin + 0.5, begin + len(train) + 0.5, color="0.5", alpha=0.12 * (i % 2), linewidth=0)
+        middles.append(row + len(places) / 2)
+        begin, row = begin + len(train), row + len(places) + 4
+    ax.set_yticks(middles, [_plain(name) for name in spike_trains])
+    ax.invert_yaxis()
+    ax.set_xlim(0.5, begin + 0.5)
+    return _finish(ax, "time step; shaded: the window of every second layer", "", legend=False)
+
+
+def spike_time_histogram(spike_times: Mapping[str, ArrayLike], *, ax: "Axes | None" = None) -> "Axes":
+    """Draw how many neurons of each layer send their first spike at which step of the window.
+
+    Neurons without a spike are left out; the legend has their share.
+
+    Args:
+        spike_times: `(batch, …)` by layer name, as `SimulationResult.spike_times`.
+        ax: `Axes` to draw on.
+    """
+    ax = _axes(ax)
+    last = max(int(np.max(times)) for times in spike_times.values())
+    edges = np.arange(0.5, max(last, 1) + 1)
+    for i, (name, times) in enumerate(spike_times.items()):
+        times = np.asarray(times).ravel()
+        label = f"{_plain(name)} ({np.mean(times == 0):.0%} silent)"
+        share = 100 * np.histogram(times, edges)[0] / times.size
+        ax.stairs(share, edges, label=label, linewidth=1.6, **_style(i))
+    ax.set_xlim(0.5, edges[-1])
+    return _finish(ax, "time step of the first spike", "% of the neurons", legend=True)
 
 
 def _mark_size(ax, rows, steps):

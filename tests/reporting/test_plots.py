@@ -151,6 +151,23 @@ def test_lines_and_bars_differ_by_more_than_colour(rng):
     assert len({part[0].get_hatch() for part in bars}) == len(PARTS)
 
 
+def test_the_wave_of_spikes_has_every_layer_in_its_window(rng):
+    trains = {"first": rng.integers(0, 2, (2, 5, 3, 2)), "second": rng.integers(0, 2, (2, 7, 4))}
+    ax = plots.spike_wave(trains, sample=1)
+    steps = [np.sort(line.get_xdata()) for line in ax.lines]
+    for found, begin, train in zip(steps, (0, 5), trains.values(), strict=True):
+        flat = train[1].reshape(len(train[1]), -1)
+        np.testing.assert_array_equal(found, np.repeat(begin + np.arange(1, len(flat) + 1), flat.sum(axis=1)))
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["first", "second"]
+
+
+def test_spike_times_are_counted_and_silent_neurons_named():
+    ax = plots.spike_time_histogram({"conv": np.array([[1, 1, 3, 0]])})
+    (stairs,) = ax.patches
+    np.testing.assert_allclose(stairs.get_data().values, [50, 0, 25])
+    assert ax.get_legend().get_texts()[0].get_text() == "conv (25% silent)"
+
+
 def test_membrane_potentials_draw_chosen_neurons_and_the_threshold(rng):
     potentials = rng.normal(size=(7, 2, 3))
     ax = plots.membrane_potentials(potentials, [4, (0, 2)], v_threshold=0.5)
