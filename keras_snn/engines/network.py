@@ -5,6 +5,7 @@ inputs see the same values at every step: they run once, and so does the part wi
 memory of a spiking layer behind them. What they compute is the drive of the network.
 """
 
+import collections.abc
 import math
 
 import keras
@@ -137,7 +138,7 @@ class StepNetwork:
             part: Number of steps.
 
         Returns:
-            `(values, states)`: the value of every call over the chunk,
+            `(values, states)`: a mapping of the value of every call over the chunk,
             `(batch, timesteps, …)`, by name; and the new states.
         """
         parts, values = [], {}
@@ -149,7 +150,7 @@ class StepNetwork:
         if parts:
             values = {name: fold_time(ops.concatenate([x[name] for x in parts], axis=1)) for name in parts[0]}
         values, states = self._run(self.running[light:], drive, values, states, timesteps)
-        return {name: unfold_time(x, timesteps) for name, x in values.items()}, states
+        return _Unfolded(values, timesteps), states
 
     def _run(self, calls, drive, values, states, timesteps):
         """Run some calls on what those before gave, values whose steps are folded into the batch.
@@ -174,6 +175,22 @@ class StepNetwork:
             else:
                 values[name] = _apply(layer, _gather(values, sources, layer), timesteps)
         return values, states
+
+
+class _Unfolded(collections.abc.Mapping):
+    """Tensors `(batch, time, …)` by name, of folded ones; few are asked for, and each is an operation."""
+
+    def __init__(self, folded, timesteps):
+        self._folded, self._timesteps = folded, timesteps
+
+    def __getitem__(self, name):
+        return unfold_time(self._folded[name], self._timesteps)
+
+    def __iter__(self):
+        return iter(self._folded)
+
+    def __len__(self):
+        return len(self._folded)
 
 
 def _gather(values, names, layer):

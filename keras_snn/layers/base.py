@@ -144,11 +144,21 @@ class SpikingLayer(keras.layers.Layer):
         Returns:
             `(outputs, state)` with outputs of shape `(batch·timesteps, …)`.
         """
-        current = ops.cast(current, self.state_dtype)
+        current, state = ops.cast(current, self.state_dtype), list(state)
+        if timesteps == 1:
+            outputs, state = self.step(current, state)
+        else:
+            outputs, state = self.several_steps(current, state, timesteps, constant)
+        return ops.cast(outputs, self.compute_dtype), list(state)
+
+    def several_steps(
+        self, current: Tensor, state: State, timesteps: int, constant: bool
+    ) -> tuple[Tensor, State]:
+        """Return what `advance` does; a subclass may do for all steps at once what needs no state."""
 
         def step(state, one_step):
             output, state = self.step(one_step, state)
-            return list(state), ops.cast(output, self.compute_dtype)
+            return list(state), output
 
         return run_steps(step, current, list(state), timesteps, constant=constant)
 

@@ -9,6 +9,7 @@ from keras_snn._types import Config, Shape, State, Tensor
 from keras_snn._validation import check_integer, check_number
 from keras_snn.layers.base import SpikingLayer
 from keras_snn.layers.random_numbers import uniform
+from keras_snn.layers.time_axis import count_steps, repeat_time
 
 __all__ = ["PoissonEncoder"]
 
@@ -54,9 +55,21 @@ class PoissonEncoder(SpikingLayer):
     def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
         steps, key = state
         steps = steps + 1
+        return self._spikes(current, steps, key), [steps, key]
+
+    def several_steps(
+        self, current: Tensor, state: State, timesteps: int, constant: bool
+    ) -> tuple[Tensor, State]:
+        steps, key = state
+        counts, last = count_steps(steps, timesteps)
+        current = repeat_time(current, timesteps) if constant else current
+        spikes = self._spikes(current, counts, repeat_time(key, timesteps))
+        return spikes, [last, key]
+
+    def _spikes(self, current, steps, key):
         drawn = uniform(self.seed, key, steps, current.shape[1:])
         fires = drawn < ops.cast(ops.abs(current) * (self.rate / self.scale), drawn.dtype)
-        return ops.sign(current) * ops.cast(fires, current.dtype), [steps, key]
+        return ops.sign(current) * ops.cast(fires, current.dtype)
 
     def get_config(self) -> Config:
         return {**super().get_config(), "rate": self.rate, "scale": self.scale, "seed": self.seed}

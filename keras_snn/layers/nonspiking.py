@@ -10,6 +10,7 @@ from keras_snn._types import Config, Shape, State, Tensor, Tensors
 from keras_snn.layers.base import SpikingLayer
 from keras_snn.layers.held import as_in_predict
 from keras_snn.layers.owning import OwnsLayer
+from keras_snn.layers.time_axis import count_steps, differences, sum_steps
 
 __all__ = ["NonSpiking"]
 
@@ -71,10 +72,23 @@ class NonSpiking(OwnsLayer, SpikingLayer):
     def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
         summed, total, steps = state
         summed, steps = summed + current, steps + 1
+        new_total = self._total(summed, steps)
+        return new_total - total, [summed, new_total, steps]
+
+    def several_steps(
+        self, current: Tensor, state: State, timesteps: int, constant: bool
+    ) -> tuple[Tensor, State]:
+        summed, total, steps = state
+        sums, summed = sum_steps(summed, current, timesteps, constant=constant)
+        counts, steps = count_steps(steps, timesteps)
+        outputs, total = differences(total, self._total(sums, counts), timesteps)
+        return outputs, [summed, total, steps]
+
+    def _total(self, summed, steps):
+        """Return t·F(S(t)/t)."""
         value = ops.cast(self._apply(summed / steps[:, None]), self.state_dtype)
         value = ops.where(ops.isfinite(value), value, ops.zeros_like(value))
-        new_total = value * ops.reshape(steps, (-1, *(1,) * (len(value.shape) - 1)))
-        return new_total - total, [summed, new_total, steps]
+        return value * ops.reshape(steps, (-1, *(1,) * (len(value.shape) - 1)))
 
     def rewind(self, state: State) -> State:
         summed, total, steps = state

@@ -9,6 +9,7 @@ from keras import ops
 from keras_snn._types import Config, Shape, State, Tensor
 from keras_snn._validation import check_choice
 from keras_snn.layers.base import SpikingTwin
+from keras_snn.layers.time_axis import differences, repeat_time, run_steps, sum_steps
 
 # How a maximum is taken over time.
 MaxPoolMethod = Literal["exact", "fir", "avg", "exp"]
@@ -94,9 +95,32 @@ class SpikingMaxPooling(SpikingTwin):
             return pooled_counts - pooled, [counts, pooled_counts]
         rates, steps = state
         steps = steps + 1
-        divisor = ops.reshape(steps, (-1, *(1,) * (len(rates.shape) - 1)))
-        rates = rates + _GATES[self.method](current, rates, divisor)
+        rates = self._rates(current, rates, steps)
         return self._of_winner(current, rates), [rates, steps]
+
+    def several_steps(
+        self, current: Tensor, state: State, timesteps: int, constant: bool
+    ) -> tuple[Tensor, State]:
+        if self.method == "exact":
+            counts, pooled = state
+            counts, last = sum_steps(counts, current, timesteps, constant=constant)
+            outputs, pooled = differences(pooled, self.analog(counts), timesteps)
+            return outputs, [last, pooled]
+
+        def step(state, current):
+            rates, steps = state
+            steps = steps + 1
+            rates = self._rates(current, rates, steps)
+            return [rates, steps], rates
+
+        rates, state = run_steps(step, current, state, timesteps, constant=constant)
+        current = repeat_time(current, timesteps) if constant else current
+        return self._of_winner(current, rates), state
+
+    def _rates(self, x, rates, steps):
+        """Return the estimated rates after a step."""
+        divisor = ops.reshape(steps, (-1, *(1,) * (len(rates.shape) - 1)))
+        return rates + _GATES[self.method](x, rates, divisor)
 
     def _of_winner(self, x, rates):
         """Return for every window the value of the input with the highest rate, the first of equals."""

@@ -9,6 +9,7 @@ from keras_snn._types import Config, Shape, State, Tensor
 from keras_snn._validation import check_choice, check_integer
 from keras_snn.layers.base import SpikingLayer, SpikingTwin
 from keras_snn.layers.random_numbers import uniform
+from keras_snn.layers.time_axis import count_steps, repeat_time, sum_steps
 
 __all__ = ["Readout", "SoftmaxMethod", "SpikingSoftmax"]
 
@@ -32,6 +33,19 @@ def _add(current, state, delay):
         counts = _beside(potential, steps) > delay
         current = ops.where(counts, current, ops.zeros_like(current))
     return [potential + current, steps]
+
+
+def _add_several(current, state, delay, timesteps, constant):
+    """Return the states that `_add` gives at each of several steps, folded into the batch, and the last."""
+    potential, steps = state
+    counts, steps = count_steps(steps, timesteps)
+    if delay:
+        if constant:
+            current, constant = repeat_time(current, timesteps), False
+        is_late = _beside(current, counts) > delay
+        current = ops.where(is_late, current, ops.zeros_like(current))
+    sums, potential = sum_steps(potential, current, timesteps, constant=constant)
+    return [sums, counts], [potential, steps]
 
 
 def _average(state, delay):
@@ -75,6 +89,12 @@ class Readout(SpikingLayer):
     def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
         state = _add(current, state, self.delay)
         return self.read(state), state
+
+    def several_steps(
+        self, current: Tensor, state: State, timesteps: int, constant: bool
+    ) -> tuple[Tensor, State]:
+        states, last = _add_several(current, state, self.delay, timesteps, constant)
+        return self.read(states), last
 
     def read(self, state: State) -> Tensor:
         return self.activation(_average(state, self.delay))
@@ -153,21 +173,33 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
         if not self.draws:
             state = _add(current, state, self.delay)
             return self.read(state), state
-        potential, steps, key = state
-        steps = steps + 1
-        counts = _beside(potential, steps > self.delay)
-        potential = potential + ops.where(counts, current, ops.zeros_like(current))
+        *state, key = state
+        potential, steps = _add(current, state, self.delay)
         if self.method == "poisson":
-            drawn = uniform(self.seed, key, steps, potential.shape[1:])
-            fires = drawn < ops.cast(self.analog(potential), drawn.dtype)
-        else:
-            drawn = uniform(self.seed, key, steps, ())
-            ticks = ops.logical_and(_beside(potential, drawn < _CLOCK_RATE), counts)
-            axis = self.analog.axis
-            winner = ops.one_hot(ops.argmax(potential, axis), potential.shape[axis], axis=axis, dtype="bool")
-            fires = ops.logical_and(ticks, winner)
-            potential = ops.where(ticks, ops.zeros_like(potential), potential)
-        return ops.logical_and(fires, counts), [potential, steps, key]
+            return self._fires(potential, steps, key), [potential, steps, key]
+        drawn = uniform(self.seed, key, steps, ())
+        ticks = _beside(potential, ops.logical_and(drawn < _CLOCK_RATE, steps > self.delay))
+        axis = self.analog.axis
+        winner = ops.one_hot(ops.argmax(potential, axis), potential.shape[axis], axis=axis, dtype="bool")
+        potential = ops.where(ticks, ops.zeros_like(potential), potential)
+        return ops.logical_and(ticks, winner), [potential, steps, key]
+
+    def several_steps(
+        self, current: Tensor, state: State, timesteps: int, constant: bool
+    ) -> tuple[Tensor, State]:
+        if self.method == "clock":
+            # What a tick leaves decides the next.
+            return super().several_steps(current, state, timesteps, constant)
+        states, last = _add_several(current, state[:2], self.delay, timesteps, constant)
+        if not self.draws:
+            return self.read(states), last
+        return self._fires(*states, repeat_time(state[2], timesteps)), [*last, state[2]]
+
+    def _fires(self, potential, steps, key):
+        """Return which neurons fire of a Poisson softmax."""
+        drawn = uniform(self.seed, key, steps, potential.shape[1:])
+        fires = drawn < ops.cast(self.analog(potential), drawn.dtype)
+        return ops.logical_and(fires, _beside(potential, steps > self.delay))
 
     def read(self, state: State) -> Tensor:
         return self.analog(_average(state, self.delay))

@@ -2,13 +2,25 @@
 
 Tensors of a spiking model have the shape `(batch, time, …)`. A time axis of
 length 1 in front of a longer one stands for a value that is constant in time.
-What has no memory sees time folded into the batch, `(batch·time, …)`.
+What has no memory sees time folded into the batch, `(batch·time, …)`: one operation for all steps. Of what
+has, as little as possible runs step by step, since TensorFlow compiles every operation of every step.
 """
+
+import itertools
 
 import keras
 from keras import ops
 
-__all__ = ["fold_as_long", "fold_time", "repeat_time", "run_steps", "unfold_time"]
+__all__ = [
+    "count_steps",
+    "differences",
+    "fold_as_long",
+    "fold_time",
+    "repeat_time",
+    "run_steps",
+    "sum_steps",
+    "unfold_time",
+]
 
 # JAX compiles 100 unrolled steps for a minute, and their loop for a second. TensorFlow's `ops.scan` copies,
 # and PyTorch's is a loop in Python anyway.
@@ -17,12 +29,19 @@ _LONGEST_UNROLLED = 8
 
 def fold_time(x):
     """Return `x` of shape `(batch, time, …)` as `(batch·time, …)`."""
-    return ops.reshape(x, (-1, *ops.shape(x)[2:]))
+    return ops.reshape(x, (-1, *_sizes(x, 2)))
 
 
 def unfold_time(x, timesteps):
     """Return `x` of shape `(batch·timesteps, …)` as `(batch, timesteps, …)`."""
-    return ops.reshape(x, (-1, timesteps, *ops.shape(x)[1:]))
+    return ops.reshape(x, (-1, timesteps, *_sizes(x, 1)))
+
+
+def _sizes(x, first):
+    """Return the sizes of axes from `first` on; tensors only where they are not known."""
+    known = tuple(x.shape)[first:]
+    # `ops.shape` adds an operation even if all are known.
+    return ops.shape(x)[first:] if None in known else known
 
 
 def fold_as_long(x, timesteps):
@@ -72,3 +91,51 @@ def _scan(step, current, state, timesteps, constant):
     else:
         state, outputs = ops.scan(step, state, ops.moveaxis(unfold_time(current, timesteps), 1, 0))
     return fold_time(ops.moveaxis(outputs, 0, 1)), state
+
+
+def sum_steps(start, x, timesteps, *, constant=False):
+    """Return the sums of `start`, `(batch, …)`, and all steps so far.
+
+    They are added step by step, not by `ops.cumsum`, so that rounding does not depend on how many steps run
+    at once.
+
+    Args:
+        start: The sum before.
+        x: What is added: `(batch·timesteps, …)`, or `(batch, …)` if it is constant.
+        timesteps: Number of steps.
+        constant: Whether the same is added at every step.
+
+    Returns:
+        `(sums, last)`: after every step, `(batch·timesteps, …)`, and after the last, `(batch, …)`.
+    """
+
+    def step(state, x):
+        total = state[0] + x
+        return [total], total
+
+    sums, (last,) = run_steps(step, x, [start], timesteps, constant=constant)
+    return sums, last
+
+
+def count_steps(steps, timesteps):
+    """Return the number of steps so far after every step and after the last; `steps`, `(batch,)`, before."""
+    later = ops.convert_to_tensor(range(1, timesteps + 1), dtype=steps.dtype)
+    return ops.reshape(ops.reshape(steps, (-1, 1)) + later, (-1,)), steps + timesteps
+
+
+def differences(first, x, timesteps):
+    """Return what values, `(batch·timesteps, …)`, grow by at every step, and the last of them.
+
+    Args:
+        first: The value before, `(batch, …)`.
+        x: The value after every step.
+        timesteps: Number of steps.
+    """
+    x = unfold_time(x, timesteps)
+    if timesteps > _LONGEST_UNROLLED:
+        before = ops.concatenate([ops.expand_dims(first, 1), x[:, :-1]], axis=1)
+        return fold_time(x - before), x[:, -1]
+    # Of few steps these are fewer operations.
+    values = ops.unstack(x, timesteps, axis=1)
+    growth = [after - before for before, after in itertools.pairwise([first, *values])]
+    return fold_time(ops.stack(growth, axis=1)), values[-1]

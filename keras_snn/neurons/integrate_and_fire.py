@@ -110,7 +110,8 @@ class IntegrateAndFire(Neuron):
 def _reset(v, spikes, v_threshold, reset):
     """Return the potential behind a step."""
     if reset == "subtract":
-        return v - v_threshold * spikes
+        # Of a threshold of 1, which converted models have, without an operation that changes nothing.
+        return v - (spikes if v_threshold == 1 else v_threshold * spikes)
     return ops.where(spikes > 0, ops.zeros_like(v), v)
 
 
