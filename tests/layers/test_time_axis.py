@@ -13,8 +13,6 @@ from keras_snn.layers import (
     SpikingSoftmax,
 )
 
-STEPS = 7
-
 MAKE = {
     "readout": Readout,
     "readout, delayed": lambda: Readout("sigmoid", delay=3),
@@ -40,11 +38,12 @@ MAKE = {
 }
 
 
+@pytest.mark.parametrize("steps", [5, 11])
 @pytest.mark.parametrize("constant", [False, True])
 @pytest.mark.parametrize("name", MAKE)
-def test_several_steps_at_once_are_the_steps_one_by_one(name, constant, rng):
+def test_several_steps_at_once_are_the_steps_one_by_one(name, constant, steps, rng):
     layer, samples = MAKE[name](), 3
-    x = rng.normal(size=(samples, STEPS, 4, 3)).astype("float32")
+    x = rng.normal(size=(samples, steps, 4, 3)).astype("float32")
     layer.build(x.shape)
     current = ops.convert_to_tensor(x[:, 0] if constant else x.reshape(-1, 4, 3))
     current = layer.current(current)
@@ -52,13 +51,13 @@ def test_several_steps_at_once_are_the_steps_one_by_one(name, constant, rng):
     # Behind some steps, so that the state is not the first.
     _, states[0] = layer.advance(current[:samples], states[0], 1)
     expected = []
-    for step in range(STEPS):
-        now = current if constant else ops.reshape(current, (samples, STEPS, *current.shape[1:]))[:, step]
+    for step in range(steps):
+        now = current if constant else ops.reshape(current, (samples, steps, *current.shape[1:]))[:, step]
         output, state = layer.advance(now, states[-1], 1, constant=constant)
         expected.append(ops.convert_to_numpy(output))
         states.append(state)
-    outputs, state = layer.advance(current, states[0], STEPS, constant=constant)
-    outputs = ops.convert_to_numpy(outputs).reshape(samples, STEPS, *outputs.shape[1:])
+    outputs, state = layer.advance(current, states[0], steps, constant=constant)
+    outputs = ops.convert_to_numpy(outputs).reshape(samples, steps, *outputs.shape[1:])
     assert outputs.dtype == expected[0].dtype
     assert np.isfinite(outputs).all()
     # Sums are those of the steps one by one, so that no neuron decides otherwise; a function of them may be
