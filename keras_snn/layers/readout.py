@@ -90,12 +90,6 @@ class Readout(SpikingLayer):
         state = _add(current, state, self.delay)
         return self.read(state), state
 
-    def several_steps(
-        self, current: Tensor, state: State, timesteps: int, constant: bool
-    ) -> tuple[Tensor, State]:
-        states, last = _add_several(current, state, self.delay, timesteps, constant)
-        return self.read(states), last
-
     def read(self, state: State) -> Tensor:
         return self.activation(_average(state, self.delay))
 
@@ -187,12 +181,11 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
     def several_steps(
         self, current: Tensor, state: State, timesteps: int, constant: bool
     ) -> tuple[Tensor, State]:
-        if self.method == "clock":
-            # What a tick leaves decides the next.
+        if self.method != "poisson":
+            # What a tick of the clock leaves decides the next; and TensorFlow may multiply by reciprocals of
+            # several numbers of steps, which rounds otherwise than a division at each.
             return super().several_steps(current, state, timesteps, constant)
         states, last = _add_several(current, state[:2], self.delay, timesteps, constant)
-        if not self.draws:
-            return self.read(states), last
         return self._fires(*states, repeat_time(state[2], timesteps)), [*last, state[2]]
 
     def _fires(self, potential, steps, key):
