@@ -483,3 +483,36 @@ def test_charge_tells_a_spike_count_only_if_all_of_it_is_kept():
     for initial_potential, expected in kept.items():
         assert IntegrateAndFire(0.3, "subtract", initial_potential).conserves_charge is expected
         assert not IntegrateAndFire(0.3, "zero", initial_potential).conserves_charge
+
+
+def _thresholds_that_fire(units, levels):
+    """Fire thresholds of 2ⁿ⁻¹, …, 1 units one by one, the largest first, until nothing is left."""
+    events = 0
+    for threshold in (2**level for level in reversed(range(levels))):
+        while units >= threshold:
+            units, events = units - threshold, events + 1
+    return events
+
+
+@pytest.mark.parametrize("levels", [1, 3, 4])
+def test_events_of_a_multi_threshold_spike_are_the_thresholds_that_fire(levels):
+    units = np.arange(40.0, dtype="float32")
+    expected = [_thresholds_that_fire(k, levels) for k in units]
+    for neuron in (MultiThreshold(levels), Delayed(Corrected(MultiThreshold(levels), (0.5,)), 2)):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(neuron.events_of(units)), expected)
+    # What a step can give are sums of different powers of two.
+    most = 2**levels
+    assert expected[:most] == [bin(k).count("1") for k in range(most)]
+
+
+def test_events_of_other_neurons_are_their_spikes():
+    units = np.array([0.0, 1.0, 0.0, 3.0], "float32")
+    expected = {
+        Burst(5): [0, 1, 0, 3],
+        IntegrateAndFire(): [0, 1, 0, 1],
+        SignedIntegrateAndFire(): [0, 1, 0, 1],
+    }
+    for neuron, events in expected.items():
+        found = neuron.events_of(keras.ops.convert_to_tensor(units))
+        assert keras.backend.standardize_dtype(found.dtype) == "float32"
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(found), events)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_snn._types import Config, Rate, Shape, State, Tensor
 from keras_snn._validation import check_choice
@@ -195,6 +196,23 @@ class Neuron:
     def correction(self, what: Literal["current", "potential"]) -> Sequence[float]:
         """Return what the neuron adds to its `"current"` or `"potential"`, by channel; empty if nothing."""
         return ()
+
+    # --- Operations ------------------------------------------------------------
+
+    def events_of(self, units: Tensor) -> Tensor:
+        """Return how many events a spike is: each is one addition at every synapse that it reaches.
+
+        By default any spike is one event, whatever its value. A neuron that sends a large spike as several
+        small ones has several.
+
+        Args:
+            units: Sizes of spikes in smallest spikes, |s|/`unit`: whole numbers as floats, 0 for no spike;
+                a tensor or an array.
+
+        Returns:
+            A tensor of the shape and dtype of `units`.
+        """
+        return ops.cast(ops.not_equal(units, 0), keras.backend.standardize_dtype(units.dtype))
 
     # --- Counterparts ----------------------------------------------------------
 

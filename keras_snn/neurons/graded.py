@@ -123,6 +123,20 @@ class MultiThreshold(Counting):
     def fitted_scale(self, scale: Rate, max_value: Rate) -> Rate:
         return _fitted_scale(scale, max_value, self.unit, 2.0 - self.unit)
 
+    def events_of(self, units: Tensor) -> Tensor:
+        """Return how many thresholds fire for a spike, from the largest down.
+
+        Each but the largest fires at most once. The largest does it as often as is left, which is more than
+        once only where a neuron takes back more than a step can give.
+
+        >>> ops.convert_to_numpy(MultiThreshold(levels=4).events_of(np.array([0.0, 8.0, 11.0, 15.0, 17.0])))
+        array([0., 1., 3., 4., 3.])
+        """
+        events = ops.floor(units / 2 ** (self.levels - 1))
+        for level in range(self.levels - 1):
+            events = events + ops.mod(ops.floor(units / 2**level), 2)
+        return events
+
     def initial_state(self, shape: Shape, dtype: str) -> State:
         """Return the state before the first step: `[membrane_potential, n]` of `shape`."""
         v = ops.full(shape, self.initial_potential * self.unit * self.v_threshold, dtype=dtype)
@@ -201,6 +215,10 @@ class Burst(Neuron):
 
     def fitted_scale(self, scale: Rate, max_value: Rate) -> Rate:
         return _fitted_scale(scale, max_value, 1.0, self.largest_spike)
+
+    def events_of(self, units: Tensor) -> Tensor:
+        """Return how many spikes a burst is: each is an event."""
+        return ops.convert_to_tensor(units)
 
     def initial_state(self, shape: Shape, dtype: str) -> State:
         """Return the state before the first step: `[membrane_potential]` of `shape`."""

@@ -69,6 +69,9 @@ class _Wrapper(Neuron):
     def rates_as_text(self, timesteps: int) -> str:
         return self.neuron.rates_as_text(self.active_steps(timesteps))
 
+    def events_of(self, units: Tensor) -> Tensor:
+        return self.neuron.events_of(units)
+
     def correction(self, what: Literal["current", "potential"]) -> Sequence[float]:
         return self.neuron.correction(what)
 
