@@ -3,7 +3,8 @@
     TFDS_DATA_DIR=… python benchmarks/time_codes.py [networks] [--samples 10000] [--repeats 5]
 
 All rows have the same options, which were not chosen by the test set: scales of channels by least squares, on
-1,000 training images. CPU seconds of `predict` are beside those of the source network, in turns, at batch
+1,000 training images. Operations are additions at synapses, multiply-adds (two each) and updates of neurons,
+of 100 test images, beside those of the dense source network and of one that skips zeros. CPU seconds of `predict` are beside those of the source network, in turns, at batch
 sizes 1 (100 images) and 100; the ratio is the median of those of a turn, with its interval.
 """
 
@@ -36,6 +37,8 @@ COLUMNS = (
     "spiking, %",
     "lost",
     "agreement, %",
+    "operations / dense",
+    "/ zero-skipping",
     "CPU, batch 1",
     "CPU, batch 100",
 )
@@ -53,7 +56,12 @@ def rows_of(name, options):
         decided = snn.predict(x, batch_size=100, verbose=0).argmax(axis=-1)
         source, spiking = (100 * np.mean(found == y) for found in (of_source, decided))
         agreement = 100 * np.mean(of_source == decided)
-        costs = [ratio(model, snn, x, size, options.repeats) for size in (1, 100)]
+        counts = keras_snn.count_operations(snn, x[:100])
+        needed = counts.operations_with_updates
+        costs = [
+            f"{needed / other:.2f}" for other in (counts.ann_operations, counts.zero_skipping_operations)
+        ]
+        costs += [ratio(model, snn, x, size, options.repeats) for size in (1, 100)]
         accuracies = f"{source:.2f}", f"{spiking:.2f}", f"{source - spiking:+.2f}", f"{agreement:.2f}"
         yield (name, f"{type(code).__name__}, {code.levels} levels, base {code.base}", *accuracies, *costs)
 

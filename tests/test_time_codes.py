@@ -110,6 +110,7 @@ def test_a_simulator_of_single_spikes_computes_the_same_and_adds_no_more_than_th
     (kernel, bias), (dense, last_bias) = weights[2:4], weights[4:6]
     base, digits = code.base, code.digits
     first = np.asarray(keras.ops.conv(x.astype("float64"), weights[0], padding="same")) + weights[1]
+    all_additions, all_updates = 0, 0
     for sample in range(2):
         sent = {
             at: min(max(int(np.floor(first[(sample, *at)] + 0.5)), 0), code.levels)
@@ -123,7 +124,10 @@ def test_a_simulator_of_single_spikes_computes_the_same_and_adds_no_more_than_th
         }
         potentials, additions = np.zeros((2, 2, 4)), 0
         for place in range(digits):
-            potentials, slopes = potentials * base, np.zeros((2, 2, 4))
+            if place:
+                potentials = potentials * base
+                all_updates += potentials.size
+            slopes = np.zeros((2, 2, 4))
             for step in range(1, base):
                 for (row, column, channel), k in pooled.items():
                     if _digits(k, base, digits)[place] != base - step:
@@ -134,14 +138,29 @@ def test_a_simulator_of_single_spikes_computes_the_same_and_adds_no_more_than_th
                             slopes[to] += kernel[i, j, channel]
                             additions += 4
                 potentials += slopes
+                all_updates += potentials.size
         numbers = np.clip(np.floor(potentials + bias + 0.5), 0, code.levels)
         times = np.where(numbers > 0, code.trains(numbers).argmax(axis=0) + 1, 0)
         np.testing.assert_array_equal(run.spike_times["second"][sample], times)
         outputs = numbers.ravel() @ dense + last_bias
         np.testing.assert_allclose(run.outputs[sample], outputs, rtol=1e-9, atol=1e-9)
+        all_additions += additions
         if code.digits == 1:
             assert additions <= 2 * 2 * 2 * 2 * 3 * 4
             assert max(run.spike_counts["second"].max(), run.spike_counts["first"].max()) == 1
+    counts = keras_snn.count_operations(snn, x)
+    by_name = {layer.name: layer for layer in counts.layers}
+    neurons = {layer.name: layer for layer in counts.neurons}
+    np.testing.assert_allclose(by_name["second"].additions, [all_additions / 2])
+    np.testing.assert_allclose(by_name["second"].multiply_adds, [0])
+    assert (neurons["first"].updates, neurons["second"].updates) == (6 * 6 * 3, all_updates / 2)
+    for name, record in run.spike_counts.items():
+        np.testing.assert_allclose(neurons[name].spikes, record.sum() / 2)
+        np.testing.assert_allclose(
+            neurons[name].activation_sparsity, 1 - record.sum() / 2 / (record[0].size * code.window)
+        )
+    total = counts.snn_operations[-1] + neurons["first"].updates + neurons["second"].updates
+    np.testing.assert_allclose(counts.operations_with_updates, total)
 
 
 @pytest.mark.parametrize("network", [networks.plain, networks.residual, networks.dense_block])

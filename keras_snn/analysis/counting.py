@@ -1,6 +1,7 @@
 """Counting the operations of a network: of a spiking one while it runs, beside its source network."""
 
 import dataclasses
+import functools
 import math
 
 import keras
@@ -14,6 +15,7 @@ from keras_snn.analysis.operation_counts import LayerOperations, NeuronOperation
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.passes import fold
+from keras_snn.layers.base import neuron_of
 from keras_snn.simulation.from_layers import as_spiking_model, is_handwritten
 from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.source import program_of, source_graph
@@ -37,7 +39,8 @@ def count_operations(
 
     ANN: two for every weight of every output, and one for its bias. SNN: one addition for every
     spike and every neuron that it reaches by a weight that is not 0, exactly at borders and strides,
-    and as many for a spike of several units; two operations where a value is no spike, as behind
+    and as many for a spike of several units (of a time code, one for every spike that its number is);
+    two operations where a value is no spike, as behind
     average pooling; one addition per bias and step. A layer whose input is the same at every step is
     computed once, and its current added at every step. `OperationCounts` has these, and the metrics
     of NeuroBench for both networks, in all and `by_layer`; its `energy` takes the name of one of the
@@ -86,8 +89,10 @@ class OperationTally(Observer):
         self.reach = {node.name: _Reach(fan_out(node, _input_shape(graph, node))) for node in self.linear}
         sources = {call["name"]: call["inputs"][0] for call in model.calls}
         self.sources = {node.name: sources[node.origins[0]] for node in self.linear}
-        units = _units_of_calls(model)
-        self.units = {name: units[source] for name, source in self.sources.items()}
+        split = _splits_of_calls(model)
+        self.split = {name: split[source] for name, source in self.sources.items()}
+        windows = windows_of(program_of(model)) if model.is_time_coded else {}
+        self.windows = {name: windows.get(name) for name in activations}
         self.constant = {name for name, source in self.sources.items() if model.network.is_constant(source)}
         # Inside a call, what a linear layer gets is a current and no spikes.
         self.inner = {n.name for n in self.linear if graph.nodes[n.inputs[0]].origins[:1] == n.origins[:1]}
@@ -100,10 +105,14 @@ class OperationTally(Observer):
     def of_steps(self, values):
         watched = self.sources.keys() - self.constant - self.inner
         reached = {
-            name: self.reach[name](values[self.sources[name]], leading=2, unit=self.units[name])
+            name: self.reach[name](values[self.sources[name]], leading=2, split=self.split[name])
             for name in sorted(watched)
         }
-        return {"reached": reached, "spikes": {n: _active(values[n], leading=2) for n in self.activations}}
+        spikes = {n: _events(values[n], self._neuron(n)) for n in self.activations}
+        return {"reached": reached, "spikes": spikes}
+
+    def _neuron(self, name):
+        return neuron_of(self.model.network.stateful[name])
 
     def take(self, observation):
         _add(self.of_ann, observation.source["reached"], lambda x: x.sum(axis=(0, 1)))
@@ -142,29 +151,92 @@ class OperationTally(Observer):
             NeuronOperations(
                 name,
                 math.prod(network.stateful[name].value_shape),
-                timesteps,
+                self._neuron(name).window or timesteps,
                 self.spikes[name] / samples,
                 self.active[name] / samples,
                 states.pop(name),
+                self.windows[name],
             )
             for name in self.activations
         )
         return OperationCounts(tuple(layers), _not_counted(self.graph), neurons, sum(states.values()))
 
 
-def _units_of_calls(model):
-    """Return the value of one spike in what each call gives, by name: of the neurons that it comes from."""
-    units, of_call = {}, {}
+def _splits_of_calls(model):
+    """Return, by name of the call, the function that tells spikes from other values in what it gives."""
+    neurons, of_call = {}, {}
     for node in program_of(model).graph.nodes.values():
         moves = isinstance(node, (kinds.Rearrange, kinds.Concatenate))
         if isinstance(node, kinds.Spike):
-            units[node.name] = node.neuron.unit
+            neurons[node.name] = node.neuron
         elif moves or (isinstance(node, kinds.Pool) and node.method):
-            units[node.name] = min(units[name] for name in node.inputs)
+            found = [neurons[name] for name in node.inputs]
+            smallest = min(found, key=lambda neuron: 1.0 if neuron is None else neuron.unit)
+            neurons[node.name] = None if None in found and model.is_time_coded else smallest
         else:
-            units[node.name] = 1.0
-        of_call[node.origins[0] if node.origins else node.name] = units[node.name]
+            neurons[node.name] = None
+        name = node.origins[0] if node.origins else node.name
+        of_call[name] = _split_of(neurons[node.name], model.is_time_coded)
     return of_call
+
+
+def _split_of(neuron, is_time_coded):
+    """Return the function for `_Reach` of values that neurons send, or of others if `neuron` is `None`."""
+    if is_time_coded:
+        return functools.partial(_split_numbers, neuron)
+    return functools.partial(_split_units, 1.0 if neuron is None else neuron.unit)
+
+
+def _split_ones(size):
+    """Only 1 is a spike."""
+    return _split(size, ops.equal(size, 1.0))
+
+
+def _split_units(unit, size):
+    """With `unit` the value of one spike, a value of k units is k spikes."""
+    size = size / unit
+    return _split(size, ops.equal(size, ops.floor(size)))
+
+
+def _split(size, is_spike):
+    others = ops.logical_and(ops.not_equal(size, 0.0), ops.logical_not(is_spike))
+    return ops.where(is_spike, size, ops.zeros_like(size)), ops.cast(others, "float32")
+
+
+def _split_numbers(neuron, size):
+    """A number that neurons send in a window is as many spikes as it has events; any other is none."""
+    if neuron is None:
+        return ops.zeros_like(size), ops.cast(ops.not_equal(size, 0.0), "float32")
+    return neuron.events_of(size), ops.zeros_like(size)
+
+
+def windows_of(program):
+    """Return how often each neuron of a network of time codes adds to its potential, by name of its call.
+
+    It does so at every step of the windows in which it receives, those of one base together, and once more
+    from digit to digit. What receives numbers only, as the first layer, does so once.
+    """
+    arriving, found = {}, {}
+    for node in program.graph.nodes.values():
+        taken = [arriving.get(name, {}) for name in node.inputs]
+        steps = {base: max(t.get(base, 0) for t in taken) for t in taken for base in t}
+        if isinstance(node, kinds.Spike):
+            digits = sum(count // (base - 1) - 1 for base, count in steps.items())
+            found[node.origins[0]] = max(sum(steps.values()) + digits, 1)
+            code = node.neuron.code
+            steps = {2: 1} if code is None else {code.base: code.window}
+        elif isinstance(node, (kinds.Opaque, kinds.Activation)):
+            steps = {}
+        arriving[node.name] = steps
+    return found
+
+
+def _events(x, neuron):
+    """Return how many spikes values over time are, `(batch, time)`: of time codes, those of each number."""
+    if neuron.is_time_code:
+        x = neuron.events_of(ops.cast(x, "float32"))
+        return ops.sum(x, axis=tuple(range(2, len(x.shape))))
+    return _active(x, leading=2)
 
 
 def _add(totals, values, reduce):
@@ -190,22 +262,18 @@ class _Reach:
         flat = np.pad(fan.ravel(), (0, self.padding)).astype("float32")
         self.shape, self.weights = (blocks, length), flat.reshape(blocks, length)
 
-    def __call__(self, x, *, leading, unit=None):
+    def __call__(self, x, *, leading, split=_split_ones):
         """Return the outputs reached by spikes, and by other values, `(*leading axes, blocks, 2)`.
 
-        With the value of one spike as `unit`, a value of k units is k spikes; without, only 1 is one.
+        `split` is a function of the sizes of values that returns how many spikes each is, and whether it is
+        another value than 0.
         """
         shape = (-1, *x.shape[1:leading])
         size = ops.reshape(ops.abs(ops.cast(x, "float32")), (*shape, math.prod(x.shape[leading:])))
         if self.padding:
             size = ops.pad(size, [*[(0, 0)] * leading, (0, self.padding)])
         size = ops.reshape(size, (*shape, *self.shape))
-        size = size / (unit or 1.0)
-        is_spike = ops.equal(size, 1.0) if unit is None else ops.equal(size, ops.floor(size))
-        spikes = ops.where(is_spike, size, ops.zeros_like(size))
-        others = ops.logical_and(ops.not_equal(size, 0.0), ops.logical_not(is_spike))
-        values = (spikes, ops.cast(others, "float32"))
-        reached = [ops.sum(ops.multiply(y, self.weights), axis=-1) for y in values]
+        reached = [ops.sum(ops.multiply(y, self.weights), axis=-1) for y in split(size)]
         return ops.stack(reached, axis=-1)
 
 

@@ -89,10 +89,12 @@ class NeuronOperations:
     Attributes:
         name: Name of its call.
         neurons: How many there are.
-        timesteps: Number of steps.
+        timesteps: Number of steps; of a time code, those of its window.
         spikes: Spikes of all neurons and steps.
         ann_active: Activations of the source network that are not 0.
         footprint: Bytes of the state of one sample.
+        updates_each: How often a neuron is updated, if that is not at every one of these steps: neurons of
+            time codes are when they receive.
     """
 
     name: str
@@ -101,16 +103,17 @@ class NeuronOperations:
     spikes: float
     ann_active: float
     footprint: int
+    updates_each: int | None = None
 
     @property
     def updates(self) -> int:
-        """Updates of the neurons: each one at every step."""
-        return self.neurons * self.timesteps
+        """Updates of the neurons: each one at every step in which it integrates."""
+        return self.neurons * (self.timesteps if self.updates_each is None else self.updates_each)
 
     @property
     def activation_sparsity(self) -> float:
         """Fraction of neurons and steps without a spike."""
-        return 1 - self.spikes / self.updates
+        return 1 - self.spikes / (self.neurons * self.timesteps)
 
     @property
     def ann_activation_sparsity(self) -> float:
@@ -166,6 +169,20 @@ class OperationCounts:
         return sum(layer.snn_operations for layer in self.layers) if self.has_spikes else None
 
     @property
+    def operations_with_updates(self) -> float | None:
+        """Operations of the spiking network after the last step, and the updates of its neurons."""
+        return float(self.snn_operations[-1]) + self.neuron_updates if self.has_spikes else None
+
+    @property
+    def zero_skipping_operations(self) -> float:
+        """Operations of the source network without those whose weight or input is 0: Σ 2·MACs + ACs + biases.
+
+        Its activations are not rounded.
+        """
+        biases = sum(layer.biases for layer in self.layers)
+        return 2 * self.ann_effective_macs + self.ann_effective_acs + biases
+
+    @property
     def effective_macs(self) -> float:
         """Multiply-accumulates of the spiking network with neither weight nor input 0."""
         return sum(layer.snn_effective[0] for layer in self.layers)
@@ -203,7 +220,8 @@ class OperationCounts:
     @property
     def activation_sparsity(self) -> float:
         """Fraction of neurons and steps without a spike."""
-        return 1 - sum(layer.spikes for layer in self.neurons) / max(self.neuron_updates, 1)
+        places = sum(layer.neurons * layer.timesteps for layer in self.neurons)
+        return 1 - sum(layer.spikes for layer in self.neurons) / max(places, 1)
 
     @property
     def ann_activation_sparsity(self) -> float:

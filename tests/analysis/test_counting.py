@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import contracts
 import keras
@@ -9,7 +10,7 @@ from keras import layers
 
 import keras_snn
 from keras_snn import count_operations
-from keras_snn.analysis.counting import _Reach, _state_bytes
+from keras_snn.analysis.counting import _Reach, _split_ones, _split_units, _state_bytes
 from keras_snn.analysis.fan_out import fan_out
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.nodes import Affine
@@ -221,7 +222,13 @@ def test_reach_adds_up_what_spikes_and_other_values_reach(unit, rng):
     most = 2**24 // (16 * fan.max())
     assert most * (reach.shape[0] - 1) < fan.size
     assert reach.shape[1] <= most
-    found = keras.ops.convert_to_numpy(reach(values.astype("float32"), leading=2, unit=unit))
+    found = keras.ops.convert_to_numpy(
+        reach(
+            values.astype("float32"),
+            leading=2,
+            split=_split_ones if unit is None else functools.partial(_split_units, unit),
+        )
+    )
     assert found.shape == (2, 3, reach.shape[0], 2)
     size = np.abs(values)
     spikes = np.where(values % unit == 0, size / unit, 0) if unit else size == 1
@@ -238,7 +245,9 @@ def test_where_all_weights_are_zero_nothing_is_reached():
 @pytest.mark.parametrize("size", [4096, 4097])
 def test_reach_is_exact_when_every_spike_is_as_large_as_may_be(size, rng):
     fan, units = np.full(size, 4095), rng.choice([15, 16], size, p=[0.01, 0.99])
-    found = keras.ops.convert_to_numpy(_Reach(fan)(units[None] / 16, leading=1, unit=1 / 16))
+    found = keras.ops.convert_to_numpy(
+        _Reach(fan)(units[None] / 16, leading=1, split=functools.partial(_split_units, 1 / 16))
+    )
     assert found.astype("float64").sum() == 4095 * units.sum()
 
 
