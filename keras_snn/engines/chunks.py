@@ -17,9 +17,9 @@ _LONGEST_CHUNK, _VALUES_IN_CHUNK = _CHUNKS.get(keras.backend.backend(), _CHUNKS[
 # Steps that layers with many weights take at once, where the largest layer takes fewer. On TensorFlow only:
 # JAX and PyTorch were not measured.
 _HEAVY_CHUNK = 4 if keras.backend.backend() == "tensorflow" else 1
-# Steps of calls with a state in one pass that TensorFlow may have to compile, 10 to 20 ms each, and the
-# steps of a pass that deep networks keep: of a U-Net 32 take ten times as long to compile as one.
-_STEPS_TO_COMPILE, _OF_DEEP = 128, 4
+# Steps of calls with a state in one pass that TensorFlow may have to compile, and the steps of a pass that
+# deep networks keep: so that a first call takes at most twice as long as step by step.
+_STEPS_TO_COMPILE, _OF_DEEP = 64, 4
 # Of JAX and PyTorch on a graphics card, which wants much to do at every call.
 _VALUES_ON_CARD = 2**26
 
@@ -65,10 +65,12 @@ def plan_chunks(network, timesteps, batch_size, chunk, *, may_split):
 
 
 def longest_chunk(network, timesteps, batch_size):
-    """Return the largest power of two of steps at which no layer has too many values in a chunk.
+    """Return the steps of the longest chunk at which no layer has too many values in one.
 
-    It is 1 if the batch size is `None`, not known. On TensorFlow networks of many layers take fewer, at
-    least 4, so that their first call does not compile for long.
+    Their number divides that of all steps, if one does that is over half of what is allowed: steps that are
+    left over are compiled once more. Else it is a power of two. It is 1 if the batch size is `None`, not
+    known. On TensorFlow networks of many layers take fewer, at least 4, so that their first call does not
+    compile for long.
     """
     if batch_size is None:
         return 1
@@ -77,6 +79,9 @@ def longest_chunk(network, timesteps, batch_size):
     if keras.backend.backend() == "tensorflow":
         longest = min(longest, max(_STEPS_TO_COMPILE // max(len(network.stateful), 1), _OF_DEEP))
     steps = min(_values_in_chunk() // max(largest * batch_size, 1), longest, timesteps)
+    for divisor in range(steps, steps // 2, -1):
+        if timesteps % divisor == 0:
+            return divisor
     return 2 ** max(steps.bit_length() - 1, 0)
 
 

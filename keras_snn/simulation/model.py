@@ -221,8 +221,9 @@ class SpikingModel(keras.Model):
     def chunk_for(self, batch_size):
         """Return the time steps per pass through the loop over time.
 
-        It is `unroll`. If that is `"auto"`, it is the largest power of two, up to 32, at which the largest
-        layer has at most half a million values in a chunk; and 1 if `batch_size` is `None`, not known.
+        It is `unroll`. If that is `"auto"`, it is the largest number, up to 32, at which the largest
+        layer has at most half a million values in a chunk: the largest that divides `timesteps`, if that is
+        over half of it, else a power of two. It is 1 if `batch_size` is `None`, not known.
         On TensorFlow it is less for networks of many layers, 4 at least, which would compile for long.
         On JAX it is at most 8; on PyTorch chunks may have 4 million values, and on graphics cards 67 million
         (JAX and PyTorch).
