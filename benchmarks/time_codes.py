@@ -4,8 +4,9 @@
 
 All rows have the same options, which were not chosen by the test set: scales of channels by least squares, on
 1,000 training images. Operations are additions at synapses, multiply-adds (two each) and updates of neurons,
-of 100 test images, beside those of the dense source network and of one that skips zeros. CPU seconds of `predict` are beside those of the source network, in turns, at batch
-sizes 1 (100 images) and 100; the ratio is the median of those of a turn, with its interval.
+of 100 test images, beside those of the dense source network and of one that skips zeros. CPU seconds of
+`predict_on_batch` are beside those of the source network, in turns, at batch sizes 1 (100 images) and 100
+(2,000); the ratio is the median of those of a turn, with its interval.
 """
 
 import argparse
