@@ -63,10 +63,12 @@ def test_several_steps_at_once_are_the_steps_one_by_one(name, constant, steps, r
     # Sums are those of the steps one by one, so that no neuron decides otherwise; a function of them may be
     # rounded in another order of vectors.
     is_rounded = isinstance(layer, (NonSpiking, Readout, SpikingSoftmax))
-    tolerance = 1e-5 if is_rounded else 0.0
+    # JAX compiles a long loop, and rounds a product and a sum in it together.
+    is_compiled = keras.backend.backend() == "jax" and steps > 8
+    tolerance = 1e-5 if is_rounded or is_compiled else 0.0
     np.testing.assert_allclose(outputs, np.stack(expected, axis=1), rtol=tolerance, atol=tolerance)
     for ours, theirs in zip(state, states[-1], strict=True):
         assert keras.backend.standardize_dtype(ours.dtype) == keras.backend.standardize_dtype(theirs.dtype)
         np.testing.assert_allclose(
-            ops.convert_to_numpy(ours), ops.convert_to_numpy(theirs), rtol=tolerance, atol=0
+            ops.convert_to_numpy(ours), ops.convert_to_numpy(theirs), rtol=tolerance, atol=tolerance
         )
