@@ -163,7 +163,7 @@ class OperationTally(Observer):
 
 
 def _splits_of_calls(model):
-    """Return, by name of the call, the function that tells spikes from other values in what it gives."""
+    """Return, by name of the call, the function that separates spikes from the other values it gives."""
     neurons, of_call = {}, {}
     for node in program_of(model).graph.nodes.values():
         moves = isinstance(node, (kinds.Rearrange, kinds.Concatenate))

@@ -38,7 +38,7 @@ class TimeCode(Neuron):
     """
 
     is_time_code = True
-    spike_values = "0 or 1, worth what its time says"
+    spike_values = "0 or 1; the earlier, the more it is worth"
 
     @property
     def code(self) -> "TimeCode":
