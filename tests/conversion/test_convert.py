@@ -247,7 +247,7 @@ def test_threshold_and_scale_are_one_thing(rng):
         ({"batch_size": 0}, ValueError, "`batch_size` must be at least 1. Received: batch_size=0."),
         ({"percentile": 0}, ValueError, "`percentile` must be in (0, 100]. Received: percentile=0."),
         ({"percentile": 101}, ValueError, "Received: percentile=101. Use 99.9 to ignore"),
-        ({"neuron": "rf"}, ValueError, "`neuron` must be one of 'burst', 'if', "),
+        ({"neuron": "rf"}, ValueError, "`neuron` must be one of 'burst', 'digits', "),
         (
             {"normalization": "l2"},
             ValueError,
