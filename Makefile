@@ -2,19 +2,32 @@
 PYTHON ?= python3
 VENV ?= .venv
 # Laws that can be seen in minutes: JAX compiles every operation of every rule and network.
-QUICK = not TestRules and not rule and not TestNetworks and not TestNeurons or branches and unroll
+SELECTED = not TestRules and not rule and not TestNetworks and not TestNeurons or branches and (unroll or fewer)
 LAWS = tests/test_contracts.py tests/test_neurons.py tests/layers tests/simulation/test_spike_counter.py \
     tests/reporting/test_callbacks.py tests/analysis/test_neurobench.py \
-    -k "$(QUICK)"
+    -k "$(SELECTED)"
+PYTEST = TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 RUN = TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin
 
 demo: $(VENV)/installed
 	@$(RUN)/keras-snn demo
 
+# Every law, on a few networks.
+quick: $(VENV)/tested
+	$(PYTEST) -m quick
+
 test: $(VENV)/tested
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python -m pytest -n 2 --dist worksteal
+	$(PYTEST)
+
+# Every test there is, compiled, and ten times as many random networks.
+test-all: $(VENV)/tested
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	KERAS_SNN_EXAMPLES=400 $(PYTEST) --thorough
+	$(MAKE) test-backends
+	$(MAKE) test-oldest
 
 # One thread for PyTorch in each process: more would wait for each other, busily.
 test-backends: $(VENV)/backends
@@ -53,4 +66,4 @@ $(VENV)-oldest/tested: setup.cfg pyproject.toml tests/oldest.txt
 	@$(VENV)-oldest/bin/python -m pip install --quiet --constraint tests/oldest.txt --editable '.[test]'
 	@touch $@
 
-.PHONY: demo docs test test-backends test-oldest
+.PHONY: demo docs quick test test-all test-backends test-oldest

@@ -1,3 +1,4 @@
+import contextlib
 import gc
 import os
 
@@ -7,11 +8,24 @@ os.environ.setdefault("JAX_ENABLE_X64", "1")
 import keras
 import numpy as np
 import pytest
+import running
 
 from keras_snn.engines import chunks
 
 # What is imported stays: collections of garbage need not look at it.
 gc.freeze()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--thorough", action="store_true", help="run all tests, each compiled as for a user")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what is for `make test-all`, and begin with what starts processes, which takes longest."""
+    left_out = [] if config.getoption("thorough") else [item for item in items if "thorough" in item.keywords]
+    config.hook.pytest_deselected(items=left_out)
+    taken = [item for item in items if item not in set(left_out)]
+    items[:] = sorted(taken, key=lambda item: "process" not in item.keywords)
 
 
 @pytest.fixture
@@ -25,6 +39,16 @@ def _short_chunks(request, monkeypatch):
     """What results do not depend on; long chunks take long to compile, and tests run each but once."""
     if "long_chunks" not in request.keywords:
         monkeypatch.setattr(chunks, "_LONGEST_CHUNK", 4)
+
+
+@pytest.fixture(autouse=True)
+def _eagerly(request):
+    """What results do not depend on; to compile a small network takes longer than to run few steps."""
+    compiles = "compiled" in request.keywords or request.config.getoption("thorough")
+    # Other backends compile less, or nothing.
+    compiles = compiles or keras.backend.backend() != "tensorflow"
+    with contextlib.nullcontext() if compiles else running.eagerly():
+        yield
 
 
 @pytest.fixture(autouse=True)

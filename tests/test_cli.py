@@ -446,6 +446,7 @@ def test_an_interrupted_command_leaves_nothing(files, capsys, monkeypatch):
     assert sorted(files.iterdir()) == before
 
 
+@pytest.mark.process
 def test_an_interruption_while_it_starts_is_one_line(tmp_path):
     (tmp_path / "keras.py").write_text("import os; os.write(2, b'noise'); raise KeyboardInterrupt")
     stopped = subprocess.run(
@@ -564,6 +565,7 @@ def in_terminal(*commands, columns=80, folder=None):
     return results
 
 
+@pytest.mark.process
 def test_a_terminal_of_80_columns_shows_results_and_nothing_else(files):
     pytest.importorskip("matplotlib")
     work = [

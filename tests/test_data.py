@@ -4,6 +4,7 @@ import keras
 import networks
 import numpy as np
 import pytest
+import running
 
 import keras_snn
 
@@ -37,7 +38,10 @@ class Readable:
         return np.asarray(self.values, dtype)
 
 
-@pytest.fixture(params=["column", "readable", "memoryview", "HDF5", "masked", "series"])
+KINDS = ["column", "readable", "memoryview", "HDF5", "masked", "series"]
+
+
+@pytest.fixture
 def kind(request, tmp_path):
     if request.param == "HDF5":
         with pytest.importorskip("h5py").File(tmp_path / "data.h5", "w") as file:
@@ -87,7 +91,7 @@ TAKERS = {
 }
 
 
-@pytest.mark.parametrize("taker", TAKERS)
+@pytest.mark.parametrize(("taker", "kind"), running.pairs(TAKERS, KINDS), indirect=["kind"])
 def test_what_reads_as_an_array_gives_what_the_array_gives(taker, kind, case):
     model, snn, x, y = case
     expected = TAKERS[taker](model, snn, x, y)

@@ -96,6 +96,7 @@ def _start(folder, threads):
 
 @pytest.mark.parametrize("threads", ["1", "2"])
 @pytest.mark.parametrize("name", [*OPTIONS, "again"])
+@pytest.mark.process
 def test_another_process_gives_the_same_spikes(name, threads, results):
     """Bit for bit, loaded or converted again, in batches and chunks of time of another size."""
     here, others = results

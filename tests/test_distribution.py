@@ -72,11 +72,13 @@ def free_addresses(number):
 
 
 @only_tensorflow
+@pytest.mark.process
 def test_two_devices_give_what_one_gives(folder):
     wait_for(start("mirrored", folder))
 
 
 @only_tensorflow
+@pytest.mark.process
 def test_two_workers_give_what_one_gives(folder):
     workers = free_addresses(2)
     configs = [
@@ -87,6 +89,7 @@ def test_two_workers_give_what_one_gives(folder):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs JAX")
+@pytest.mark.process
 def test_two_devices_of_jax_give_what_one_gives(folder):
     flags = "--xla_force_host_platform_device_count=2"
     wait_for(start("jax", folder, KERAS_BACKEND="jax", XLA_FLAGS=flags))

@@ -6,6 +6,9 @@ import keras
 import numpy as np
 import pytest
 
+# As for a user.
+pytestmark = pytest.mark.compiled
+
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 
 

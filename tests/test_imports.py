@@ -83,6 +83,7 @@ def test_imports_go_one_way(path):
     assert not wrong, f"{path} imports {wrong}"
 
 
+@pytest.mark.process
 def test_import_loads_no_optional_package():
     code = (
         "import keras, sys; before = set(sys.modules); import keras_snn;"
@@ -103,6 +104,7 @@ def test_public_names_are_there():
             assert hasattr(module, name), f"{module.__name__}.{name}"
 
 
+@pytest.mark.process
 def test_import_makes_no_layers():
     """Each would take some milliseconds, and a random generator some more."""
     code = (

@@ -14,6 +14,9 @@ from keras import layers
 
 from keras_snn import SpikingModel
 
+# As for a user.
+pytestmark = pytest.mark.compiled
+
 THREADS = 4
 
 

@@ -6,6 +6,7 @@ import os
 import keras
 import networks
 import numpy as np
+import pytest
 
 import keras_snn
 
@@ -18,6 +19,8 @@ def outputs_of(path, x):
     return os.getpid(), snn.predict(x, verbose=0), snn.simulate(x).outputs
 
 
+@pytest.mark.compiled
+@pytest.mark.process
 def test_a_spawned_process_predicts_after_the_first_one_has(rng, tmp_path):
     model = networks.build(networks.plain, rng)
     x = networks.data_for(model, rng, samples=8)

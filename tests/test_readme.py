@@ -16,6 +16,9 @@ from keras_snn.graph.rules import registry
 from keras_snn.graph.rules.registry import table
 from keras_snn.neurons import base as neuron_base
 
+# As for a user.
+pytestmark = pytest.mark.compiled
+
 
 def test_the_table_in_the_readme_is_what_the_rules_say():
     text = (ROOT / "README.md").read_text(encoding="utf-8")

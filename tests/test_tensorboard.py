@@ -84,6 +84,7 @@ class Browser:
 
 @pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}, as in Debian's packages")
 @pytest.mark.skipif(not importlib.util.find_spec("tensorboard"), reason="needs tensorboard")
+@pytest.mark.process
 def test_tensorboard_shows_the_rates_in_a_browser(rng, tmp_path):
     model = networks.build(networks.plain, rng)
     x = networks.data_for(model, rng)

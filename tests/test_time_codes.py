@@ -6,6 +6,7 @@ import networks
 import numpy as np
 import pytest
 from keras import layers
+from running import few
 from test_contracts import EXAMPLES, SEED, _between
 
 import keras_snn
@@ -55,7 +56,7 @@ def check_all_agree(snn, x, *, tolerance):
 EXACT = [network for network in networks.NETWORKS if network is not networks.rows]
 
 
-@pytest.mark.parametrize("network", EXACT, ids=lambda network: network.__name__)
+@pytest.mark.parametrize("network", few(EXACT), ids=lambda network: network.__name__)
 @pytest.mark.parametrize("code", DYADIC[::2], ids=str)
 def test_on_dyadic_weights_all_agree(network, code, rng):
     model = networks.build_dyadic(network, rng)

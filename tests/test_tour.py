@@ -11,6 +11,7 @@ TOUR = pathlib.Path(__file__).parent.parent / "examples" / "tour.ipynb"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.process
 def test_the_tour_runs_and_shows_its_plots(tmp_path, monkeypatch):
     # The kernel finds the package of these tests, whichever is installed.
     root = str(TOUR.parent.parent)

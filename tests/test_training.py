@@ -150,6 +150,7 @@ def digits():
         (4, SignedIntegrateAndFire(initial_potential=0.0)),
     ],
 )
+@pytest.mark.compiled
 def test_fit_raises_the_accuracy_of_few_steps(timesteps, neuron):
     keras.utils.set_random_seed(0)
     model, x_calibration, x, y = digits()

@@ -155,6 +155,7 @@ def test_diagnose_finds_unevenness_where_a_reset_loses_charge():
     np.testing.assert_allclose(layer.quantisation.mean, 0, atol=1e-6)
 
 
+@pytest.mark.compiled
 def test_a_delayed_layer_has_its_rate_from_when_it_starts(rng):
     model = network(rng)
     x = networks.data_for(model, rng)

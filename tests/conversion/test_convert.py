@@ -6,6 +6,7 @@ import keras
 import networks
 import numpy as np
 import pytest
+import running
 import tensorflow as tf
 from keras import layers
 
@@ -55,6 +56,7 @@ def test_loaded_under_another_policy_it_keeps_that_of_its_layers(rng, tmp_path):
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.compiled
 def test_mixed_precision_approaches_the_source(policy, rng):
     keras.config.set_dtype_policy(policy)
     try:
@@ -67,6 +69,7 @@ def test_mixed_precision_approaches_the_source(policy, rng):
     assert np.abs(outputs - expected).mean() < 0.06 * np.abs(expected).mean()
 
 
+@pytest.mark.compiled
 def test_another_precision_changes_the_spiking_model_alone(rng):
     model = networks.build(networks.residual, rng)
     x = networks.data_for(model, rng)
@@ -96,6 +99,7 @@ def test_weights_kept_in_half_precision_give_the_spikes_of_mixed_precision(dtype
         np.testing.assert_array_equal(spikes, theirs[name])
 
 
+@pytest.mark.compiled
 def test_images_of_integers_convert_as_they_are(rng):
     inputs = keras.Input((8, 8, 1), dtype="uint8")
     x = layers.Conv2D(3, 3, activation="relu", name="conv")(layers.Rescaling(1 / 255)(inputs))
@@ -109,6 +113,7 @@ def test_images_of_integers_convert_as_they_are(rng):
     assert 0.4 < scales[0] / scales[1] < 2.5
 
 
+@pytest.mark.compiled
 def test_causal_depthwise_convolutions_convert(rng):
     inputs = keras.Input((9, 4))
     x = layers.Conv1D(4, 3, groups=4, padding="causal", activation="relu")(inputs)
@@ -129,6 +134,7 @@ def test_a_model_with_an_unknown_loss_converts_uncompiled_with_a_warning(rng):
     assert not snn.compiled
 
 
+@pytest.mark.compiled
 def test_layers_get_the_policy_of_the_model(rng):
     keras.config.set_dtype_policy("float64")
     try:
@@ -142,6 +148,7 @@ def test_layers_get_the_policy_of_the_model(rng):
     np.testing.assert_allclose(snn.predict(x, verbose=0), model.predict(x, verbose=0), rtol=0, atol=5e-3)
 
 
+@pytest.mark.compiled
 def test_max_pooling_of_the_input_stays_analog(rng):
     inputs = keras.Input((8, 8, 1))
     x = layers.Conv2D(3, 3, activation="relu")(layers.MaxPooling2D(2, name="pool")(inputs))
@@ -192,6 +199,7 @@ def test_report_prints_a_row_for_every_layer(rng):
     ]
 
 
+@pytest.mark.compiled
 def test_convert_without_data_warns_once_and_converts(rng):
     model = networks.randomize(networks.plain(layers.ReLU, list), rng)
     with pytest.warns(UserWarning, match="estimated the scales") as caught:
@@ -324,6 +332,7 @@ def test_calls_of_a_shared_layer_share_weights_but_not_neurons(rng):
     assert scales["tower_conv"] == scales["tower_call_2_conv"] > 0
 
 
+@pytest.mark.compiled
 def test_a_shared_layer_on_inputs_of_two_scales_becomes_two(rng):
     model = networks.build(networks.shared, rng)
     x = networks.data_for(model, rng, samples=16)
@@ -379,6 +388,7 @@ def test_nonspiking_layers_without_data_get_scales_from_samples(rng):
     assert all(0.2 < a / b < 5 for a, b in pairs)
 
 
+@pytest.mark.compiled
 def test_sizes_left_open_are_those_of_the_calibration_data(rng):
     inputs = keras.Input((None, None, 3), name="image")
     x = layers.Conv2D(4, 3, activation="relu", padding="same")(inputs)
@@ -393,6 +403,7 @@ def test_sizes_left_open_are_those_of_the_calibration_data(rng):
         snn.predict(x[:, :4], verbose=0)
 
 
+@pytest.mark.compiled
 def test_layers_are_channels_last_whatever_the_global_default(rng, tmp_path):
     model = networks.build(networks.decoder, rng)
     x = networks.data_for(model, rng)
@@ -407,7 +418,8 @@ def test_layers_are_channels_last_whatever_the_global_default(rng, tmp_path):
 def converges(model, x, **options):
     """Whether the SNN after many steps says what the source does."""
     snn = contracts.convert(model, x, timesteps=512, **options)
-    outputs, expected = snn.predict(x, verbose=0), model.predict(x, verbose=0)
+    with running.compiled():
+        outputs, expected = snn.predict(x, verbose=0), model.predict(x, verbose=0)
     return np.abs(outputs - expected).max() < 0.02 * max(np.abs(expected).max(), 1)
 
 

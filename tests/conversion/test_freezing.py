@@ -5,6 +5,7 @@ import keras
 import networks
 import numpy as np
 import pytest
+import running
 from keras import layers
 
 OPTIONS = [{}, {"bias_correction": True}, {"readout_delay": "auto"}, {"normalization": "auto"}]
@@ -29,26 +30,25 @@ def network(rng, frozen=()):
     return model
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize(
-    ("frozen", "wanted"),
-    [
-        ((), set()),
-        (("first",), {"first"}),
-        (("inner", "last"), {"inner_conv", "last"}),
-        # Folded into one layer, which trains as long as one of the two does.
-        (("conv",), set()),
-        (("norm",), set()),
-        (("conv", "norm"), {"inner_conv"}),
-        (("first", "inner", "hidden", "last"), {"first", "inner_conv", "hidden", "last"}),
-    ],
-    ids=lambda names: " ".join(sorted(names)) or "none",
-)
-def test_layers_frozen_in_the_source_are_frozen(frozen, wanted, options, rng):
-    model = network(rng, frozen)
+# The names of layers that are frozen, and of those that are in the spiking model.
+FROZEN = {
+    "": set(),
+    "first": {"first"},
+    "inner last": {"inner_conv", "last"},
+    # Folded into one layer, which trains as long as one of the two does.
+    "conv": set(),
+    "norm": set(),
+    "conv norm": {"inner_conv"},
+    "first inner hidden last": {"first", "inner_conv", "hidden", "last"},
+}
+
+
+@pytest.mark.parametrize(("frozen", "options"), running.pairs(FROZEN, OPTIONS), ids=str)
+def test_layers_frozen_in_the_source_are_frozen(frozen, options, rng):
+    model = network(rng, frozen.split())
     snn = contracts.convert(model, networks.data_for(model, rng), timesteps=3, **options)
     found = {layer.name for layer in snn.layers if layer.weights and not layer.trainable_weights}
-    assert found == wanted
+    assert found == FROZEN[frozen]
 
 
 def test_fit_moves_what_was_not_frozen_and_nothing_else(rng):

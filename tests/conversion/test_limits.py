@@ -4,6 +4,7 @@ import contracts
 import keras
 import numpy as np
 import pytest
+import running
 from keras import layers
 
 from keras_snn.neurons import Burst, Corrected, Delayed, MultiThreshold
@@ -15,7 +16,11 @@ NEURONS = [
     Burst(5, v_threshold=1.3),
     Delayed(MultiThreshold(3), 1),
 ]
-SCALES = [{"normalization": "percentile", "percentile": 45}, {"normalization": "mse"}]
+SCALES = [
+    {"per_channel": per_channel, **options}
+    for options in ({"normalization": "percentile", "percentile": 45}, {"normalization": "mse"})
+    for per_channel in (False, True)
+]
 
 
 def saturating(rng, limit, channels=5):
@@ -29,13 +34,12 @@ def saturating(rng, limit, channels=5):
     return model, rng.uniform(0, 1, (300, channels)).astype("float32")
 
 
-@pytest.mark.parametrize("options", SCALES, ids=lambda options: options["normalization"])
-@pytest.mark.parametrize("per_channel", [False, True])
-@pytest.mark.parametrize("neuron", NEURONS, ids=str)
-def test_outputs_reach_the_limit_as_time_goes_on(neuron, per_channel, options, rng):
+@pytest.mark.parametrize(("neuron", "options"), running.pairs(NEURONS, SCALES), ids=str)
+@pytest.mark.compiled
+def test_outputs_reach_the_limit_as_time_goes_on(neuron, options, rng):
     limit = float(rng.uniform(0.3, 7))
     model, x = saturating(rng, limit)
-    snn = contracts.convert(model, x, timesteps=4, neuron=neuron, per_channel=per_channel, **options)
+    snn = contracts.convert(model, x, timesteps=4, neuron=neuron, **options)
     scale = np.asarray(snn.conversion_report.layers[0].scale)
     # Activations beyond all that the neuron can give at once are clipped, as those of any neuron.
     expected = np.minimum(model.predict(x, verbose=0), scale * snn.get_layer("dense").neuron.largest_spike)

@@ -133,6 +133,7 @@ def test_encoding_keeps_the_mean(scale, rng):
     contracts.assert_same(evaluate(encoded, x), evaluate(graph, x), tolerance=1e-5)
 
 
+@pytest.mark.compiled
 def test_poisson_input_fires_in_proportion_to_the_input(rng):
     model = small_model(rng, scale=1 / 255)
     x = np.round(255 * networks.data_for(model, rng))
@@ -240,6 +241,7 @@ def test_too_few_events_raise(rng):
 
 
 @pytest.mark.parametrize("method", ["poisson", "clock"])
+@pytest.mark.compiled
 def test_outputs_of_a_spiking_softmax_are_spike_rates(method, rng):
     model = small_model(rng)
     model.layers[-1].set_weights([3 * w for w in model.layers[-1].get_weights()])

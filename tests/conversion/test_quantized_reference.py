@@ -8,6 +8,7 @@ import networks
 import numpy as np
 import pytest
 from keras import layers
+from running import few
 
 import keras_snn
 from keras_snn import neurons, quantized_reference
@@ -60,7 +61,7 @@ def activations(reference, names, x):
 
 @pytest.mark.usefixtures("_float64")
 @pytest.mark.parametrize(
-    ("network", "timesteps", "options"), [(net, *OPTIONS[i % 3]) for i, net in enumerate(IN_FLOAT64)]
+    ("network", "timesteps", "options"), few([(net, *OPTIONS[i % 3]) for i, net in enumerate(IN_FLOAT64)], 2)
 )
 def test_settled_every_neuron_has_the_spikes_of_the_reference(network, timesteps, options, rng):
     _, snn, x = convert_signed(network, rng, timesteps, "float64", **options)
@@ -182,6 +183,7 @@ def test_reference_raises_when_the_model_does_not_spike():
 
 
 @pytest.mark.parametrize(("levels", "timesteps"), [(1024, 16), (700, 64), (None, 512)])
+@pytest.mark.compiled
 def test_many_levels_are_the_source_whatever_the_steps_are(levels, timesteps, rng):
     """Relus of relus, too: the error is that of rounding to levels, in the network and in its reference."""
     model = networks.build(networks.rows, rng)

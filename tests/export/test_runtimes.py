@@ -34,6 +34,7 @@ def network(rng):
     return snn, x, snn.predict(x, verbose=0)
 
 
+@pytest.mark.process
 def test_a_saved_model_is_served_where_this_package_cannot_be_imported(network, tmp_path):
     snn, x, expected = network
     snn.export(tmp_path / "saved", verbose=False)

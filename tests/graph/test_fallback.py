@@ -76,6 +76,7 @@ LIVE = {
 
 
 @pytest.mark.parametrize("case", LIVE)
+@pytest.mark.compiled
 def test_layers_without_a_config_run_and_share_no_weights(case, rng):
     make, shape = LIVE[case]
     model = around(make(), shape)
@@ -139,6 +140,7 @@ def test_text_is_refused_as_text():
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "SimpleRNN"])
+@pytest.mark.compiled
 def test_recurrent_layers_with_dropout_stay(kind, rng):
     layer = getattr(layers, kind)(3, dropout=0.4, recurrent_dropout=0.3, return_sequences=True)
     model = around(layer, (5, 2))

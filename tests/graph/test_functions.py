@@ -46,6 +46,7 @@ NAMESAKES = [relu, linear, leaky_relu, hard_sigmoid, softmax, silu]
 
 
 @pytest.mark.parametrize("function", NAMESAKES, ids=lambda function: function.__name__)
+@pytest.mark.compiled
 def test_a_function_that_has_the_name_of_one_of_keras_is_computed_or_refused_by_name(function, rng):
     x = rng.normal(size=(32, 6, 5)).astype("float32") * 3
     model = keras.Sequential(
@@ -120,6 +121,7 @@ def test_name_of_finds_what_a_function_computes(name):
     assert keras_name(lambda x: known(x)) is None
 
 
+@pytest.mark.compiled
 def test_a_function_registered_globally_takes_no_name_of_keras(rng):
     x = rng.normal(size=(8, 5)).astype("float32")
     model = keras.Sequential([keras.Input((5,)), layers.Dense(6, "relu"), layers.Dense(3, "silu")])

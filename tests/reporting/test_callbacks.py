@@ -60,6 +60,7 @@ def assert_scalars(written, wanted, steps):
             assert value == np.float32(wanted[tag]), tag
 
 
+@pytest.mark.compiled
 def test_warns_of_rates_that_are_only_about_right(snn, x, tmp_path):
     for layer in snn.layers[:3]:
         layer.set_weights([1e6 * weights for weights in layer.get_weights()])

@@ -255,6 +255,7 @@ def test_report_needs_matplotlib_before_it_runs(case, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.process
 def test_a_page_opens_in_a_browser_without_a_network(case, tmp_path):
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:

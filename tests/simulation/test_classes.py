@@ -4,6 +4,7 @@ import keras
 import networks
 import numpy as np
 import pytest
+import running
 from keras import layers
 
 import keras_snn
@@ -61,8 +62,7 @@ LABELS = {
 }
 
 
-@pytest.mark.parametrize("form", LABELS)
-@pytest.mark.parametrize("case", ONE)
+@pytest.mark.parametrize(("case", "form"), running.pairs(ONE, LABELS))
 def test_accuracy_of_one_output_is_binary_accuracy(case, form, rng, x):
     activation, compiled, threshold = ONE[case]
     _, snn = converted(1, activation, rng, x, **compiled)

@@ -100,6 +100,7 @@ def test_other_ways_to_call_give_the_same(name, case):
 
 
 @pytest.mark.parametrize("options", [{}, {"run_eagerly": True}, {"steps_per_execution": 2}], ids=str)
+@pytest.mark.compiled
 def test_every_way_to_compile_trains_the_same(options, case):
     if "steps_per_execution" in options and keras.backend.backend() == "torch":
         pytest.skip("Keras has none on PyTorch")

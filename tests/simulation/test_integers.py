@@ -15,6 +15,7 @@ USES = {
 
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "float16"])
+@pytest.mark.compiled
 def test_integers_that_name_things_are_not_rounded(use, dtype, rng):
     keras.utils.set_random_seed(1)
     inputs = keras.Input((4,), dtype="int32")
@@ -30,6 +31,7 @@ def test_integers_that_name_things_are_not_rounded(use, dtype, rng):
         np.testing.assert_allclose(np.asarray(found, "float32"), expected, atol=atol)
 
 
+@pytest.mark.compiled
 def test_integers_beyond_float32_are_kept(rng):
     inputs = keras.Input((2,), dtype="int32")
     last = ops.cast(ops.mod(inputs, 10), "float32")

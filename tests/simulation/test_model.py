@@ -176,6 +176,7 @@ def test_calls_are_light_but_the_last_if_those_have_more_weights_than_all_give_v
 
 @pytest.mark.parametrize("events", [False, True])
 @pytest.mark.parametrize("unroll", [1, 2])
+@pytest.mark.compiled
 def test_heavy_calls_take_more_steps_at_once_and_give_the_same(events, unroll, rng, monkeypatch):
     snn, x = heavy(rng, events)
     snn.unroll = 1
@@ -251,6 +252,7 @@ def test_tensorflow_tunes_how_it_reads_datasets_but_not_arrays(pair):
 
 
 @ON_TENSORFLOW
+@pytest.mark.compiled
 def test_compiled_graph_does_not_grow_with_timesteps(pair):
     """One loop over chunks and a rest of eight steps: 392 steps are as many operations as 72."""
     import tensorflow as tf
@@ -265,6 +267,7 @@ def test_compiled_graph_does_not_grow_with_timesteps(pair):
 
 
 @ON_TENSORFLOW
+@pytest.mark.compiled
 def test_first_layer_is_computed_once(pair):
     """Only one convolution of the first layer is in the graph, and it is outside the loop."""
     import tensorflow as tf
@@ -304,6 +307,7 @@ def test_lists_of_one_are_what_they_hold(rng):
     assert snn.simulate(x, np.zeros(12)).accuracy_over_time.shape == (5,)
 
 
+@pytest.mark.compiled
 def test_losses_of_several_outputs_go_by_name(rng):
     inputs = keras.Input((4,))
     x = keras.layers.Dense(6, activation="relu")(inputs)

@@ -118,6 +118,7 @@ def test_charge_tells_what_trains_of_spikes_say(network, rng):
 
 
 @pytest.mark.parametrize("timesteps", [1, 7, 1000])
+@pytest.mark.compiled
 def test_charge_tells_the_spikes_of_a_constant_current(timesteps, rng):
     """Near the threshold, at it, and far away, where potentials grow until rounding hides what comes in."""
     z = np.concatenate([rng.uniform(-1, 3, 500), rng.normal(0, 1e4, 500), [0, 0.5, 1, 1 / 3]])
@@ -150,6 +151,7 @@ def test_charge_that_is_no_whole_number_of_spikes_is_unsure(shift, rng):
         snn.counter.reset()
 
 
+@pytest.mark.compiled
 def test_counter_says_what_it_is_unsure_of(rng):
     """Weights so large that rounding hides spikes: not of a constant current, of which none is in doubt."""
     hidden = [keras.layers.Dense(50, "relu"), keras.layers.Dense(40, "relu"), keras.layers.Dense(3)]
@@ -225,6 +227,7 @@ def test_watching_changes_no_output(snn, x):
     assert_same(snn.predict(x, verbose=0), plain, tolerance=1e-6)
 
 
+@pytest.mark.compiled
 def test_what_a_callback_watches_ends_with_the_run_and_is_compiled_once(snn, x):
     class Watching(keras.callbacks.Callback):
         def set_model(self, model):
