@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_snn import neurons
+from keras_snn._devices import predict_batch
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.graph import free_name
 from keras_snn.graph.passes import fold, insert_scale, insert_scales
@@ -140,7 +141,7 @@ def seed_for(seed, *what):
 
 
 def encode(graph, maxima, rate, seed):
-    """Return the graph with an `Encode` behind every input.
+    """Return the graph with an `Encode` behind every input that holds values, and not numbers of things.
 
     Args:
         graph: A `Graph`.
@@ -150,6 +151,8 @@ def encode(graph, maxima, rate, seed):
     """
     inputs = [node for node in graph.nodes.values() if isinstance(node, kinds.Input)]
     for i, node in enumerate(inputs):
+        if _numbers_things(graph, node.name, node.dtype):
+            continue
         spikes = kinds.Encode(
             name=free_name(f"{node.name}/spikes", graph.nodes),
             inputs=(node.name,),
@@ -163,3 +166,35 @@ def encode(graph, maxima, rate, seed):
         if spikes.name in graph.nodes:
             graph = insert_scale(graph, maxima[node.name] / rate, after=spikes.name)
     return fold(graph)
+
+
+def _numbers_things(graph, name, dtype):
+    """Return whether the values of a node, or parts of them, are the numbers of things, as of an Embedding.
+
+    They are integers that a layer without a rule takes, or floats that it reads as whole numbers.
+
+    Args:
+        graph: A `Graph`.
+        name: Name of an input, or of what moves its values.
+        dtype: Dtype of the input.
+    """
+    for node in graph.nodes.values():
+        if name not in node.inputs:
+            continue
+        if isinstance(node, kinds.Opaque):
+            if "float" not in dtype or _rounds(node, node.inputs.index(name)):
+                return True
+        elif node.keeps_dtypes and _numbers_things(graph, node.name, dtype):
+            return True
+    return False
+
+
+def _rounds(node, place):
+    """Return whether an `Opaque` gives the same for numbers below 1 as for 0 at one of its inputs."""
+    rng = np.random.default_rng(0)
+    zeros = [np.zeros((2, *x.shape[1:]), x.dtype) for x in node.model.inputs]
+    below = [rng.uniform(0.1, 0.9, x.shape) if i == place else x for i, x in enumerate(zeros)]
+    one, other = (
+        keras.tree.flatten(predict_batch(node.model, x if len(x) > 1 else x[0])) for x in (zeros, below)
+    )
+    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))

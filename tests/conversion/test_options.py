@@ -151,6 +151,35 @@ def test_poisson_input_fires_in_proportion_to_the_input(rng):
     np.testing.assert_array_equal(again.predict(x, verbose=0), snn.predict(x, verbose=0))
 
 
+NUMBERS = {
+    "integers": lambda: (keras.Input((4,), dtype="int32"), layers.Embedding(9, 3)),
+    "floats": lambda: (keras.Input((4,)), layers.Embedding(9, 3)),
+    "one-hot": lambda: (keras.Input((4,), dtype="uint8"), layers.CategoryEncoding(9, "one_hot")),
+    "many-hot": lambda: (keras.Input((4,)), layers.CategoryEncoding(9)),
+    "cast": lambda: (keras.Input((4,)), lambda x: keras.ops.one_hot(keras.ops.cast(x, "int32"), 9)),
+}
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("case", NUMBERS)
+@pytest.mark.parametrize("moved", [False, True])
+def test_numbers_of_things_are_no_poisson_input(case, moved, rng):
+    """Beside what is: an image of integers, and floats that a layer without a rule takes."""
+    numbers, look_up = NUMBERS[case]()
+    image, values = keras.Input((4,), dtype="uint8"), keras.Input((4,))
+    given = layers.ZeroPadding1D((0, 1))(numbers[:, 1:, None])[:, :, 0] if moved else numbers
+    things = layers.Flatten()(look_up(given))
+    x = [things, layers.Rescaling(1 / 255)(image), layers.UnitNormalization()(values)]
+    outputs = layers.Dense(3)(layers.Dense(8, activation="relu")(layers.Concatenate()(x)))
+    model = networks.randomize(keras.Model([numbers, image, values], outputs), rng)
+    x = [rng.integers(0, 9, (20, 4)), rng.integers(0, 256, (20, 4)), rng.uniform(0.1, 1, (20, 4))]
+    x = [a.astype(given.dtype) for a, given in zip(x, model.inputs, strict=True)]
+    snn = convert(model, x, input_encoding="poisson", nonspiking="allow", timesteps=400)
+    encoders = [layer for layer in snn.layers if isinstance(layer, PoissonEncoder)]
+    assert [layer.scale for layer in encoders] == [x[1].max(), pytest.approx(x[2].max())]
+    contracts.assert_same(snn.predict(x, verbose=0), model.predict(x, verbose=0), tolerance=0.25)
+
+
 def test_poisson_input_without_data_assumes_images(rng):
     model = small_model(rng, scale=1 / 255)
     with pytest.warns(UserWarning, match="without data"):
