@@ -12,6 +12,7 @@ import networks
 import pytest
 from keras import layers
 
+import keras_snn
 from keras_snn import SpikingModel
 
 # As for a user.
@@ -120,6 +121,55 @@ def test_a_change_in_another_thread_waits_for_the_run(change, rng):
     assert not between.threads[0].is_alive()
     contracts.assert_same(found, expected, tolerance=1e-6)
     contracts.assert_same(snn.predict(x, batch_size=1, verbose=0), expected, tolerance=1e-6)
+
+
+class Interrupted(keras.utils.PyDataset):
+    """Batches of `x`; with the second, another thread begins to change the model."""
+
+    def __init__(self, x, change):
+        super().__init__()
+        self.x, self.thread = x, threading.Thread(target=change)
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, i):
+        if i == 1:
+            self.thread.start()
+            self.thread.join(timeout=0.1)
+            assert self.thread.is_alive()
+        return self.x[i : i + 1]
+
+
+ANALYSES = {
+    "diagnose": keras_snn.diagnose,
+    "count_operations": keras_snn.count_operations,
+    "report": lambda snn, x: keras_snn.report(snn, x, path=None),
+}
+
+
+@pytest.mark.parametrize("analysis", ANALYSES)
+def test_what_changes_a_model_waits_for_an_analysis(analysis, rng):
+    model = network(rng)
+    x = networks.data_for(model, rng, samples=4)
+    # As many levels as steps, in the reference that it is compared with, too.
+    snn, other = (contracts.convert(model, x, timesteps=4, neuron="signed") for _ in range(2))
+    data = Interrupted(x, lambda: setattr(snn, "timesteps", 7))
+    assert str(ANALYSES[analysis](snn, data)) == str(ANALYSES[analysis](other, x))
+    data.thread.join(timeout=60)
+    assert snn.timesteps == 7
+
+
+def test_threads_that_analyse_at_once_get_what_one_gets(rng):
+    """Beside others that predict; from the first call on."""
+    model = network(rng)
+    x = networks.data_for(model, rng, samples=4)
+    snn, other = (contracts.convert(model, x, timesteps=4) for _ in range(2))
+    runs = [lambda m, run=run: str(run(m, x)) for run in ANALYSES.values()]
+    runs.append(lambda m: m.predict(x, batch_size=2, verbose=0).tolist())
+    expected = [run(other) for run in runs]
+    for _ in range(3):
+        assert in_threads([lambda run=run: run(snn) for run in runs * 2]) == expected * 2
 
 
 def test_models_in_threads_of_their_own_give_what_they_give_alone(rng):

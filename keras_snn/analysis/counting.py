@@ -18,7 +18,7 @@ from keras_snn.graph.passes import fold
 from keras_snn.layers.base import neuron_of
 from keras_snn.simulation.from_layers import as_spiking_model, is_handwritten
 from keras_snn.simulation.model import SpikingModel
-from keras_snn.simulation.source import program_of, source_graph
+from keras_snn.simulation.source import alone, program_of, source_graph
 
 __all__ = ["OperationTally", "count_operations"]
 
@@ -68,10 +68,11 @@ def count_operations(
         return OperationCounts(_static_counts(_linear_nodes(graph), graph, itemsize), _not_counted(graph))
     if x is None:
         raise ValueError("`x` must be some samples, because spikes depend on them. Received: x=None.")
-    graph, activations = source_graph(model)
-    tally = OperationTally(model, graph, activations)
-    options = {"timesteps": timesteps, "batch_size": batch_size, "verbose": verbose}
-    return tally.result(*observe(model, x, None, [tally], graph=graph, **options))
+    with alone(model):
+        graph, activations = source_graph(model)
+        tally = OperationTally(model, graph, activations)
+        options = {"timesteps": timesteps, "batch_size": batch_size, "verbose": verbose}
+        return tally.result(*observe(model, x, None, [tally], graph=graph, **options))
 
 
 class OperationTally(Observer):

@@ -12,7 +12,7 @@ from keras_snn._types import Data
 from keras_snn.analysis.observers import Observer, observe
 from keras_snn.neurons import Neuron
 from keras_snn.simulation.model import SpikingModel
-from keras_snn.simulation.source import source_graph
+from keras_snn.simulation.source import alone, source_graph
 
 __all__ = ["Comparison", "Diagnosis", "Error", "LayerDiagnosis", "diagnose"]
 
@@ -140,10 +140,11 @@ def diagnose(
     Raises:
         TypeError, ValueError: If an argument is not what it may be.
     """
-    graph, activations = source_graph(model)
-    comparison = Comparison(model, activations)
-    options = {"timesteps": timesteps, "batch_size": batch_size, "verbose": verbose}
-    return comparison.result(*observe(model, x, None, [comparison], graph=graph, **options))
+    with alone(model):
+        graph, activations = source_graph(model)
+        comparison = Comparison(model, activations)
+        options = {"timesteps": timesteps, "batch_size": batch_size, "verbose": verbose}
+        return comparison.result(*observe(model, x, None, [comparison], graph=graph, **options))
 
 
 class Comparison(Observer):

@@ -23,7 +23,7 @@ from keras_snn.reporting import html, plots
 from keras_snn.reporting.causes import Agreement, find_causes
 from keras_snn.simulation.classes import EACH, deciding, share_of_equal
 from keras_snn.simulation.model import SpikingModel
-from keras_snn.simulation.source import source_graph
+from keras_snn.simulation.source import alone, source_graph
 
 __all__ = ["Report", "report"]
 
@@ -178,26 +178,31 @@ def report(
     if path is not None:
         _checked(path)
         plots.check_matplotlib()
+    with alone(model):
+        found = _found(model, x, y, energy, timesteps=timesteps, batch_size=batch_size, verbose=verbose)
+    if path is not None:
+        found.save(path)
+    return found
+
+
+def _found(model, x, y, energy, **options):
+    """Return the `Report` of a run with these options."""
     graph, activations = source_graph(model)
     comparison, tally = Comparison(model, activations), OperationTally(model, graph, activations)
     classes = _Classes(model, graph)
-    options = {"timesteps": timesteps, "batch_size": batch_size, "verbose": verbose}
     steps, samples = ran = observe(model, x, y, [comparison, tally, classes], graph=graph, **options)
     counts = tally.result(*ran)
     conversion = model.conversion_report
-    found = Report(
+    return Report(
         model.name,
         comparison.result(*ran),
         counts,
         classes.result(samples),
         counts.energy(energy),
         {"seed": None, **getattr(conversion, "options", {})},
-        {"timesteps": steps, "samples": samples, "batch_size": batch_size, "energy": energy},
+        {"timesteps": steps, "samples": samples, "batch_size": options["batch_size"], "energy": energy},
         {"converted with": dict(getattr(conversion, "versions", {})), "run with": _versions()},
     )
-    if path is not None:
-        found.save(path)
-    return found
 
 
 class _Classes(Observer):

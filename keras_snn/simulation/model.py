@@ -113,7 +113,7 @@ class SpikingModel(keras.Model):
         self.unroll = unroll
         self.conversion_report = conversion_report
         # In an object of its own, which Keras does not search for layers.
-        self.runners = types.SimpleNamespace(by_record={})
+        self.runners = types.SimpleNamespace(by_record={}, lock=self._running)
         if output_names is not None:
             self.output_names = list(output_names)
         self.build(keras.tree.map_structure(lambda name: (None, *self.given_shapes[name]), inputs))

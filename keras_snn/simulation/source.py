@@ -10,7 +10,7 @@ from keras_snn.graph.lowering import lower_calls
 from keras_snn.graph.program import Program, source_of
 from keras_snn.simulation.model import SpikingModel
 
-__all__ = ["check_spiking", "program_of", "source_graph"]
+__all__ = ["alone", "check_spiking", "program_of", "source_graph"]
 
 
 def check_spiking(model):
@@ -20,6 +20,16 @@ def check_spiking(model):
             f"`model` must be a SpikingModel. Received: {type(model).__name__}. Convert it first with "
             "keras_snn.convert."
         )
+
+
+def alone(model):
+    """Return a context in which no other thread runs a spiking model or changes what it is.
+
+    Raises:
+        TypeError: If `model` is no `SpikingModel`.
+    """
+    check_spiking(model)
+    return model.runners.lock
 
 
 def program_of(model):
