@@ -279,6 +279,11 @@ class SpikingLayer(keras.layers.Layer):
         }
 
 
+def _enable_lora(self, *args: Any, **kwargs: Any) -> None:
+    """As `enable_lora` of the Keras layer: train a product of two small matrices instead of the kernel."""
+    self.analog.enable_lora(*args, **kwargs)
+
+
 class SpikingTwin(OwnsLayer, SpikingLayer):
     """Base of the layers that replace a Keras layer and take its arguments.
 
@@ -316,6 +321,8 @@ class SpikingTwin(OwnsLayer, SpikingLayer):
         )
         cls.__doc__ = f"Spiking twin of `keras.layers.{analog_class.__name__}`.\n\n    {cls.__doc__}"
         cls.analog_class = analog_class
+        if hasattr(analog_class, "enable_lora"):
+            cls.enable_lora = _enable_lora
         keras.saving.register_keras_serializable(package="keras_snn")(cls)
 
     def __init__(self, *args: Any, return_state: bool = False, stateful: bool = False, **kwargs: Any) -> None:
@@ -329,7 +336,7 @@ class SpikingTwin(OwnsLayer, SpikingLayer):
         super().__init__(return_state=return_state, stateful=stateful, **own)
         self.analog = self.analog_class(dtype=self.analog_dtype, **given)
         self.freeze_owned()
-        refuse_quantizing(self.analog)
+        refuse_quantizing(self)
 
     @classmethod
     def _by_name(cls, args, kwargs):

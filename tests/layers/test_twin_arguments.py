@@ -84,6 +84,30 @@ def test_all_arguments_are_known():
     assert len(TWINS) == 16
 
 
+@pytest.mark.parametrize("twin", TWINS, ids=lambda twin: twin.__name__)
+def test_what_a_layer_can_do_to_its_weights_its_twin_can_or_refuses(twin, rng):
+    spiking, shape = twin(**required(twin)), shape_of(twin)
+    spiking.build((2, *shape))
+    with pytest.raises(NotImplementedError, match="must have weights in floating point"):
+        spiking.quantize("int8")
+    assert hasattr(spiking, "enable_lora") == hasattr(twin.analog_class, "enable_lora")
+    if not hasattr(spiking, "enable_lora"):
+        return
+    spiking.enable_lora(2)
+    frozen, analog = spiking.analog.variables[0], spiking.analog
+    assert frozen.path not in {v.path for v in spiking.trainable_weights}
+    assert len(spiking.trainable_weights) == 3
+    x = rng.normal(size=(2, *shape)).astype("float32")
+    before = to_numpy(spiking.current(x[:, 0]))
+    analog.lora_kernel_b.assign(rng.normal(size=analog.lora_kernel_b.shape))
+    currents = to_numpy(spiking.current(x[:, 0]))
+    assert np.abs(currents - before).max() > 0.1
+    again = twin.from_config(spiking.get_config())
+    again.build((2, *shape))
+    again.set_weights(spiking.get_weights())
+    assert_same(to_numpy(again.current(x[:, 0])), currents, tolerance=1e-6)
+
+
 @pytest.mark.parametrize(("twin", "argument"), CASES, ids=lambda x: getattr(x, "__name__", x))
 def test_argument_acts_as_on_the_layer_or_is_refused(twin, argument, rng):
     if argument in REFUSED:
