@@ -4,6 +4,7 @@ import os
 import socket
 import stat
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -148,5 +149,20 @@ def test_hdf5_is_refused_however_it_is_asked_for(name, network, tmp_path):
     around = keras.Model(inputs, snn(inputs))
     with pytest.raises(ValueError, match="`filepath` must end in .keras. Received: an HDF5 file"):
         around.save(tmp_path / name)
+    assert not list(tmp_path.iterdir())
     snn.save(tmp_path / "a.keras")
     keras.saving.save_model(snn, tmp_path / "b.keras")
+
+
+def test_refused_hdf5_leaves_links_and_files_of_others(network, tmp_path):
+    snn, *_ = network
+    (tmp_path / "a.h5").symlink_to(tmp_path / "target.h5")
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["kept"] = 1
+        with pytest.raises(ValueError, match="`filepath` must end in .keras"):
+            keras.saving.save_model(snn, tmp_path / "a.h5")
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "a.h5", tmp_path / "other.h5"]
+    assert (tmp_path / "a.h5").is_symlink()
+    with h5py.File(tmp_path / "empty.h5", "w"), pytest.raises(ValueError, match="must end in .keras"):
+        keras.saving.save_model(snn, tmp_path / "b.h5")
+    assert (tmp_path / "empty.h5").exists()

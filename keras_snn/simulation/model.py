@@ -22,6 +22,7 @@ from keras_snn.engines.compiled import Requests, run_chunks
 from keras_snn.engines.network import StepNetwork
 from keras_snn.layers.base import neuron_of
 from keras_snn.layers.owning import refuse_quantizing
+from keras_snn.simulation import hdf5
 from keras_snn.simulation.spike_counter import FiringCounter
 from keras_snn.simulation.units import check_units, with_scales, write_units
 
@@ -584,7 +585,8 @@ class SpikingModel(keras.Model):
             self.optimizer.build(self.trainable_variables)
 
     def get_config(self):
-        if _is_for_hdf5():
+        if hdf5.is_wanted():
+            hdf5.remove_begun()
             raise ValueError(_NOT_AS_HDF5.format("an HDF5 file"))
         serialize = keras.saving.serialize_keras_object
         return {
@@ -612,12 +614,6 @@ class SpikingModel(keras.Model):
         config["dtype"] = deserialize(config["dtype"])
         config["conversion_report"] = deserialize(config["conversion_report"])
         return cls(**config)
-
-
-def _is_for_hdf5():
-    """Return whether Keras wants configs for an HDF5 file, in which they lack the module of a class."""
-    probe = keras.Sequential([keras.layers.Identity(name="probe")], name="probes")
-    return "module" not in probe.get_config()["layers"][0]
 
 
 def _samples(x):
