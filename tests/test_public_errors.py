@@ -94,3 +94,13 @@ def test_no_private_error_leaves_a_public_function(source, rng, tmp_path):
             # An attribute that a network of Keras lacks is no error of this package.
             expected = (TypeError, ValueError, ImportError, *([AttributeError] if subject is model else []))
             assert error is None or isinstance(error, expected), (name, error)
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("use", [keras_snn.convert, keras_snn.check, keras_snn.count_operations])
+def test_models_of_keras_2_are_refused_as_such(use, own):
+    """And those of subclasses of a user; tf_keras need not be installed."""
+    kind = type("Functional", (), {"__module__": "tf_keras.src.engine.functional"})
+    model = (type("Mine", (kind,), {}) if own else kind)()
+    with pytest.raises(TypeError, match=f"Received: {type(model).__name__} of tf_keras, which is Keras 2"):
+        use(model)
