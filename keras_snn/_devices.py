@@ -6,6 +6,7 @@ under a distribution of `keras.distribution`, which is set for all.
 
 import contextlib
 import copy
+import functools
 import logging
 import warnings
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from keras_snn._data import rows
 
-__all__ = ["divisible", "mended", "predict_batch", "replicas"]
+__all__ = ["divisible", "is_alone", "mended", "predict_batch", "replicas"]
 
 
 def predict_batch(model, x, *, sums=False):
@@ -48,6 +49,11 @@ def replicas(model):
     """Return how many parts TensorFlow makes of a batch of a model; some of them may have no samples."""
     strategy = getattr(model, "distribute_strategy", None)
     return 1 if strategy is None else strategy.num_replicas_in_sync
+
+
+def is_alone(model):
+    """Return whether TensorFlow runs a model on one device, as Keras hands it the data."""
+    return keras.backend.backend() == "tensorflow" and replicas(model) == 1
 
 
 @contextlib.contextmanager
@@ -106,39 +112,35 @@ def _devices():
     return mesh.shape[mesh.axis_names.index(distribution.batch_dim_name)]
 
 
-def mended(strategy, *, tuned):
-    """Return a strategy of `tf.distribute` with which Keras runs models as it should.
+def mended(strategy):
+    """Return a strategy of `tf.distribute`, with workarounds for a fault of Keras if it has several devices.
 
     Keras 3.15 fails to fit and to evaluate any model on several workers (keras-team/keras#20585), because
     it asks `reduce` for two things that TensorFlow refuses there: to reduce a batch of several arrays,
     whose shapes are all it wants to know, and to average metrics, which are scalars, along an axis.
-
-    Args:
-        strategy: The strategy.
-        tuned: Whether TensorFlow may tune how it reads data. It does so 10, 30, 70 … 630, 1270 ms behind the
-            start, and a run that keeps all processors busy ends no sooner than the next of these: it may
-            take twice as long. Arrays gain nothing by it.
     """
+    if strategy.num_replicas_in_sync == 1:
+        return strategy
+    kind = _mended_class(type(strategy))
+    view = kind.__new__(kind)
+    vars(view).update(vars(strategy), original=strategy)
+    return view
 
-    class Mended(type(strategy)):
+
+@functools.cache
+def _mended_class(kind):
+    """Return the class of the strategies of a class that `mended` returns."""
+
+    class Mended(kind):
         def scope(self):
             # That of the original: strategies do not nest.
-            return strategy.scope()
+            return self.original.scope()
 
         def reduce(self, reduce_op, value, axis):
+            strategy = self.original
             if keras.tree.is_nested(value):
                 return keras.tree.map_structure(lambda x: strategy.experimental_local_results(x)[0], value)
             is_scalar = len(strategy.experimental_local_results(value)[0].shape) == 0
             return strategy.reduce(reduce_op, value, None if is_scalar else axis)
 
-        def experimental_distribute_dataset(self, dataset, options=None):
-            if not tuned:
-                # A `tf.data.Options` of defaults; the one that the dataset has cannot be changed.
-                how = type(dataset.options())()
-                how.autotune.enabled = False
-                dataset = dataset.with_options(how)
-            return strategy.experimental_distribute_dataset(dataset, options)
-
-    view = Mended.__new__(Mended)
-    vars(view).update(vars(strategy))
-    return view
+    return Mended

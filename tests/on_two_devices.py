@@ -12,10 +12,12 @@ import warnings
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from documents import run_blocks
 
 import keras_snn
+from keras_snn import _devices
 from keras_snn.engines import chunks
 
 BLOCKS = ("program", "mirrored", "workers", "jax")
@@ -89,6 +91,51 @@ def on_uneven_batches_to_fit(snn, data):
     yield snn.get_weights()
 
 
+def plain_model(strategy=None):
+    """Return a compiled Keras model, of a class that hands Keras a strategy if one is given."""
+
+    class Handing(keras.Sequential):
+        distribute_strategy = strategy
+
+    model = (keras.Sequential if strategy is None else Handing)([keras.Input((2,)), keras.layers.Dense(3)])
+    model.compile("sgd", "mse")
+    return model
+
+
+def check_that_workers_need_the_workarounds(strategy):
+    """Keras fails on several workers if one of the two things that `_devices.mended` does is left out.
+
+    If this fails Keras is mended: see `test_workarounds.py`.
+    """
+    data, mended = (np.zeros((8, 2)), np.zeros((8, 3))), _devices.mended(strategy)
+
+    def partly(*, for_batches):
+        """Return a strategy that is mended for batches, or for all but them."""
+
+        def reduce(reduce_op, value, axis=None):
+            chosen = mended if keras.tree.is_nested(value) == for_batches else strategy
+            return chosen.reduce(reduce_op, value, axis)
+
+        # Strategies cannot be copied otherwise.
+        view = type(mended).__new__(type(mended))
+        vars(view).update(vars(mended), reduce=reduce)
+        return view
+
+    with strategy.scope():
+        assert plain_model(mended).evaluate(*data, verbose=0) == 0
+        for model in (plain_model(), plain_model(partly(for_batches=False))):
+            with pytest.raises(ValueError, match="unsupported type .*PerReplica"):
+                model.evaluate(*data, verbose=0)
+        with pytest.raises(ValueError, match="reduction dimension"):
+            plain_model(partly(for_batches=True)).evaluate(*data, verbose=0)
+
+
+def check_that_jax_needs_the_workaround():
+    """Keras fails on batches that devices cannot share equally; `_devices.divisible` gives all to each."""
+    with pytest.raises(ValueError, match="partitioned 2 times"):
+        plain_model().predict(np.zeros((3, 2)), verbose=0)
+
+
 def main(engine):
     # Long chunks take long to compile, and short ones are many calls.
     chunks._LONGEST_CHUNK = 4
@@ -101,10 +148,13 @@ def main(engine):
     cases = [on_uneven_batches, on_datasets, on_watched]
     if engine == "jax":
         scope = distribution.scope
+        check_that_jax_needs_the_workaround()
         cases.append(on_uneven_batches_to_fit)
         keras.distribution.set_distribution(None)
     else:
         scope = names["strategy"].scope
+        if engine == "workers":
+            check_that_workers_need_the_workarounds(names["strategy"])
         assert snn.distribute_strategy.num_replicas_in_sync == 2
     expected = names["program"]()
     assert_program_returns_the_same((snn, *names["results"]), expected)

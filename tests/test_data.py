@@ -7,6 +7,7 @@ import pytest
 import running
 
 import keras_snn
+from keras_snn._data import untuned
 
 
 class Column:
@@ -107,3 +108,48 @@ def test_objects_are_still_refused(case):
             snn.predict({**x, "a": values}, verbose=0)
         with pytest.raises(ValueError):
             snn.simulate({**x, "a": values})
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.data is TensorFlow's")
+@pytest.mark.parametrize(
+    ("samples", "batch_size", "steps"), [(7, 3, None), (6, 3, None), (70, None, None), (7, None, 2)]
+)
+def test_a_dataset_that_is_not_tuned_gives_what_keras_makes_of_arrays(samples, batch_size, steps, rng):
+    """Batch by batch: values, dtypes and structure, of floats of another dtype and integers too."""
+
+    class Spy(keras.Model):
+        seen = []
+
+        def call(self, inputs):
+            return inputs["a"]
+
+        def test_step(self, data):
+            self.seen.append(keras.tree.map_structure(lambda tensor: tensor.numpy(), data))
+            return {"loss": keras.ops.zeros(())}
+
+    x = {"a": rng.normal(size=(samples, 2)), "b": rng.integers(0, 9, (samples, 3), dtype="uint8")}
+    y, weights = rng.integers(0, 2, samples), rng.normal(size=samples).astype("float16")
+    for given in ((x, y, weights), (x, y, None)):
+        found = []
+        for reading in (lambda *data: data, lambda *data: untuned(*data, batch_size=batch_size, steps=steps)):
+            model = Spy()
+            model.seen = []
+            model.compile(loss="mse", run_eagerly=True)
+            data = reading(*given)
+            model.evaluate(
+                data[0], data[1], batch_size=batch_size, sample_weight=data[2], steps=steps, verbose=0
+            )
+            found.append(model.seen)
+        assert data[1] is data[2] is None
+        assert len(found[0]) == -(-samples // (batch_size or (-(-samples // steps) if steps else 32)))
+        as_keras, as_ours = ([keras.tree.flatten(batch) for batch in batches] for batches in found)
+        for first, second in zip(as_keras, as_ours, strict=True):
+            for a, b in zip(first, second, strict=True):
+                assert a.dtype == b.dtype
+                np.testing.assert_array_equal(a, b)
+
+
+def test_data_that_keras_has_to_judge_stays_as_it_is(rng):
+    x = np.zeros((4, 2))
+    for data in (([x, x[:3]], None, None), (x, x[:3], None), (x, [x, x], x[:, 0]), (iter([x]), None, None)):
+        assert all(a is b for a, b in zip(untuned(*data, batch_size=2, steps=None), data, strict=True))

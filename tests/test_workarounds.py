@@ -1,0 +1,69 @@
+"""Faults of Keras and TensorFlow that the package works around.
+
+If a test fails, the fault is mended. The workaround, which the docstring names, can go once the oldest
+version that is allowed is mended too.
+The faults on several devices are in `on_two_devices.py`.
+"""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+BACKEND = keras.backend.backend()
+
+
+def on(*backends):
+    return pytest.mark.skipif(BACKEND not in backends, reason=f"a fault on {' and '.join(backends)}")
+
+
+@on("tensorflow")
+def test_a_sum_of_empty_batches_fails():
+    """`engines.compiled.run_chunks` adds with an operator."""
+    with pytest.raises(Exception, match="Biases must be 1D"):
+        ops.add(ops.zeros((0, 3)), ops.zeros((0, 3)))
+
+
+@on("tensorflow")
+def test_a_convolution_of_no_samples_has_the_shape_of_its_input():
+    """A `SpikingModel` on several devices returns outputs of no samples without running its layers."""
+    model = keras.Sequential([keras.Input((6, 6, 2)), keras.layers.Conv2D(5, 3)])
+    assert model.predict_on_batch(np.zeros((0, 6, 6, 2), "float32")).shape == (0, 6, 6, 2)
+
+
+@on("tensorflow")
+def test_arrays_are_read_with_tuning(monkeypatch):
+    """`_data.untuned` gives Keras a dataset that is not tuned, because a run waits for the tuning."""
+    import tensorflow as tf
+
+    found = []
+    strategy = tf.distribute.get_strategy()
+    distribute = type(strategy).experimental_distribute_dataset
+    monkeypatch.setattr(
+        type(strategy),
+        "experimental_distribute_dataset",
+        lambda self, dataset: found.append(dataset.options().autotune.enabled) or distribute(self, dataset),
+    )
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    model.predict(np.zeros((4, 2), "float32"), verbose=0)
+    assert found == [None]
+
+
+@on("jax", "torch")
+def test_result_type_does_not_know_float64():
+    """`SpikingLayer.state_dtype` chooses it itself."""
+    assert keras.backend.result_type("float32", "float64") == "float32"
+
+
+@on("torch")
+@pytest.mark.parametrize("operation", [lambda x: ops.maximum(x, 0.0), ops.floor])
+def test_operations_round_float64(operation):
+    """`BinaryActivation` takes relu for a maximum; `_gradients.floor` casts."""
+    assert keras.backend.standardize_dtype(operation(ops.zeros(2, "float64")).dtype) == "float32"
+
+
+@on("tensorflow")
+def test_constant_initializers_round_to_float32():
+    """`QuantizedClip` fills its scale itself."""
+    value = keras.initializers.Constant(0.1)((), dtype="float64")
+    assert float(ops.convert_to_numpy(value)) != 0.1
