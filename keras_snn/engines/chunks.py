@@ -40,11 +40,11 @@ class ChunkPlan:
     light: int = 0
     part: int = 1
 
-    def of(self, timesteps):
+    def of(self, timesteps: int) -> "ChunkPlan":
         """Return the plan of another number of steps."""
         return dataclasses.replace(self, timesteps=timesteps, chunk=min(self.chunk, timesteps))
 
-    def step_by_step(self):
+    def step_by_step(self) -> "ChunkPlan":
         """Return the plan of passes of one step, which leave their states."""
         return ChunkPlan(self.timesteps)
 

@@ -279,7 +279,7 @@ class SpikingLayer(keras.layers.Layer):
         }
 
 
-def _enable_lora(self, *args: Any, **kwargs: Any) -> None:
+def _enable_lora(self: Any, *args: Any, **kwargs: Any) -> None:
     """As `enable_lora` of the Keras layer: train a product of two small matrices instead of the kernel."""
     self.analog.enable_lora(*args, **kwargs)
 

@@ -5,9 +5,10 @@ import dataclasses
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from keras_snn._gradients import floor, with_gradient, within
-from keras_snn._types import Shape, State, Tensor
+from keras_snn._types import Rate, Shape, State, Tensor
 from keras_snn._validation import check_integer, check_number
 from keras_snn.neurons.base import Neuron
 
@@ -80,10 +81,10 @@ class TimeCode(Neuron):
     def largest_rate(self, timesteps: int) -> float:
         return float(self.levels)
 
-    def fitted_scale(self, scale, max_value):
+    def fitted_scale(self, scale: Rate, max_value: Rate) -> Rate:
         return np.minimum(scale, max_value)
 
-    def ideal_rate(self, current, timesteps: int):
+    def ideal_rate(self, current: Rate, timesteps: int) -> Rate:
         return super().ideal_rate(current, 1)
 
     def rates_as_text(self, timesteps: int) -> str:
@@ -118,7 +119,7 @@ class TimeCode(Neuron):
         )
         return numbers, [v - numbers]
 
-    def trains(self, numbers) -> np.ndarray:
+    def trains(self, numbers: ArrayLike) -> np.ndarray:
         """Return the spikes that send some numbers.
 
         Args:
@@ -135,7 +136,7 @@ class TimeCode(Neuron):
             trains.append((steps == self.base - digit) & (digit > 0))
         return np.concatenate(trains).astype("int8")
 
-    def numbers(self, trains) -> np.ndarray:
+    def numbers(self, trains: ArrayLike) -> np.ndarray:
         """Return the numbers that some spikes send: the inverse of `trains`.
 
         Args:

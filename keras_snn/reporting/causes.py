@@ -30,7 +30,7 @@ class Agreement:
     labels: int = 1
 
     @property
-    def loss(self):
+    def loss(self) -> float:
         """What the conversion costs: in accuracy, or in agreement where no labels are known."""
         if self.ann_accuracy is None:
             return 1 - self.agreement_over_time[-1]

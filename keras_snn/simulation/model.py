@@ -8,14 +8,17 @@ import os
 import pathlib
 import threading
 import types
+from collections.abc import Iterable
+from typing import Literal
 
 import keras
 from keras import ops
 
-from keras_snn._data import KINDS, as_arrays, check_numeric, finite, fit_shape, in_order
-from keras_snn._devices import divisible, mended, replicas
+from keras_snn._data import KINDS, as_arrays, check_numeric, finite, fit_shape, in_order, untuned
+from keras_snn._devices import divisible, is_alone, mended, replicas
 from keras_snn._files import check_file, output_path, replacing
 from keras_snn._gradients import without_gradients
+from keras_snn._types import Data
 from keras_snn._validation import check_integer, check_timesteps
 from keras_snn.engines.chunks import longest_chunk, plan_chunks
 from keras_snn.engines.compiled import Requests, run_chunks
@@ -23,6 +26,7 @@ from keras_snn.engines.network import StepNetwork
 from keras_snn.layers.base import neuron_of
 from keras_snn.layers.owning import refuse_quantizing
 from keras_snn.simulation import hdf5
+from keras_snn.simulation.result import Record, SimulationResult
 from keras_snn.simulation.spike_counter import FiringCounter
 from keras_snn.simulation.units import check_units, with_scales, write_units
 
@@ -129,7 +133,7 @@ class SpikingModel(keras.Model):
         return [dict(call) for call in self._calls]
 
     @property
-    def timesteps(self):
+    def timesteps(self) -> int:
         """Number of time steps of a call; of time codes, the longest window of a layer."""
         return max(self._windows, default=self._timesteps)
 
@@ -149,7 +153,7 @@ class SpikingModel(keras.Model):
         return [neuron.window for neuron in neurons if neuron is not None and neuron.is_time_code]
 
     @timesteps.setter
-    def timesteps(self, value):
+    def timesteps(self, value: int) -> None:
         value = check_timesteps(value)
         if self.is_time_coded and value not in (1, self.timesteps):
             raise ValueError(
@@ -161,12 +165,12 @@ class SpikingModel(keras.Model):
             self._forget_compiled()
 
     @property
-    def unroll(self):
+    def unroll(self) -> int | Literal["auto"]:
         """Time steps that one pass through the loop handles, or `"auto"`."""
         return self._unroll
 
     @unroll.setter
-    def unroll(self, value):
+    def unroll(self, value: int | Literal["auto"]) -> None:
         hint = "Use a number of time steps or 'auto'."
         value = value if value == "auto" else check_integer("unroll", value, minimum=1, hint=hint)
         with self._running:
@@ -372,6 +376,8 @@ class SpikingModel(keras.Model):
         """
         batch_size = _checked_batch_size(batch_size)
         with self._run(x, batch_size, steps, check_finite) as (x, steps):
+            if is_alone(self):
+                x, *_ = untuned(x, batch_size=batch_size, steps=steps)
             return super().predict(x, batch_size, verbose, steps, callbacks)
 
     def evaluate(
@@ -393,6 +399,9 @@ class SpikingModel(keras.Model):
         batch_size = _checked_batch_size(batch_size)
         y, sample_weight = as_arrays((y, sample_weight))
         with self._run(x, batch_size, steps, check_finite) as (x, steps):
+            # Within `fit` Keras has its own data.
+            if is_alone(self) and not kwargs.get("_use_cached_eval_dataset"):
+                x, y, sample_weight = untuned(x, y, sample_weight, batch_size=batch_size, steps=steps)
             return super().evaluate(x, y, batch_size, verbose, sample_weight, steps, *args, **kwargs)
 
     def predict_step(self, *args, **kwargs):
@@ -408,7 +417,7 @@ class SpikingModel(keras.Model):
     @property
     def distribute_strategy(self):
         """The strategy of `tf.distribute` that the model belongs to; on TensorFlow only."""
-        return mended(super().distribute_strategy, tuned=not self._reads_arrays)
+        return mended(super().distribute_strategy)
 
     @property
     def output_calls(self):
@@ -466,15 +475,28 @@ class SpikingModel(keras.Model):
             f"quantize(mode={mode!r}). Use keras_snn.convert(…, dtype='bfloat16') for smaller weights."
         )
 
-    def simulate(self, x, y=None, **options):
+    def simulate(
+        self,
+        x: Data,
+        y: Data | None = None,
+        *,
+        timesteps: int | None = None,
+        record: Record | Iterable[Record] = (),
+        settle: bool = False,
+        exit: Literal["confidence"] | None = None,  # noqa: A002 - what the field calls it
+        level: float | None = None,
+        batch_size: int = 32,
+        verbose: int = 0,
+    ) -> SimulationResult:
         """Run the network step by step and keep what happens.
 
         See `keras_snn.simulation.recording.simulate`, whose arguments these are.
         """
         from keras_snn.simulation.recording import simulate
 
+        options = {"timesteps": timesteps, "record": record, "settle": settle, "exit": exit, "level": level}
         with self._running:
-            return simulate(self, x, y, **options)
+            return simulate(self, x, y, **options, batch_size=batch_size, verbose=verbose)
 
     def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
         """As `keras.Model.fit`; needs an optimizer, which a converted model is compiled without."""

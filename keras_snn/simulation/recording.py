@@ -36,17 +36,17 @@ _FIELDS = {"spike_counts": "sums", "spike_trains": "every", "membrane_potentials
 def simulate(
     model,
     x,
-    y=None,
+    y,
     *,
-    timesteps=None,
-    record=(),
-    settle=False,
-    exit=None,  # noqa: A002 - what the field calls it
-    level=None,
-    batch_size=32,
-    verbose=0,
+    timesteps,
+    record,
+    settle,
+    exit,  # noqa: A002 - what the field calls it
+    level,
+    batch_size,
+    verbose,
 ):
-    """Run a spiking model step by step and keep what happens.
+    """Run a spiking model step by step and keep what happens; `SpikingModel.simulate` has the defaults.
 
     Args:
         model: A `SpikingModel`.

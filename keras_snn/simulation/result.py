@@ -1,7 +1,7 @@
 """What a simulation returns."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -11,7 +11,10 @@ from keras_snn._types import Data
 from keras_snn._validation import check_integer
 from keras_snn.simulation.classes import class_numbers
 
-__all__ = ["SimulationResult"]
+__all__ = ["Record", "SimulationResult"]
+
+# What can be kept of every neuron.
+Record = Literal["spike_counts", "spike_trains", "membrane_potentials", "spike_times"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

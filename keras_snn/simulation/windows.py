@@ -1,15 +1,18 @@
 """Records of networks of time codes, whose layers run one after the other, each in its window."""
 
+from typing import get_args
+
 import keras
 import numpy as np
 
 from keras_snn.engines.layered import run_layered
+from keras_snn.simulation.result import Record
 from keras_snn.simulation.source import program_of
 
 __all__ = ["TIME_CODE_RECORDS", "WindowRunner"]
 
 # What `simulate` may record of time codes.
-TIME_CODE_RECORDS = ("spike_counts", "spike_trains", "membrane_potentials", "spike_times")
+TIME_CODE_RECORDS = get_args(Record)
 
 
 class WindowRunner:
