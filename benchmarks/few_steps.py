@@ -69,7 +69,8 @@ COLUMNS = (
     "ANN − SNN",
     "at most",
     "spikes/neuron",
-    "operations/ANN",
+    "operations / dense",
+    "/ zero-skipping",
     "energy/ANN",
     "clipping, quantisation, unevenness",
 )
@@ -138,9 +139,8 @@ def scores(ann, snn):
 
 
 def costs(snn, x, timesteps):
-    """Return the cells about spikes, effective operations, energy, and the errors, mean over the layers."""
+    """Return the cells about spikes, operations, energy, and the errors, mean over the layers."""
     counts = keras_snn.count_operations(snn, x, timesteps=timesteps)
-    ann_operations = counts.ann_effective_macs + counts.ann_effective_acs
     spikes, neurons = (sum(getattr(n, what) for n in counts.neurons) for what in ("spikes", "neurons"))
     energy = counts.energy()
     layers = keras_snn.diagnose(snn, x, timesteps=timesteps).layers
@@ -150,7 +150,8 @@ def costs(snn, x, timesteps):
     ]
     return (
         f"{spikes / neurons:.2f}",
-        f"{(counts.effective_macs + counts.effective_acs) / ann_operations:.2f}",
+        f"{counts.operations_with_updates / counts.ann_operations:.2f}",
+        f"{counts.operations_with_updates / counts.zero_skipping_operations:.2f}",
         f"{energy.snn / energy.ann:.2f}",
         ", ".join(f"{error:.2f}" for error in errors),
     )

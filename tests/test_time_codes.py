@@ -160,7 +160,11 @@ def test_a_simulator_of_single_spikes_computes_the_same_and_adds_no_more_than_th
         np.testing.assert_allclose(
             neurons[name].activation_sparsity, 1 - record.sum() / 2 / (record[0].size * code.window)
         )
-    total = counts.snn_operations[-1] + neurons["first"].updates + neurons["second"].updates
+    # The sums of the read-out are updated too, in the window of the layer before.
+    of_readout = 5 * (code.window + code.digits - 1)
+    assert counts.other_updates == of_readout
+    updates = neurons["first"].updates + neurons["second"].updates + of_readout
+    total = counts.snn_operations[-1] + updates
     np.testing.assert_allclose(counts.operations_with_updates, total)
 
 

@@ -27,9 +27,11 @@ class EnergyEstimate:
     Attributes:
         ann: All multiply-adds of the source network, and its biases.
         ann_effective: Those whose input is not 0.
-        snn: Additions and multiply-adds of the spiking network, for spikes, biases and constant currents.
+        snn: Additions of the spiking network, for events, biases, constant currents and updates of neurons;
+            and its multiply-adds, for values that are no spikes.
         mac, ac: Picojoules of a multiply-add and of an addition.
         source: Where these figures are from.
+        updates: The part of `snn` for updates of neurons, one addition each.
     """
 
     ann: float
@@ -38,19 +40,24 @@ class EnergyEstimate:
     mac: float
     ac: float
     source: str
+    updates: float = 0.0
 
     @property
     def assumptions(self) -> str:
         """What the estimate rests on, in words."""
         return (
             f"An estimate: {self.mac:g} pJ for every multiply-add and {self.ac:g} pJ for every addition "
-            f"({self.source}). It leaves out memory traffic, neuron updates, pooling and read-out, which on "
-            "real hardware may be most of the energy."
+            f"({self.source}). In the SNN each event is an addition at every synapse, and each update of a "
+            "neuron is one. It leaves out memory traffic, pooling and read-out, which on real hardware may "
+            "be most of the energy."
         )
 
     def __str__(self):
         ann, effective, snn = (_joules(energy) for energy in (self.ann, self.ann_effective, self.snn))
-        return f"ANN {ann} ({effective} without zeros), SNN {snn}. {self.assumptions}"
+        updates = _joules(self.updates)
+        return (
+            f"ANN {ann} ({effective} without zeros), SNN {snn}, of it updates {updates}. {self.assumptions}"
+        )
 
 
 def check_figures(name, figures):

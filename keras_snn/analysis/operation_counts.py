@@ -8,135 +8,38 @@ import numpy as np
 
 from keras_snn._table import show_table
 from keras_snn.analysis.energy import EnergyEstimate, Figures, check_figures
+from keras_snn.analysis.layer_operations import LayerOperations, NeuronOperations
 from keras_snn.simulation.memory_check import show_bytes
 
-__all__ = ["LayerOperations", "NeuronOperations", "OperationCounts", "show_metric"]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class LayerOperations:
-    """Operations of one layer with weights for one sample, mean over the samples.
-
-    Attributes:
-        name: Name of its call.
-        macs: Multiply-adds of the analog layer: outputs times inputs of each, padding included.
-        biases: Outputs that have a bias.
-        dense: Synaptic operations of one pass: inputs times the outputs that each reaches.
-        weights, zeros: Number of weights without biases, and of those that are 0.
-        footprint: Bytes of weights and biases; 0 at a further call of the layer.
-        is_analog: Whether its input is the same at every step, so that it is computed once.
-        reads: Outputs that are added to something else at every step.
-        additions: Additions at each step for spikes that came, `(timesteps,)`; `None` of an analog network.
-        multiply_adds: Multiply-adds at each step for values that are no spikes, `(timesteps,)`, or `None`.
-        ann_additions, ann_multiply_adds: The same of the source network, whose inputs are not 0; or `None`.
-    """
-
-    name: str
-    macs: int
-    biases: int
-    dense: int
-    weights: int
-    zeros: int
-    footprint: int
-    is_analog: bool = False
-    reads: int = 0
-    additions: np.ndarray | None = None
-    multiply_adds: np.ndarray | None = None
-    ann_additions: float | None = None
-    ann_multiply_adds: float | None = None
-
-    @property
-    def ann_operations(self) -> int:
-        """2·macs + biases: additions and multiplications of the analog layer."""
-        return 2 * self.macs + self.biases
-
-    @property
-    def snn_operations(self) -> np.ndarray:
-        """Operations up to and with each step, `(timesteps,)`."""
-        steps = np.arange(1, len(self.additions) + 1)
-        if self.is_analog:
-            # Computed once; then its current is added at every step.
-            return self.ann_operations + self.reads * steps
-        return np.cumsum(self.additions + 2 * self.multiply_adds) + self.biases * steps
-
-    @property
-    def snn_dense(self) -> int:
-        """Synaptic operations of all steps, if no input were 0."""
-        return self.dense * (1 if self.is_analog else len(self.additions))
-
-    @property
-    def ann_effective(self) -> tuple[float, float]:
-        """`(MACs, ACs)` of the source network; see `OperationCounts.effective_macs`."""
-        return _macs_and_acs(self.ann_additions, self.ann_multiply_adds)
-
-    @property
-    def snn_effective(self) -> tuple[float, float]:
-        """`(MACs, ACs)` of all steps; see `OperationCounts.effective_macs`."""
-        if self.is_analog:
-            return self.ann_effective
-        return _macs_and_acs(float(self.additions.sum()), float(self.multiply_adds.sum()))
-
-
-def _macs_and_acs(additions, multiply_adds):
-    """Return what is counted as MACs, and as ACs: one of them, for all inputs of a layer."""
-    return (additions + multiply_adds, 0.0) if multiply_adds else (0.0, additions)
-
-
-@dataclasses.dataclass(frozen=True)
-class NeuronOperations:
-    """A layer of neurons, or its activation in the source network; mean over the samples.
-
-    Attributes:
-        name: Name of its call.
-        neurons: How many there are.
-        timesteps: Number of steps; of a time code, those of its window.
-        spikes: Spikes of all neurons and steps.
-        ann_active: Activations of the source network that are not 0.
-        footprint: Bytes of the state of one sample.
-        updates_each: How often a neuron is updated, if that is not at every one of these steps: neurons of
-            time codes are when they receive.
-    """
-
-    name: str
-    neurons: int
-    timesteps: int
-    spikes: float
-    ann_active: float
-    footprint: int
-    updates_each: int | None = None
-
-    @property
-    def updates(self) -> int:
-        """Updates of the neurons: each one at every step in which it integrates."""
-        return self.neurons * (self.timesteps if self.updates_each is None else self.updates_each)
-
-    @property
-    def activation_sparsity(self) -> float:
-        """Fraction of neurons and steps without a spike."""
-        return 1 - self.spikes / (self.neurons * self.timesteps)
-
-    @property
-    def ann_activation_sparsity(self) -> float:
-        """Fraction of activations of the source network that are 0."""
-        return 1 - self.ann_active / self.neurons
+__all__ = ["OperationCounts", "show_metric"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OperationCounts:
     """Operations for one sample, mean over the samples; `print` it for a table.
 
-    `ann_operations` and `snn_operations` are counted as in the papers on conversion. Pooling, read-out and
-    the threshold of neurons do not count, for either network. The others are those of NeuroBench, by its
-    names: a synaptic operation has a weight and an input that are not 0, and biases are none; it is an
-    accumulate (AC) if all inputs of the layer are −1, 0 or 1, else a multiply-accumulate (MAC).
-    NeuroBench decides that for every batch and step; here it is for a layer on all data, so that the batch
-    size does not matter. What is the same at every step counts once.
+    There are two conventions. *Operations* are additions and multiplications, as the papers on conversion
+    count them. Of the spiking network they are those that happen: an addition for every event at every
+    weight that is not 0, or where it is added without a weight; two for a value that is no spike, or one
+    without a weight; one for each bias and each constant current at each step; and, where the name says so,
+    one for every update of a neuron. Beside them are two baselines: `ann_operations` of the dense source
+    network, and `zero_skipping_operations`. The inside of pools, and functions of read-outs, count for no
+    network.
+
+    The others, in the tables and in `metrics`, are those of NeuroBench, by its names: a synaptic operation
+    has a weight and an input that are not 0, and biases are none; it is an accumulate (AC) if all inputs of
+    the layer are −1, 0 or 1, else a multiply-accumulate (MAC), as for spikes of several units. NeuroBench
+    decides that for every batch and step; here it is for a layer on all data, so that the batch size does
+    not matter. What is the same at every step counts once.
 
     Attributes:
-        layers: A `LayerOperations` for every layer with weights, in order.
+        layers: A `LayerOperations` for every layer with weights, and everything else that adds, in order.
         not_counted: Names of layers that run on averages instead of spikes.
         neurons: A `NeuronOperations` for every layer of neurons; empty of an analog network.
         other_state: Bytes of state of other layers, as pooling and read-out.
+        other_updates: Updates of accumulators of time codes that are no neurons: read-outs, and sums that
+            are handed on as numbers.
+        same_levels: Whether activations in `zero_skipping_operations` have the levels of the neurons.
 
     Source:
         Rueckauer et al. (2016), arXiv:1612.04052, and (2017), doi:10.3389/fnins.2017.00682. Yik et al.
@@ -147,6 +50,8 @@ class OperationCounts:
     not_counted: tuple[str, ...] = ()
     neurons: tuple[NeuronOperations, ...] = ()
     other_state: int = 0
+    other_updates: int = 0
+    same_levels: bool = False
 
     @property
     def macs(self) -> int:
@@ -155,7 +60,7 @@ class OperationCounts:
 
     @property
     def ann_operations(self) -> int:
-        """Operations of the analog network: Σ 2·macs + biases."""
+        """Operations of the dense analog network: Σ 2·macs + biases + sums."""
         return sum(layer.ann_operations for layer in self.layers)
 
     @property
@@ -169,18 +74,40 @@ class OperationCounts:
         return sum(layer.snn_operations for layer in self.layers) if self.has_spikes else None
 
     @property
+    def updates(self) -> int:
+        """Updates of neurons and of all other accumulators, one operation each."""
+        return self.neuron_updates + self.other_updates
+
+    @property
+    def updates_over_time(self) -> np.ndarray:
+        """These updates up to and with each step, `(timesteps,)`: as many in each."""
+        steps = len(self.layers[0].additions)
+        return self.updates * np.arange(1, steps + 1) / steps
+
+    @property
     def operations_with_updates(self) -> float | None:
         """Operations of the spiking network after the last step, and the updates of its neurons."""
-        return float(self.snn_operations[-1]) + self.neuron_updates if self.has_spikes else None
+        return float(self.snn_operations[-1]) + self.updates if self.has_spikes else None
 
     @property
     def zero_skipping_operations(self) -> float:
-        """Operations of the source network without those whose weight or input is 0: Σ 2·MACs + ACs + biases.
+        """Operations of the source network without those whose weight or input is 0, biases included.
 
-        Its activations are not rounded.
+        A multiply-add is two; one addition where all inputs of a layer are −1, 0 or 1. If `same_levels`, its
+        activations are rounded to the levels of the neurons, as `quantized_reference` does, else they are
+        not.
         """
-        biases = sum(layer.biases for layer in self.layers)
-        return 2 * self.ann_effective_macs + self.ann_effective_acs + biases
+        return sum(layer.zero_skipping for layer in self.layers)
+
+    @property
+    def events(self) -> float:
+        """Additions of every event at every weight that is not 0, and of what is added without a weight."""
+        return sum(layer.events for layer in self.layers)
+
+    @property
+    def units(self) -> float:
+        """What these would be if each spike came as its smallest spikes."""
+        return sum(float(layer.units.sum()) for layer in self.layers)
 
     @property
     def effective_macs(self) -> float:
@@ -195,12 +122,12 @@ class OperationCounts:
     @property
     def ann_effective_macs(self) -> float:
         """Multiply-accumulates of the source network with neither weight nor input 0."""
-        return sum(layer.ann_effective[0] for layer in self.layers)
+        return sum(layer.ann_effective[0] for layer in self.layers if layer.is_of_source)
 
     @property
     def ann_effective_acs(self) -> float:
         """Accumulates of the source network: those of layers whose inputs are −1, 0 or 1."""
-        return sum(layer.ann_effective[1] for layer in self.layers)
+        return sum(layer.ann_effective[1] for layer in self.layers if layer.is_of_source)
 
     @property
     def dense(self) -> int:
@@ -210,7 +137,7 @@ class OperationCounts:
     @property
     def ann_dense(self) -> int:
         """Synaptic operations of the analog network, if no input or weight were 0."""
-        return sum(layer.dense for layer in self.layers)
+        return sum(layer.dense for layer in self.layers if layer.is_of_source)
 
     @property
     def neuron_updates(self) -> int:
@@ -273,8 +200,11 @@ class OperationCounts:
         if self.layers:
             operations = {
                 "ann_operations": self.ann_operations,
+                "zero_skipping_operations": self.zero_skipping_operations,
                 "snn_operations": self.snn_operations[-1],
+                "operations_with_updates": self.operations_with_updates,
             }
+            names += ["events", "units"]
             names += ["ann_effective_macs", "effective_macs", "ann_effective_acs", "effective_acs"]
             names += ["ann_dense", "dense", "connection_sparsity"]
         if self.neurons:
@@ -300,40 +230,59 @@ class OperationCounts:
                 "`energy` needs the counts of a spiking model. Received: those of an analog one. Count a "
                 "converted model on some samples."
             )
-        biases = sum(layer.biases for layer in self.layers)
-        # Once of an analog layer, whose current is added at every step instead.
-        added = sum(
-            layer.biases + layer.reads * len(layer.additions)
-            if layer.is_analog
-            else layer.biases * len(layer.additions)
-            for layer in self.layers
-        )
+        biases = sum(layer.ann_biases for layer in self.layers)
+        once, events, numbers = 0.0, 0.0, 0.0
+        for layer in self.layers:
+            steps = len(layer.additions)
+            if layer.is_analog:
+                numbers += layer.snn_effective[0]
+                once += layer.snn_effective[1] + layer.biases + layer.reads * steps
+            else:
+                numbers += layer.multiply_adds.sum()
+                events += layer.additions.sum() + (layer.biases + layer.reads) * steps
         pico = 1e-12
         return EnergyEstimate(
             ann=pico * (mac * self.ann_dense + ac * biases),
             ann_effective=pico * (mac * self.ann_effective_macs + ac * (self.ann_effective_acs + biases)),
-            snn=pico * (mac * self.effective_macs + ac * (self.effective_acs + added)),
+            snn=pico * (mac * numbers + ac * (once + events + self.updates)),
+            updates=pico * ac * self.updates,
             mac=mac,
             ac=ac,
             source=source,
         )
 
     def __str__(self):
-        rows = [("layer", "ANN operations", *(["SNN operations", "per step"] if self.has_spikes else []))]
-        for layer in [*self.layers, self]:
-            row = [getattr(layer, "name", "total"), f"{layer.ann_operations:,}"]
-            if self.has_spikes:
-                total = layer.snn_operations[-1]
-                row += [f"{total:,.0f}", f"{total / len(layer.snn_operations):,.0f}"]
-            rows.append(row)
-        lines = [show_table(rows, right=range(1, 4), width=100)]
+        names = ["ANN operations"]
         if self.has_spikes:
+            names += ["without zeros", "SNN operations", "per step", "events", "units"]
+        rows = [("layer", *names)]
+        for layer in [*self.layers, self]:
+            row = [getattr(layer, "name", "total"), layer.ann_operations]
+            if self.has_spikes:
+                total, steps = layer.snn_operations[-1], len(layer.snn_operations)
+                without = self.zero_skipping_operations if layer is self else layer.zero_skipping
+                row += [without, total, total / steps, np.sum(layer.events), np.sum(layer.units)]
+            rows.append((row[0], *(f"{value:,.0f}" for value in row[1:])))
+        lines = [show_table(rows, right=range(1, len(rows[0])), width=100)]
+        if self.has_spikes:
+            lines.append("\n".join(textwrap.wrap(self._conventions, 100)))
             parts = {**self.by_layer, "total": self}
             lines += [_show_metrics(parts, columns) for columns in (_SYNAPTIC, _OF_NEURONS)]
             lines.append("\n".join(textwrap.wrap(f"Energy: {self.energy()}", 100)))
         if self.not_counted:
             lines.append(f"Not counted, run on averages: {', '.join(self.not_counted)}.")
         return "\n\n".join(lines)
+
+    @property
+    def _conventions(self):
+        levels = "its activations have the levels of the neurons" if self.same_levels else "not rounded"
+        return (
+            f"With {self.updates:,} updates of neurons the SNN needs {self.operations_with_updates:,.0f} "
+            "operations. ANN without zeros: multiply-adds whose input and weight are not 0, two each; "
+            f"{levels}. events: additions for spikes, one for every synapse that a threshold, a spike of a "
+            "burst or a digit reaches; units: if each spike came as its smallest spikes. Below are metrics "
+            "of NeuroBench, which are counted otherwise."
+        )
 
 
 _SYNAPTIC = {

@@ -46,8 +46,14 @@ _ERRORS_LEGEND = (
     "late to count."
 )
 # Names in `OperationCounts.metrics`: of the ANN and of the SNN.
-_METRICS = {
+_OPERATIONS = {
     "operations": ("ann_operations", "snn_operations"),
+    "without zeros": ("zero_skipping_operations", ""),
+    "with updates": ("", "operations_with_updates"),
+    "events": ("", "events"),
+    "units": ("", "units"),
+}
+_NEUROBENCH = {
     "effective MACs": ("ann_effective_macs", "effective_macs"),
     "effective ACs": ("ann_effective_acs", "effective_acs"),
     "dense": ("ann_dense", "dense"),
@@ -57,11 +63,21 @@ _METRICS = {
     "footprint": ("ann_footprint", "footprint"),
 }
 _OPERATIONS_LEGEND = (
-    "operations: multiplications and additions, as papers on conversion count them. The others are metrics "
-    "of NeuroBench. effective MACs and ACs: multiply-accumulates and accumulates with neither weight nor "
-    "input 0; accumulates where all inputs of the layer are −1, 0 or 1. dense: both, if nothing were 0. "
-    "activation sparsity: activations, or neurons and steps, that are 0. connection sparsity: weights that "
-    "are 0. footprint: memory for weights and state; that of pooling and read-out is in the total only."
+    "operations: multiplications and additions, as papers on conversion count them; of the SNN those that "
+    "happen. without zeros: of the ANN, those whose weight and input are not 0; {levels}. with updates: one "
+    "more for every update of a neuron. events: additions for spikes, one for every synapse that a "
+    "threshold, a spike of a burst or a digit reaches. units: if each spike came as its smallest spikes."
+)
+_LEVELS = {
+    True: "its activations are rounded to the levels of the neurons",
+    False: "its activations are not rounded, as these neurons have no exact levels",
+}
+_NEUROBENCH_LEGEND = (
+    "Metrics of NeuroBench, which counts otherwise. effective MACs and ACs: multiply-accumulates and "
+    "accumulates with neither weight nor input 0, whatever the input is worth; accumulates where all inputs "
+    "of the layer are −1, 0 or 1. dense: both, if nothing were 0. activation sparsity: activations, or "
+    "neurons and steps, that are 0. connection sparsity: weights that are 0. footprint: memory for weights "
+    "and state; that of pooling and read-out is in the total only."
 )
 _POINTS_LEGEND = "Without loss, all points lie on the rising line; those along its flat end are clipped."
 
@@ -80,8 +96,10 @@ def page_of(report):
         f'<p class="note">{_text(_LAYERS_LEGEND)}</p>',
         *_errors(report),
         "<h2>Operations and energy</h2>",
-        _operations(report.counts),
-        f'<p class="note">{_text(_OPERATIONS_LEGEND)}</p>',
+        _counts(report.counts, _OPERATIONS),
+        f'<p class="note">{_text(_OPERATIONS_LEGEND.format(levels=_LEVELS[report.counts.same_levels]))}</p>',
+        _counts(report.counts, _NEUROBENCH),
+        f'<p class="note">{_text(_NEUROBENCH_LEGEND)}</p>',
         f'<p class="note">{_text(report.energy)}</p>',
         *_not_counted(report.counts),
         "<h2>How it was made</h2>",
@@ -174,14 +192,14 @@ def _errors(report):
     ]
 
 
-def _operations(counts):
+def _counts(counts, columns):
     rows = []
     for name, part in {**counts.by_layer, "total": counts}.items():
         metrics = part.metrics
         for i, (first, network) in enumerate(((name, "ANN"), ("", "SNN"))):
-            keys = (both[i] for both in _METRICS.values())
+            keys = (both[i] for both in columns.values())
             rows.append([first, network, *(show_metric(key, metrics.get(key)) for key in keys)])
-    return _table(["for one sample", "", *_METRICS], rows, total=2)
+    return _table(["for one sample", "", *columns], rows, total=2)
 
 
 def _not_counted(counts):

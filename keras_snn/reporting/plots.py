@@ -280,20 +280,29 @@ def error_over_operations(
 ) -> "Axes":
     """Draw the classification error against the operations that were needed to get there.
 
+    Of the spiking network without and with the updates of neurons; of the source network dense, and without
+    zeros.
+
     Args:
         accuracies: Fractions in [0, 1] after every step, `(timesteps,)`.
         counts: `OperationCounts` of as many steps.
-        ann_accuracy: Accuracy of the source network, drawn as a point at its operations.
+        ann_accuracy: Accuracy of the source network, drawn at its operations.
         ax: `Axes` to draw on.
     """
     ax = _axes(ax)
     errors = 100 * (1 - np.asarray(accuracies))
-    ax.plot(np.asarray(counts.snn_operations) / 1e6, errors, color=_COLORS[0], marker=".", label="SNN")
+    spent = np.asarray(counts.snn_operations) / 1e6
+    ax.plot(spent, errors, color=_COLORS[0], marker=".", label="SNN, additions at synapses")
+    with_updates = spent + counts.updates_over_time / 1e6
+    ax.plot(with_updates, errors, color=_COLORS[2], marker=".", label="SNN, with updates of neurons")
     if ann_accuracy is not None:
-        at = ([counts.ann_operations / 1e6], [100 * (1 - ann_accuracy)])
-        ax.plot(*at, color=_COLORS[1], marker="s", markersize=8, linestyle="", label="ANN")
+        baselines = {"ANN": counts.ann_operations, "ANN, without zeros": counts.zero_skipping_operations}
+        for (label, needed), face in zip(baselines.items(), (_COLORS[1], "none"), strict=True):
+            at = ([needed / 1e6], [100 * (1 - ann_accuracy)])
+            style = {"color": _COLORS[1], "marker": "s", "markersize": 8, "linestyle": ""}
+            ax.plot(*at, **style, markerfacecolor=face, label=label)
     ax.set_xlim(left=0)
-    return _finish(ax, "million operations for a sample", "error in %", legend=ann_accuracy is not None)
+    return _finish(ax, "million operations for a sample", "error in %", legend=True)
 
 
 def check_matplotlib():

@@ -62,10 +62,14 @@ class Report:
         """What came out, in a few sentences."""
         steps, samples = self.diagnosis.timesteps, f"{self.diagnosis.samples:,} samples"
         spikes = 1 - self.counts.activation_sparsity
-        snn, ann = self.counts.snn_operations[-1] / 1e6, self.counts.ann_operations / 1e6
+        counts = self.counts
+        numbers = (counts.snn_operations[-1], counts.operations_with_updates)
+        baselines = (counts.ann_operations, counts.zero_skipping_operations)
+        snn, with_updates, ann, without = (f"{number / 1e6:,.3g}" for number in (*numbers, *baselines))
         cost = (
-            f"A neuron spikes {spikes:.3g} times per step on average; a sample takes {snn:,.3g} million "
-            f"operations, against {ann:,.3g} million of the source network."
+            f"A neuron spikes {spikes:.3g} times per step on average; a sample takes {snn} million "
+            f"operations, {with_updates} million with the updates of neurons, against {ann} million of the "
+            f"source network, {without} million without zeros."
         )
         if self.agreement is None:
             return f"Run on {samples} for {steps} time steps. {cost}"
@@ -96,9 +100,16 @@ class Report:
                 "agreement": None if agreement is None else dataclasses.asdict(agreement),
                 "layers": self.layers,
                 "operations": {
-                    "ann": {"operations": counts.ann_operations, **_named(counts, ours, "ann_")},
-                    "snn": {"operations_over_time": counts.snn_operations, **_named(counts, ours)},
-                    **_named(counts, ("neuron_updates", "connection_sparsity", "not_counted")),
+                    "ann": {
+                        "operations": counts.ann_operations,
+                        **_named(counts, ("zero_skipping_operations", "same_levels")),
+                        **_named(counts, ours, "ann_"),
+                    },
+                    "snn": {
+                        "operations_over_time": counts.snn_operations,
+                        **_named(counts, ("operations_with_updates", "events", "units", *ours)),
+                    },
+                    **_named(counts, ("updates", "neuron_updates", "connection_sparsity", "not_counted")),
                 },
                 "energy": {**dataclasses.asdict(self.energy), "assumptions": self.energy.assumptions},
                 "options": self.options,
@@ -190,7 +201,7 @@ def _found(model, x, y, energy, **options):
     graph, activations = source_graph(model)
     comparison, tally = Comparison(model, activations), OperationTally(model, graph, activations)
     classes = _Classes(model, graph)
-    steps, samples = ran = observe(model, x, y, [comparison, tally, classes], graph=graph, **options)
+    steps, samples = ran = observe(model, x, y, [comparison, tally, classes], graph=tally.graph, **options)
     counts = tally.result(*ran)
     conversion = model.conversion_report
     return Report(

@@ -1,5 +1,4 @@
 import dataclasses
-import functools
 
 import contracts
 import keras
@@ -10,8 +9,10 @@ from keras import layers
 
 import keras_snn
 from keras_snn import count_operations
-from keras_snn.analysis.counting import _Reach, _split_ones, _split_units, _state_bytes
+from keras_snn.analysis.contents import CURRENT, NUMBER, SpikeSource
+from keras_snn.analysis.counting import _state_bytes
 from keras_snn.analysis.fan_out import fan_out
+from keras_snn.analysis.reach import EVENTS, GRADED, NUMBERS, ONES, UNITS, Reach
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.nodes import Affine
 from keras_snn.neurons import IntegrateAndFire, MultiThreshold
@@ -49,12 +50,14 @@ def test_operations_of_a_spiking_network_are_those_of_its_spikes(pooling, rng):
 
     pool = snn.get_layer("pool")
     pooled = keras.ops.convert_to_numpy(pool(trains["conv2"]))
-    spikes, others = pooled == 1, (pooled != 0) & (pooled != 1)
+    # An average is no spike, even if it happens to be 1.
+    averages = pooling is layers.AveragePooling2D
+    spikes, others = (pooled != 0) & (not averages), (pooled != 0) & averages
     by_name = {layer.name: layer for layer in counts.layers}
     np.testing.assert_allclose(by_name["conv2"].additions, synapses("conv2", trains["conv1"]), rtol=1e-6)
     np.testing.assert_allclose(by_name["conv3"].additions, synapses("conv3", spikes * 1.0), rtol=1e-6)
     np.testing.assert_allclose(by_name["conv3"].multiply_adds, synapses("conv3", others * 1.0), rtol=1e-6)
-    assert others.any() == (pooling is layers.AveragePooling2D)
+    assert np.isin(pooled, (0, 1)).all() != averages
     flat = trains["conv3"].reshape(6, 9, -1)
     np.testing.assert_allclose(by_name["label"].additions, flat.sum(axis=-1).mean(axis=0) * 4, rtol=1e-6)
     steps = np.arange(1, 10)
@@ -91,7 +94,7 @@ def test_an_encoded_input_is_no_analog_layer(rng):
 
 
 @pytest.mark.parametrize(("neuron", "unit"), [("multi_threshold", 1 / 8), ("burst", 1.0)])
-def test_a_spike_of_several_units_counts_as_many(neuron, unit, rng):
+def test_of_a_spike_of_several_units_its_events_count(neuron, unit, rng):
     model = keras.Sequential([keras.Input((6, 6, 2)), layers.Conv2D(4, 3, activation="relu", name="conv")])
     for layer in (layers.MaxPooling2D(2, name="pool"), layers.Flatten(), layers.Dense(3, name="dense")):
         model.add(layer)
@@ -100,14 +103,25 @@ def test_a_spike_of_several_units_counts_as_many(neuron, unit, rng):
     snn = contracts.convert(model, x, timesteps=4, neuron=neuron, normalization="percentile", percentile=80)
     trains = snn.simulate(x, record="spike_trains").spike_trains["conv"]
     pooled = np.diff(trains.cumsum(axis=1).reshape(-1, 4, 2, 2, 2, 2, 4).max((3, 5)), axis=1, prepend=0.0)
-    units = np.abs(pooled).reshape(-1, 4, 16).sum(axis=-1).mean(axis=0) / unit
-    dense = count_operations(snn, x).layers[1]
-    np.testing.assert_allclose(dense.additions, 3 * units, rtol=1e-6)
+    units = (np.abs(pooled) / unit).astype(int)
+    events = units if neuron == "burst" else np.vectorize(lambda k: bin(k).count("1"))(units)
+    counts = count_operations(snn, x)
+    dense = counts.layers[1]
+    for found, expected in ((dense.additions, events), (dense.units, units)):
+        at_steps = expected.reshape(-1, 4, 16).sum(axis=-1).mean(axis=0)
+        np.testing.assert_allclose(found, 3 * at_steps, rtol=1e-6)
     assert not dense.multiply_adds.any()
     assert trains.max() > 1
+    fired = (np.abs(trains) / unit).astype(int)
+    (of_neurons,) = counts.neurons
+    assert of_neurons.units == pytest.approx(fired.sum() / len(x), rel=1e-6)
+    assert of_neurons.spikes == pytest.approx((fired > 0).sum() / len(x), rel=1e-6)
+    # NeuroBench counts an input that is not 0 once, whatever it is, and a MAC unless all are −1, 0 or 1.
+    operations = 3 * (units > 0).sum() / len(x)
+    np.testing.assert_allclose(dense.snn_effective, (operations, 0), rtol=1e-6)
 
 
-def test_spikes_of_several_sizes_are_counted_in_the_smallest(rng):
+def test_spikes_of_several_neurons_are_counted_each_in_its_own_events(rng):
     inputs = keras.Input((5, 6))
     cells = IntegrateAndFire(), MultiThreshold(levels=3)
     first, second = (keras_snn.layers.SpikingDense(4, neuron=cell)(inputs) for cell in cells)
@@ -116,13 +130,14 @@ def test_spikes_of_several_sizes_are_counted_in_the_smallest(rng):
         outputs = keras_snn.layers.SpikingDense(3, name="last")(joined)
         model = networks.randomize(keras.Model(inputs, outputs), rng)
         x = rng.integers(0, 2, (7, 5, 6)).astype("float32")
-        spikes = np.asarray(keras.Model(inputs, joined).predict(x, verbose=0))
+        plain, graded = (np.abs(keras.Model(inputs, part).predict(x, verbose=0)) for part in (first, second))
+        units = (graded / cells[1].unit).astype(int)
         last = count_operations(model, x).layers[-1]
-        np.testing.assert_allclose(
-            7 * last.additions, 3 * np.abs(spikes).sum(axis=(0, 2)) / cells[1].unit, rtol=1e-6
-        )
+        events = plain.sum() + np.vectorize(lambda k: bin(k).count("1"))(units).sum()
+        np.testing.assert_allclose(7 * last.additions.sum(), 3 * events, rtol=1e-6)
+        np.testing.assert_allclose(7 * last.units.sum(), 3 * (plain.sum() + units.sum()), rtol=1e-6)
         assert not last.multiply_adds.any()
-        assert (spikes % 1).any()
+        assert (graded % 1).any()
 
 
 def test_of_layers_that_are_computed_once_the_last_alone_is_added_at_every_step(rng):
@@ -134,7 +149,7 @@ def test_of_layers_that_are_computed_once_the_last_alone_is_added_at_every_step(
     x = networks.data_for(model, rng)
     counts = count_operations(contracts.convert(model, x, timesteps=4), x)
     assert [layer.name for layer in counts.layers if layer.is_analog] == names
-    assert [layer.reads for layer in counts.layers[:3]] == [0, 0, 4]
+    assert [layer.reads for layer in counts.layers if layer.is_analog] == [0, 0, 4]
 
 
 def test_a_constant_branch_of_a_sum_is_added_at_every_step(rng):
@@ -144,8 +159,8 @@ def test_a_constant_branch_of_a_sum_is_added_at_every_step(rng):
     model = keras.Model(inputs, layers.ReLU()(layers.Add()([branch, spiking])))
     x = networks.data_for(networks.randomize(model, rng), rng)
     counts = count_operations(contracts.convert(model, x, timesteps=4), x)
-    analog = {layer.name: layer.reads for layer in counts.layers if layer.is_analog}
-    assert analog == {"constant": 4, "first": 3}
+    assert [layer.name for layer in counts.layers if layer.is_analog] == ["constant", "first"]
+    assert {layer.name: layer.reads for layer in counts.layers if layer.reads} == {"add": 4, "first": 3}
 
 
 @pytest.mark.parametrize("network", networks.NETWORKS)
@@ -205,50 +220,60 @@ def test_counts_are_exact_where_float32_is_not(rng):
     fan = fan_out(dataclasses.replace(layer, kernel=kernel), (20_000,))
     spikes = rng.integers(0, 3, (2, 20_000)) - 1
     values = np.where(spikes == 0, 0.5 * (rng.random(spikes.shape) < 0.5), spikes)
-    reached = keras.ops.convert_to_numpy(_Reach(fan)(values.astype("float32"), leading=1)).astype("float64")
+    reached = keras.ops.convert_to_numpy(Reach(fan)(values.astype("float32"), leading=1)).astype("float64")
     expected = np.stack([(np.abs(values) == 1) @ kernel.sum(1), (values == 0.5) @ kernel.sum(1)], axis=-1)
-    np.testing.assert_array_equal(reached.sum(axis=1), expected)
+    np.testing.assert_array_equal(reached.sum(axis=1)[:, [ONES, GRADED]], expected)
 
 
-@pytest.mark.parametrize("unit", [None, 0.25])
-def test_reach_adds_up_what_spikes_and_other_values_reach(unit, rng):
+GIVEN = SpikeSource(0.25, 16, keras.ops.convert_to_tensor, is_input=True)
+NEURONS = SpikeSource(0.25, 16, MultiThreshold(levels=3).events_of)
+
+
+@pytest.mark.parametrize("kind", ["numbers", "given", "neurons", "mixed"])
+def test_reach_adds_up_what_spikes_and_other_values_reach(kind, rng):
     """In several blocks, whose length does not divide the number of inputs."""
     fan = rng.integers(0, 3500, (7, 11, 13))
-    values = rng.choice([0, 0.25, -0.25, 0.6, 1.0, -1.0, -0.3, 1.25, -2.0], (2, 3, *fan.shape))
-    reach = _Reach(fan)
+    codes = {"numbers": NUMBER, "given": 0, "neurons": 1, "mixed": rng.choice([CURRENT, NUMBER, 0, 1], 13)}
+    codes = np.broadcast_to(codes[kind], fan.shape)
+    multiples = [0, 0.25, -0.25, 1.0, -1.0, 1.25, -2.0, 3.75]
+    values = rng.choice([*multiples, 0.6, -0.3], (2, 3, *fan.shape))
+    values = np.where(codes == 1, rng.choice(multiples, values.shape), values)
+    reach = Reach(fan, codes, [GIVEN, NEURONS])
     assert reach.shape[0] > 1
     assert reach.padding > 0
     # As many inputs together as have a sum below 2²⁴ although each is a spike of 16 units.
-    most = 2**24 // (16 * fan.max())
+    most = 2**24 // (16 * (fan * (codes != CURRENT)).max())
     assert most * (reach.shape[0] - 1) < fan.size
     assert reach.shape[1] <= most
-    found = keras.ops.convert_to_numpy(
-        reach(
-            values.astype("float32"),
-            leading=2,
-            split=_split_ones if unit is None else functools.partial(_split_units, unit),
-        )
-    )
-    assert found.shape == (2, 3, reach.shape[0], 2)
-    size = np.abs(values)
-    spikes = np.where(values % unit == 0, size / unit, 0) if unit else size == 1
-    others = (values != 0) & (spikes == 0)
-    expected = [np.sum(part * fan, axis=(2, 3, 4)) for part in (spikes, others)]
-    np.testing.assert_array_equal(found.astype("float64").sum(axis=2), np.stack(expected, axis=-1))
+    found = keras.ops.convert_to_numpy(reach(values.astype("float32"), leading=2))
+    assert found.shape == (2, 3, reach.shape[0], 5)
+    size = np.where(codes == CURRENT, 0, np.abs(values))
+    units = np.where((codes >= 0) & (values % 0.25 == 0), size * 4, 0).astype(int)
+    # Of three thresholds the largest, of 4 units, fires as often as it must.
+    events = np.where(codes == 1, units // 4 + units // 2 % 2 + units % 2, units)
+    expected = {
+        EVENTS: events,
+        UNITS: units,
+        NUMBERS: (size != 0) & (units == 0),
+        ONES: size == 1,
+        GRADED: (size != 0) & (size != 1),
+    }
+    for column, part in expected.items():
+        total = found[..., column].astype("float64").sum(axis=2)
+        np.testing.assert_array_equal(total, np.sum(part * fan, axis=(2, 3, 4)), err_msg=str(column))
 
 
 def test_where_all_weights_are_zero_nothing_is_reached():
-    found = keras.ops.convert_to_numpy(_Reach(np.zeros((3, 4), int))(np.ones((2, 3, 4)), leading=1))
-    np.testing.assert_array_equal(found, np.zeros((2, 1, 2)))
+    found = keras.ops.convert_to_numpy(Reach(np.zeros((3, 4), int))(np.ones((2, 3, 4)), leading=1))
+    np.testing.assert_array_equal(found, np.zeros((2, 1, 5)))
 
 
 @pytest.mark.parametrize("size", [4096, 4097])
 def test_reach_is_exact_when_every_spike_is_as_large_as_may_be(size, rng):
     fan, units = np.full(size, 4095), rng.choice([15, 16], size, p=[0.01, 0.99])
-    found = keras.ops.convert_to_numpy(
-        _Reach(fan)(units[None] / 16, leading=1, split=functools.partial(_split_units, 1 / 16))
-    )
-    assert found.astype("float64").sum() == 4095 * units.sum()
+    source = SpikeSource(1 / 16, 16, MultiThreshold(levels=5).events_of)
+    found = keras.ops.convert_to_numpy(Reach(fan, 0, [source])(units[None] / 16, leading=1))
+    assert found[..., UNITS].astype("float64").sum() == 4095 * units.sum()
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])

@@ -14,9 +14,9 @@ def test_counts_are_sums_as_documented(rng):
     once, spikes, others, more = counts.layers
     steps = np.arange(1, 6)
     for layer in counts.layers:
-        assert layer.ann_operations == 2 * layer.macs + layer.biases
+        assert layer.ann_operations == 2 * layer.macs + layer.biases + layer.sums
     operations = {
-        "once": 2 * once.macs + once.biases + 50 * steps,
+        "once": once.ann_zero_skipping + 50 * steps,
         "spikes": spikes.additions.cumsum() + spikes.biases * steps,
     }
     for layer in (others, more):
@@ -28,11 +28,15 @@ def test_counts_are_sums_as_documented(rng):
     weights, zeros = (sum(getattr(layer, name) for layer in counts.layers) for name in ("weights", "zeros"))
     expected = {
         "macs": sum(layer.macs for layer in counts.layers),
-        "ann_operations": sum(2 * layer.macs + layer.biases for layer in counts.layers),
+        "ann_operations": sum(2 * layer.macs + layer.biases + layer.sums for layer in counts.layers),
+        "zero_skipping_operations": sum(layer.zero_skipping for layer in counts.layers),
         "snn_operations": sum(operations.values()),
+        "operations_with_updates": sum(operations.values())[-1] + 5 * 100,
+        "events": sum(layer.additions.sum() for layer in counts.layers),
+        "units": sum(layer.units.sum() for layer in counts.layers),
         # Once, as in the source network, or in all steps; a MAC as soon as one input is no spike.
-        "effective_macs": sum((part.additions + part.multiply_adds).sum() for part in (others, more)),
-        "effective_acs": once.ann_additions + spikes.additions.sum(),
+        "effective_macs": sum(part.ones + part.graded for part in (others, more)),
+        "effective_acs": once.ann_additions + spikes.ones,
         "ann_effective_macs": sum(part.ann_additions + part.ann_multiply_adds for part in (spikes, more)),
         "ann_effective_acs": once.ann_additions + others.ann_additions,
         "ann_dense": once.dense + spikes.dense + others.dense + more.dense,
@@ -115,12 +119,20 @@ def table(text):
 
 def test_tables_say_the_metrics_of_every_layer(rng):
     counts = random_counts(rng)
-    operations, synapses, of_neurons, energy, last = str(counts).split("\n\n")
-    expected = [["layer", "ANN operations", "SNN operations", "per step"]]
+    operations, conventions, synapses, of_neurons, energy, last = str(counts).split("\n\n")
+    names = ["ANN operations", "without zeros", "SNN operations", "per step", "events", "units"]
+    expected = [["layer", *names]]
     for name, part in [*((layer.name, layer) for layer in counts.layers), ("total", counts)]:
         total = part.snn_operations[-1]
-        expected.append([name, f"{part.ann_operations:,}", f"{total:,.0f}", f"{total / 5:,.0f}"])
+        without = part.zero_skipping_operations if part is counts else part.zero_skipping
+        numbers = [part.ann_operations, without, total, total / 5, part.events, np.sum(part.units)]
+        expected.append([name, *(f"{number:,.0f}" for number in numbers)])
     assert table(operations) == expected
+    needed = f"{counts.operations_with_updates:,.0f} operations"
+    assert f"With 500 updates of neurons the SNN needs {needed}" in " ".join(conventions.split())
+    assert "not rounded" in " ".join(conventions.split())
+    rounded = " ".join(str(dataclasses.replace(counts, same_levels=True)).split())
+    assert "its activations have the levels of the neurons" in rounded
     keys = ["effective_macs", "effective_acs", "dense"]
     headers = [
         f"{net} {key}" for key in ("effective MACs", "effective ACs", "dense") for net in ("ANN", "SNN")

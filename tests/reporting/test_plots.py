@@ -193,11 +193,19 @@ def test_error_per_layer_draws_every_part(rng):
 
 def test_error_over_operations_draws_both_networks(rng):
     accuracies, operations = rng.uniform(0, 1, 5), np.cumsum(rng.integers(1, 10**6, 5))
-    counts = types.SimpleNamespace(snn_operations=operations, ann_operations=3_000_000)
+    updates = 1000 * np.arange(1, 6)
+    counts = types.SimpleNamespace(
+        snn_operations=operations,
+        updates_over_time=updates,
+        ann_operations=3_000_000,
+        zero_skipping_operations=2_000_000,
+    )
     ax = plots.error_over_operations(accuracies, counts, 0.875)
-    snn, ann = ax.lines
-    np.testing.assert_allclose(snn.get_xydata(), np.stack([operations / 1e6, 100 - 100 * accuracies], axis=1))
+    snn, with_updates, ann, without_zeros = ax.lines
+    for line, spent in ((snn, operations), (with_updates, operations + updates)):
+        np.testing.assert_allclose(line.get_xydata(), np.stack([spent / 1e6, 100 - 100 * accuracies], axis=1))
     np.testing.assert_allclose(ann.get_xydata(), [[3.0, 12.5]])
+    np.testing.assert_allclose(without_zeros.get_xydata(), [[2.0, 12.5]])
     assert labels(ax) == ("million operations for a sample", "error in %")
 
 

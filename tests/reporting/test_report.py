@@ -74,6 +74,12 @@ def test_report_says_what_diagnosis_counts_and_simulation_say(case):
     counts, diagnosis = keras_snn.count_operations(snn, x), keras_snn.diagnose(snn, x)
     np.testing.assert_allclose(facts["operations"]["snn"]["operations_over_time"], counts.snn_operations)
     assert facts["operations"]["ann"]["operations"] == counts.ann_operations
+    for network, names in (
+        ("ann", ["zero_skipping_operations", "same_levels"]),
+        ("snn", ["operations_with_updates", "events", "units"]),
+    ):
+        for name in names:
+            np.testing.assert_allclose(facts["operations"][network][name], getattr(counts, name))
     np.testing.assert_allclose(facts["energy"]["snn"], counts.energy().snn)
     rows = {row["name"]: row for row in facts["layers"]}
     assert list(rows) == ["conv", "hidden", "label"]
@@ -123,7 +129,9 @@ def test_a_page_has_all_it_shows_inside(case):
     assert report.energy.assumptions in text
     assert {"conv", "hidden", "label", "percentile", "95.0", "seed"} <= set(page.texts)
     assert {"effective MACs", "effective ACs", "dense", "footprint", "connection sparsity"} <= set(page.texts)
-    assert page.texts.count("total") == 1
+    assert {"without zeros", "with updates", "events", "units"} <= set(page.texts)
+    # A table of operations, and one of metrics.
+    assert page.texts.count("total") == 2
     assert "timesteps 6, samples 11, batch_size 4, energy 45nm_float32" in page.texts
     assert f"{report.counts.dense:,}" in page.texts
 

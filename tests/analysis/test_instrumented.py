@@ -1,0 +1,164 @@
+"""Counts in closed form are what a run counts that makes one addition after the other."""
+
+import contracts
+import instrumented
+import keras
+import networks
+import numpy as np
+import pytest
+from test_contracts import EXAMPLES, SEED, _between
+
+import keras_snn
+from keras_snn.graph import nodes as kinds
+from keras_snn.graph.levels import in_the_way, with_levels
+from keras_snn.graph.program import source_of
+from keras_snn.neurons import (
+    Burst,
+    DigitCode,
+    IntegrateAndFire,
+    MultiThreshold,
+    SignedIntegrateAndFire,
+    TimeToFirstSpike,
+)
+from keras_snn.simulation.source import program_of
+
+NEURONS = [
+    IntegrateAndFire(),
+    IntegrateAndFire(reset="zero"),
+    SignedIntegrateAndFire(),
+    MultiThreshold(levels=3),
+    Burst(gamma=3),
+    TimeToFirstSpike(7),
+    DigitCode(15, 2),
+    DigitCode(15, 4),
+]
+SAMPLES = 2
+BY_NAME = [pytest.param(network, id=network.__name__) for network in networks.NETWORKS]
+
+
+def convert(model, x, neuron, **options):
+    steps = {} if neuron.is_time_code else {"timesteps": 3}
+    return contracts.convert(model, x, neuron=neuron, dtype="float64", **steps, **options)
+
+
+def check(snn, x):
+    """All counts of a spiking model, and of both networks without zeros."""
+    program, flat = program_of(snn), keras.tree.flatten(x)
+    counts = keras_snn.count_operations(snn, x, batch_size=SAMPLES)
+    made = [instrumented.run(program, [a[i] for a in flat], snn.passes) for i in range(SAMPLES)]
+    for place, outputs in enumerate(keras.tree.flatten(snn.predict(x, verbose=0))):
+        found = np.stack([one.outputs[place] for one in made])
+        np.testing.assert_allclose(found, outputs, rtol=1e-6, atol=1e-6)
+
+    def mean(name):
+        return np.mean([getattr(one, name) for one in made])
+
+    np.testing.assert_allclose(counts.snn_operations[-1], mean("operations"), rtol=1e-12)
+    np.testing.assert_allclose(counts.updates, mean("updates"), rtol=1e-12)
+    np.testing.assert_allclose(sum(n.events for n in counts.neurons), mean("fired"), rtol=1e-12)
+    np.testing.assert_allclose(
+        counts.operations_with_updates, mean("operations") + mean("updates"), rtol=1e-12
+    )
+    adding = (kinds.Affine, kinds.ChannelAffine, kinds.Add)
+    names = {name for name, node in program.graph.nodes.items() if isinstance(node, adding)}
+    exact = not any(in_the_way(node, program.timesteps) for node in program.graph.nodes.values())
+    assert counts.same_levels == exact
+    graph = with_levels(program) if exact else source_of(program)
+    if program.events:
+        flat = [a.mean(axis=1) for a in flat]
+    needed = instrumented.without_zeros(graph, flat, names) / SAMPLES
+    np.testing.assert_allclose(counts.zero_skipping_operations, needed, rtol=1e-12)
+    return counts
+
+
+@pytest.mark.parametrize("neuron", NEURONS, ids=str)
+@pytest.mark.parametrize("network", BY_NAME[SEED % 3 :: 3])
+def test_counts_of_networks_are_those_of_a_run(network, neuron, rng):
+    model = networks.build(network, rng)
+    x = networks.data_for(model, rng, samples=SAMPLES)
+    check(convert(model, x, neuron, normalization="percentile", percentile=90.0), x)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_counts_of_rules_are_those_of_a_run(example, rng):
+    model = _between(example, rng)
+    x = networks.data_for(model, rng, samples=SAMPLES)
+    snn = convert(model, x, NEURONS[int(rng.integers(len(NEURONS)))])
+    random = (kinds.Opaque, kinds.Activation, kinds.Encode)
+    if not any(isinstance(node, random) for node in program_of(snn).graph.nodes.values()):
+        check(snn, x)
+
+
+@pytest.mark.parametrize("neuron", NEURONS, ids=str)
+def test_neurons_of_every_kind_side_by_side_are_counted_apart(neuron, rng):
+    """Burst and multi-threshold spikes have other events of the same units; time codes other windows."""
+    x = inputs = keras.Input((4, 4, 2))
+    parts = [keras.layers.Conv2D(2, 2, activation="relu", name=f"part{i}")(x) for i in range(2)]
+    x = keras.layers.Concatenate()(parts)
+    x = keras.layers.MaxPooling2D(2, strides=1)(x)
+    x = keras.layers.Conv2D(2, 2, activation="relu")(x)
+    model = networks.randomize(keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(x))), rng)
+    x = networks.data_for(model, rng, samples=SAMPLES)
+    other = TimeToFirstSpike(11) if neuron.is_time_code else Burst(gamma=3)
+    check(convert(model, x, neuron, layer_options={"part1": {"neuron": other}}), x)
+
+
+@pytest.mark.parametrize("what", ["current", "potential"])
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize("neuron", [NEURONS[0], NEURONS[3]], ids=str)
+def test_corrected_currents_are_counted(what, use_bias, neuron, rng):
+    model = keras.Sequential([keras.Input((5, 5, 2))])
+    for name in ("first", "second"):
+        model.add(keras.layers.Conv2D(3, 2, activation="relu", use_bias=use_bias, name=name))
+    model.add(keras.layers.Flatten())
+    model.add(keras.layers.Dense(2))
+    networks.randomize(model, rng)
+    x = networks.data_for(model, rng, samples=SAMPLES)
+    corrected = "potential" if what == "potential" else True
+    counted = convert(model, x, neuron, bias_correction=corrected)
+    counts = check(counted, x)
+    second = counts.by_layer["second"].layers
+    added = sum(layer.biases + layer.reads for layer in second)
+    # Of a channel with an error of exactly 0 there is nothing to add.
+    corrected = np.count_nonzero(counted.layers[1].neuron.correction("current")) * 9
+    assert added == (27 if use_bias else corrected)
+    assert corrected or what == "potential"
+
+
+def test_a_constant_current_is_added_at_every_step_wherever_its_neurons_are(rng):
+    inputs = keras.Input((4, 4, 2))
+    x = keras.layers.Flatten()(keras.layers.Conv2D(3, 2)(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.ReLU()(x)))
+    x = networks.data_for(networks.randomize(model, rng), rng, samples=SAMPLES)
+    counts = check(convert(model, x, NEURONS[0]), x)
+    assert sum(layer.reads for layer in counts.layers) == 27
+
+
+def test_scales_of_a_residual_sum_are_nothing_of_the_source(rng):
+    model = networks.build(networks.residual, rng)
+    x = networks.data_for(model, rng, samples=SAMPLES)
+    of_source = keras_snn.count_operations(model)
+    assert of_source.ann_operations == 49_995 + 2 * 6 * 6 * 4
+    counts = keras_snn.count_operations(convert(model, x, NEURONS[0]), x)
+    assert counts.ann_operations == of_source.ann_operations
+    assert counts.ann_dense == of_source.ann_dense
+
+
+@pytest.mark.parametrize("neuron", NEURONS[:5], ids=str)
+def test_a_hand_written_layer_of_several_inputs_takes_each(neuron, rng):
+    spiking, x = keras_snn.layers, [keras.Input((3, 5)), keras.Input((3, 5))]
+    parts = [spiking.SpikingDense(4, neuron=neuron, dtype="float64")(part) for part in x]
+    difference = spiking.PerTimestep(keras.layers.Subtract(dtype="float64"), dtype="float64")(parts)
+    last = spiking.SpikingDense(3, neuron=neuron, dtype="float64")(difference)
+    model = networks.randomize(keras.Model(x, last), rng)
+    data = [rng.integers(0, 3, (SAMPLES, 3, 5)).astype("float32") for _ in x]
+    trains = keras.Model(x, parts).predict(data, verbose=0)
+    counts = keras_snn.count_operations(model, data)
+    (sums,) = (layer for layer in counts.layers if layer.is_factor)
+    units = [np.abs(train).sum() / SAMPLES / neuron.unit for train in trains]
+    np.testing.assert_allclose(sums.units.sum(), units[1])
+    np.testing.assert_allclose(counts.units, sum(units) + _given(data, 4), rtol=1e-6)
+
+
+def _given(data, neurons):
+    return sum(part.sum() for part in data) / SAMPLES * neurons
