@@ -275,12 +275,13 @@ class OperationCounts:
 
     @property
     def _conventions(self):
-        levels = "its activations have the levels of the neurons" if self.same_levels else "not rounded"
+        levels = "have the levels of the neurons" if self.same_levels else "are not rounded"
         return (
             f"With {self.updates:,} updates of neurons the SNN needs {self.operations_with_updates:,.0f} "
             "operations. ANN without zeros: multiply-adds whose input and weight are not 0, two each; "
-            f"{levels}. events: additions for spikes, one for every synapse that a threshold, a spike of a "
-            "burst or a digit reaches; units: if each spike came as its smallest spikes. Below are metrics "
+            f"its activations {levels}. events: additions for spikes, one for every synapse that a "
+            "threshold, a spike of a burst or a digit reaches; units: if each spike came as its smallest "
+            "spikes. Below are metrics "
             "of NeuroBench, which are counted otherwise."
         )
 

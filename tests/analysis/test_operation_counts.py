@@ -130,7 +130,7 @@ def test_tables_say_the_metrics_of_every_layer(rng):
     assert table(operations) == expected
     needed = f"{counts.operations_with_updates:,.0f} operations"
     assert f"With 500 updates of neurons the SNN needs {needed}" in " ".join(conventions.split())
-    assert "not rounded" in " ".join(conventions.split())
+    assert "its activations are not rounded." in " ".join(conventions.split())
     rounded = " ".join(str(dataclasses.replace(counts, same_levels=True)).split())
     assert "its activations have the levels of the neurons" in rounded
     keys = ["effective_macs", "effective_acs", "dense"]
