@@ -29,6 +29,7 @@ from keras_snn.analysis.energy import ENERGY_FIGURES
 from keras_snn.conversion.options import DEFAULT_TIMESTEPS, choices
 from keras_snn.graph.rules.registry import table
 from keras_snn.graph.tracing import names_of_inputs
+from keras_snn.simulation.internals import internals
 
 _DEMO_STEPS = (1, 2, 4, 8, 16, 32, 64)
 _DATA = ".npz with x{} (several inputs: with arrays of their names), or tfds:name[:split] such as tfds:mnist"
@@ -497,7 +498,7 @@ def _inputs(data, model, source):
 def _names_of_inputs(model):
     """Return the names that the arrays of the inputs go by; none if it is not known what they are."""
     if isinstance(model, keras_snn.SpikingModel):
-        names = model.network.inputs
+        names = internals(model).network.inputs
     elif isinstance(getattr(model, "input", None), dict):
         names = model.input
     else:

@@ -15,6 +15,7 @@ from keras_snn.graph.lowering import lower
 from keras_snn.graph.numpy_reference import evaluate
 from keras_snn.graph.passes import fold
 from keras_snn.simulation.building import build
+from keras_snn.simulation.internals import internals
 from keras_snn.simulation.source import program_of, source_graph  # noqa: F401 - for the tests
 
 
@@ -130,8 +131,8 @@ def law_9_results_depend_on_neither_unroll_nor_batches(snn, x, samples):
 
 def law_9_results_do_not_depend_on_which_calls_take_fewer_steps(snn, x):
     """Bit for bit, for values whose sums are exact: every call at every step, and all states in the end."""
-    network, timesteps = snn.network, snn.timesteps
-    inputs = snn.cast(snn.shaped(x, timesteps))
+    network, timesteps = internals(snn).network, snn.timesteps
+    inputs = internals(snn).inputs.cast(internals(snn).inputs.shaped(x, timesteps))
     drive, start = network.drive(inputs), network.start(inputs)
 
     def run(**options):

@@ -19,6 +19,8 @@ from documents import run_blocks
 import keras_snn
 from keras_snn import _devices
 from keras_snn.engines import chunks
+from keras_snn.simulation.compiled_functions import set_watch
+from keras_snn.simulation.internals import internals
 
 BLOCKS = ("program", "mirrored", "workers", "jax")
 
@@ -76,12 +78,12 @@ def on_datasets(snn, data):
 
 def on_watched(snn, data):
     """Yield how often neurons fire, as callbacks see it."""
-    snn.watch = True
+    set_watch(snn, True)
     snn.predict(data["x_test"][:17], batch_size=8, verbose=0)
-    firing = snn.counter.read(snn.timesteps)
+    firing = internals(snn).counter.read(snn.timesteps)
     yield {name: [layer.neurons, layer.spikes] for name, layer in firing.items()}
-    snn.counter.reset()
-    yield snn.counter.read(snn.timesteps)
+    internals(snn).counter.reset()
+    yield internals(snn).counter.read(snn.timesteps)
 
 
 def on_uneven_batches_to_fit(snn, data):

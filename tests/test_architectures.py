@@ -28,7 +28,9 @@ from keras_snn.conversion.normalization import relus
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.numpy_reference import evaluate
 from keras_snn.graph.passes import fold
+from keras_snn.simulation.compiled_functions import set_watch
 from keras_snn.simulation.from_layers import as_spiking_model
+from keras_snn.simulation.internals import internals
 
 EXAMPLES = int(os.environ.get("KERAS_SNN_EXAMPLES", "40"))
 SEED = int(os.environ.get("KERAS_SNN_SEED", "0"))
@@ -639,20 +641,20 @@ def _check_run(snn, x):
     run = snn.simulate(x, record=RECORDS)
     assert all(np.isfinite(a).all() for a in keras.tree.flatten([run.outputs, run.membrane_potentials]))
     for name, train in run.spike_trains.items():
-        neuron, spikes = snn.network.stateful[name].neuron, np.asarray(train, "float64")
+        neuron, spikes = internals(snn).network.stateful[name].neuron, np.asarray(train, "float64")
         np.testing.assert_array_equal(spikes % neuron.unit, 0)
         # No more is taken back than was fired.
         assert spikes.max() <= neuron.largest_spike
         assert spikes.cumsum(axis=1).min() >= 0
-    snn.watch = True
+    set_watch(snn, True)
     outputs = snn.predict_on_batch(x)
-    snn.watch = False
+    set_watch(snn, False)
     contracts.assert_same(outputs, run.outputs, tolerance=_rounding(snn))
-    for name, firing in snn.counter.read(TIMESTEPS).items():
+    for name, firing in internals(snn).counter.read(TIMESTEPS).items():
         fired = (run.spike_trains[name] != 0).sum(axis=1)
         assert (firing.neurons, firing.spikes) == (fired.size, fired.sum())
         assert (firing.silent, firing.saturated) == ((fired == 0).sum(), (fired == TIMESTEPS).sum())
-    assert len(snn.counter.read(TIMESTEPS)) == len(run.spike_trains)
+    assert len(internals(snn).counter.read(TIMESTEPS)) == len(run.spike_trains)
     return run
 
 
@@ -665,7 +667,7 @@ def _check_independence(snn, x, run):
     """Other batches, chunks and fewer steps give the same spikes."""
     snn.unroll = 1 if snn.unroll == TIMESTEPS - 1 else TIMESTEPS - 1
     # With fewer events it is another sample, with other random numbers.
-    timesteps = TIMESTEPS - (not snn.network.events)
+    timesteps = TIMESTEPS - (not internals(snn).network.events)
     again = snn.simulate(x, record="spike_trains", batch_size=2, timesteps=timesteps)
     first = keras.tree.map_structure(lambda a: a[:, :timesteps], [run.spike_trains, run.outputs_over_time])
     contracts.assert_same(again.spike_trains, first[0])
@@ -676,7 +678,7 @@ def _check_settled(snn, x):
     """Settled, signed neurons add up to the activations of the quantized network."""
     settled = snn.simulate(x, settle=True).outputs
     reference = keras_snn.quantized_reference(snn)
-    seen = keras.tree.flatten(_averaged(x) if snn.network.events else x)
+    seen = keras.tree.flatten(_averaged(x) if internals(snn).network.events else x)
     expected = reference(keras.tree.pack_sequence_as(reference.input, seen))
     contracts.assert_same(settled, expected, tolerance=_rounding(snn))
 

@@ -19,6 +19,7 @@ from keras_snn.graph.program import make_program
 from keras_snn.graph.rules.registry import rules
 from keras_snn.layers import SpikingConv2D, SpikingDense, base, linear
 from keras_snn.neurons import Burst, Delayed, IntegrateAndFire, MultiThreshold, SignedIntegrateAndFire
+from keras_snn.simulation.internals import internals
 from keras_snn.simulation.source import program_of
 
 to_numpy = keras.ops.convert_to_numpy
@@ -241,7 +242,7 @@ def test_relus_on_relus_approach_the_source_with_every_neuron(options, rng):
     # What is corrected runs for all steps.
     with running.compiled():
         snn = contracts.convert(model, x, **options)
-    events = np.repeat(x[:, None], 512, axis=1) if snn.network.events else x
+    events = np.repeat(x[:, None], 512, axis=1) if internals(snn).network.events else x
     contracts.law_12_it_converges_to_the_source(snn, model, x, events)
     snn.timesteps = 8
     contracts.assert_same(snn.predict(events, verbose=0), snn.simulate(events).outputs, tolerance=1e-5)

@@ -14,6 +14,7 @@ from keras import layers
 
 import keras_snn
 from keras_snn import SpikingModel
+from keras_snn.simulation.internals import internals
 
 # As for a user.
 pytestmark = pytest.mark.compiled
@@ -194,7 +195,9 @@ def test_converted_models_that_nobody_holds_are_gone(rng):
         snn = contracts.convert(model, x, timesteps=2)
         snn.predict(x, verbose=0)
         snn.simulate(x)
-        return [weakref.ref(part) for part in (snn, snn.network, snn.predict_function, *snn.layers)]
+        return [
+            weakref.ref(part) for part in (snn, internals(snn).network, snn.predict_function, *snn.layers)
+        ]
 
     def objects():
         gc.collect()

@@ -22,6 +22,7 @@ from keras_snn.graph.lowering import lower
 from keras_snn.graph.passes import fold
 from keras_snn.layers.base import neuron_of
 from keras_snn.simulation.from_layers import as_spiking_model, is_handwritten
+from keras_snn.simulation.internals import internals
 from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.source import alone, program_of, source_graph
 
@@ -155,7 +156,7 @@ class OperationTally(Observer):
                 layers[part.name] = layer
             else:
                 layers[part.host] = dataclasses.replace(host, reads=host.reads + layer.reads)
-        states = {name: _state_bytes(layer) for name, layer in self.model.network.stateful.items()}
+        states = {name: _state_bytes(layer) for name, layer in internals(self.model).network.stateful.items()}
         neurons = tuple(
             self._of_neurons(name, mean, timesteps, states.pop(name)) for name in self.activations
         )
@@ -169,7 +170,7 @@ class OperationTally(Observer):
         )
 
     def _of_neurons(self, name, mean, timesteps, footprint):
-        layer = self.model.network.stateful[name]
+        layer = internals(self.model).network.stateful[name]
         neuron, fired = neuron_of(layer), mean["fired", name].sum(axis=0)
         return NeuronOperations(
             name,

@@ -11,6 +11,7 @@ from keras_snn._table import show_table
 from keras_snn._types import Data
 from keras_snn.analysis.observers import Observer, observe
 from keras_snn.neurons import Neuron
+from keras_snn.simulation.internals import internals
 from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.source import alone, source_graph
 
@@ -173,11 +174,11 @@ class Comparison(Observer):
 
     def _is_driven(self, name):
         """Whether a layer sees the same current at every step: that of the source network."""
-        return self.model.network.is_constant(self.sources[name])
+        return internals(self.model).network.is_constant(self.sources[name])
 
     def take(self, observation):
         timesteps = observation.timesteps
-        for name, layer in self.model.network.stateful.items():
+        for name, layer in internals(self.model).network.stateful.items():
             if name not in self.activations:
                 continue
             activation = observation.source[name].astype("float64")
@@ -198,7 +199,7 @@ class Comparison(Observer):
         """Return the `Diagnosis`."""
         layers = []
         for name, sums in self.sums.items():
-            neuron = self.model.network.stateful[name].neuron
+            neuron = internals(self.model).network.stateful[name].neuron
             of_neuron = {"neuron": neuron, "largest_rate": float(np.max(neuron.largest_rate(timesteps)))}
             layers.append(LayerDiagnosis(name=name, **of_neuron, **sums.result(self.scales[name])))
         return Diagnosis(tuple(layers), timesteps, samples)

@@ -8,6 +8,7 @@ import numpy as np
 from keras_snn._devices import predict_batch
 from keras_snn.engines.compiled import Requests
 from keras_snn.graph.to_keras import analog_tensors
+from keras_snn.simulation.internals import internals
 from keras_snn.simulation.recording import Runner, collect, lengths, open_data
 
 __all__ = ["Observation", "Observer", "observe"]
@@ -125,8 +126,10 @@ def _source_model(graph, observers, dtype):
 
 def _with_average(model, inputs, timesteps, averages):
     """Return what the spiking network sees, and what the source network does: events on average."""
-    if not model.network.events:
+    if not internals(model).network.events:
         return inputs, inputs
     if averages:
         return keras.tree.map_structure(lambda x: np.repeat(x[:, None], timesteps, axis=1), inputs), inputs
-    return inputs, keras.tree.map_structure(lambda x: x.mean(axis=1), model.shaped(inputs, timesteps))
+    return inputs, keras.tree.map_structure(
+        lambda x: x.mean(axis=1), internals(model).inputs.shaped(inputs, timesteps)
+    )

@@ -33,6 +33,7 @@ from keras_snn.layers import SpikingLayer
 from keras_snn.layers.pooling import MaxPoolMethod
 from keras_snn.layers.readout import SoftmaxMethod
 from keras_snn.simulation.building import build_with_nodes, rebuilt
+from keras_snn.simulation.internals import internals
 from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.source import program_of
 
@@ -202,7 +203,7 @@ class _Build:
             snn.output_names = list(self.model.output_names)
         freeze_like(snn, nodes, self.model)
         listed = options.with_normalization(method).described(calibrated=self.calibrated)
-        if any(layer.draws for layer in snn.network.stateful.values()):
+        if any(layer.draws for layer in internals(snn).network.stateful.values()):
             listed["seed"] = options.seed
         snn.conversion_report = report_on(snn, nodes, self.measured.histograms, listed, _versions())
         return snn

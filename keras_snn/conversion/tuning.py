@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_snn.analysis.observers import Observer, observe
 from keras_snn.graph import nodes as kinds
+from keras_snn.simulation.internals import internals
 from keras_snn.simulation.recording import open_data
 from keras_snn.simulation.source import source_graph
 
@@ -88,8 +89,8 @@ class _Currents(Observer):
     def __init__(self, model):
         self.graph, _ = source_graph(model)
         sources = {call["name"]: call["inputs"][0] for call in model.calls}
-        currents = {str(i): sources[name] for i, name in enumerate(model.output_calls)}
-        is_constant = model.network.is_constant
+        currents = {str(i): sources[name] for i, name in enumerate(internals(model).output_calls)}
+        is_constant = internals(model).network.is_constant
         self.currents = {i: name for i, name in currents.items() if not is_constant(name)}
         self.errors = np.zeros(max(model.timesteps // 2, 1))
 

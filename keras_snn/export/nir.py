@@ -29,6 +29,7 @@ from keras_snn.graph.program import make_program, without_readouts
 from keras_snn.neurons.integrate_and_fire import Reset
 from keras_snn.simulation.building import build
 from keras_snn.simulation.from_layers import as_spiking_model, is_handwritten
+from keras_snn.simulation.internals import internals
 from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.source import program_of
 
@@ -316,7 +317,7 @@ def _metadata(model, graph, *, dt):
         "threshold": ">" if above else ">=",
         "dt": float(dt),
         "timesteps": model.timesteps,
-        "input": "events" if model.network.events else "current",
+        "input": "events" if internals(model).network.events else "current",
         "written_by": f"keras_snn {__version__}",
     }
 

@@ -16,6 +16,8 @@ from keras_snn._data import Batches, as_labels
 from keras_snn._types import Data
 from keras_snn._validation import check_integer
 from keras_snn.simulation.classes import labels_for
+from keras_snn.simulation.compiled_functions import set_watch
+from keras_snn.simulation.internals import internals
 from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.spike_counter import BINS
 
@@ -79,7 +81,7 @@ class SpikeRateTensorBoard(keras.callbacks.Callback):
         if self.accuracy_data is not None:
             self._check_accuracy_data(model)
         self._epoch = None
-        model.watch = True
+        set_watch(model, True)
 
     def _check_accuracy_data(self, model):
         """Raise before the run for what would end it when all but the accuracy is written."""
@@ -87,7 +89,9 @@ class SpikeRateTensorBoard(keras.callbacks.Callback):
         y = as_labels(y)
         data = (x, y)
         given = {"batch_size": 32, "argument": "accuracy_data"}
-        for _ in Batches(data, model.network.inputs, model.given_shapes, **given):
+        for _ in Batches(
+            data, internals(model).network.inputs, internals(model).inputs.given_shapes, **given
+        ):
             pass
         if y is None or not labels_for(model, y, "accuracy_data"):
             raise ValueError(
@@ -136,7 +140,7 @@ class SpikeRateTensorBoard(keras.callbacks.Callback):
             report = self.model.conversion_report
             if report is not None:
                 self._files[run].append([self._board.text("conversion_report", report.to_markdown())])
-        self.model.counter.reset()
+        internals(self.model).counter.reset()
 
     def _end(self, run):
         self._write(run, self._times[run])
@@ -145,7 +149,7 @@ class SpikeRateTensorBoard(keras.callbacks.Callback):
 
     def _write(self, run, step):
         """Write what was counted since the last time, if anything was."""
-        counter = self.model.counter
+        counter = internals(self.model).counter
         firing = counter.read(self.model.passes)
         counter.reset()
         if not firing:

@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_snn._data import is_numeric
 from keras_snn.layers import Readout
+from keras_snn.simulation.internals import internals
 
 __all__ = [
     "EACH",
@@ -123,15 +124,15 @@ def deciding(model):
     the metrics by the largest. One value decides so also if it is a sigmoid, or compiled with `"accuracy"`.
     The threshold is that of the compiled metric, as Keras takes it; else 0.5 of a sigmoid, 0 of a logit.
     """
-    output = model.network.outputs
-    shape = model.network.stateful[output].value_shape if isinstance(output, str) else ()
+    output = internals(model).network.outputs
+    shape = internals(model).network.stateful[output].value_shape if isinstance(output, str) else ()
     if len(shape) != 1:
         return None
-    layer, size = model.network.stateful[output], shape[0]
+    layer, size = internals(model).network.stateful[output], shape[0]
     functions = (keras.activations.sigmoid, keras.activations.hard_sigmoid)
     function = layer.activation if isinstance(layer, Readout) else None
-    metrics = _flat(model.compiled_with.metrics, keras.metrics.get)
-    losses = _flat(model.compiled_with.losses, keras.losses.get)
+    metrics = _flat(internals(model).metrics, keras.metrics.get)
+    losses = _flat(internals(model).losses, keras.losses.get)
     binary = [_option(metric, "threshold", 0.5) for metric in metrics if _is_one_of(metric, _BINARY_METRICS)]
     general = any(metric in _ACCURACY for metric in metrics if isinstance(metric, str))
     if general and size == 1:

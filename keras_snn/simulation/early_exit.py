@@ -6,6 +6,7 @@ import numpy as np
 from keras_snn._validation import check_choice, check_number
 from keras_snn.layers import Readout, SpikingSoftmax
 from keras_snn.simulation.classes import deciding
+from keras_snn.simulation.internals import internals
 
 __all__ = ["check_exit", "confidence", "run_until_confident"]
 
@@ -32,8 +33,8 @@ def check_exit(model, rule, level, record, settle):
             "`record` and `settle` must be off if samples end early. "
             f"Received: record={list(record)}, settle={settle}. Simulate without exit."
         )
-    outputs = model.output_calls
-    layer = model.network.stateful[outputs[0]]
+    outputs = internals(model).output_calls
+    layer = internals(model).network.stateful[outputs[0]]
     if layer.draws or deciding(model) is None:
         raise ValueError(
             "`exit` needs one output of at least two classes, or of sigmoids, without random spikes. "
@@ -110,7 +111,7 @@ def confidence(model, outputs, start=0):
         Wu et al. (2025), "Optimizing event-driven spiking neural network with regularization and cutoff",
         doi:10.3389/fnins.2025.1522788: the gap between the two largest outputs.
     """
-    layer = model.network.stateful[model.output_calls[0]]
+    layer = internals(model).network.stateful[internals(model).output_calls[0]]
     is_softmax = isinstance(layer, SpikingSoftmax) or (
         isinstance(layer, Readout) and layer.activation is keras.activations.softmax
     )

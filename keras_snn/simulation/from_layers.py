@@ -6,6 +6,7 @@ from keras import ops
 from keras_snn.graph.graph import free_name
 from keras_snn.graph.tracing import record_calls
 from keras_snn.layers import PerTimestep, Readout, SpikingLayer
+from keras_snn.simulation.internals import internals
 from keras_snn.simulation.model import SpikingModel
 
 __all__ = ["as_functional", "as_spiking_model", "is_handwritten"]
@@ -29,14 +30,7 @@ def as_spiking_model(model):
     """
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
-    others = [layer.name for layer in copy.layers if not _is_allowed(layer)]
-    steps = {x.shape[1] if len(x.shape) > 1 else None for x in copy.inputs}
-    if others or len(steps) > 1 or None in steps:
-        came = f"layers {', '.join(map(repr, others))}" if others else f"time steps {steps}"
-        raise ValueError(
-            f"Model '{model.name}' must have one known number of time steps, and of layers only those of "
-            f"keras_snn.layers. Received: {came}. Put others into keras_snn.layers.PerTimestep."
-        )
+    timesteps = _steps_of(copy)
     clone, recorded = record_calls(copy, [tuple(x.shape[1:]) for x in copy.inputs])
     names = {id(tensor): f"input_{i}" for i, tensor in enumerate(clone.inputs)}
     layers, calls, called = [], [], {}
@@ -47,9 +41,9 @@ def as_spiking_model(model):
         called[names[id(outputs)]] = layer
         layers += [] if layer in layers else [layer]
     # A value that is returned twice has one read-out.
-    shapes = {names[id(x)]: tuple(x.shape) for x in clone.outputs}
-    readouts = {name: name for name in shapes}
-    for name, shape in shapes.items():
+    readouts = {}
+    for name, shape in {names[id(x)]: tuple(x.shape) for x in clone.outputs}.items():
+        readouts[name] = name
         if not isinstance(called[name], SpikingLayer):
             layers.append(Readout(name=free_name(f"{name}_readout", names.values())))
             layers[-1].build(shape)
@@ -63,11 +57,24 @@ def as_spiking_model(model):
         inputs=inputs[0] if len(inputs) == 1 else inputs,
         outputs=outputs[0] if len(outputs) == 1 else outputs,
         shapes={names[id(x)]: x.shape[2:] for x in clone.inputs},
-        timesteps=steps.pop(),
+        timesteps=timesteps,
         events=True,
         name=model.name,
         dtype=model.dtype_policy,
     )
+
+
+def _steps_of(model):
+    """Return the number of time steps of a model of spiking layers, or raise a `ValueError`."""
+    others = [layer.name for layer in model.layers if not _is_allowed(layer)]
+    steps = {x.shape[1] if len(x.shape) > 1 else None for x in model.inputs}
+    if others or len(steps) > 1 or None in steps:
+        came = f"layers {', '.join(map(repr, others))}" if others else f"time steps {steps}"
+        raise ValueError(
+            f"Model '{model.name}' must have one known number of time steps, and of layers only those of "
+            f"keras_snn.layers. Received: {came}. Put others into keras_snn.layers.PerTimestep."
+        )
+    return steps.pop()
 
 
 def as_functional(model):
@@ -85,13 +92,15 @@ def as_functional(model):
         A Functional model over `model.timesteps` steps, of layers of the same names, configs and weights,
         that takes and returns what `model` does.
     """
-    network, steps = model.network, model.passes
+    network, steps = internals(model).network, model.passes
     layers = {layer.name: type(layer).from_config(layer.get_config()) for layer in model.layers}
     given = {
         name: keras.Input(
-            (*((steps,) if network.events else ()), *shape), dtype=model.input_dtypes[name], name=name
+            (*((steps,) if network.events else ()), *shape),
+            dtype=internals(model).inputs.dtypes[name],
+            name=name,
         )
-        for name, shape in model.input_shapes.items()
+        for name, shape in internals(model).inputs.shapes.items()
     }
     # What is the same at every step has one step.
     values = {name: x if network.events else ops.expand_dims(x, 1) for name, x in given.items()}

@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 
 from keras_snn.layers.base import neuron_of
+from keras_snn.simulation.internals import internals
 
 __all__ = ["available_memory", "check_memory", "show_bytes"]
 
@@ -45,11 +46,11 @@ def check_memory(model, record, samples, timesteps):
         ValueError: If they do not fit into the memory that is available; says what would.
     """
     long = [name for name in record if name in ("spike_trains", "membrane_potentials")]
-    layers = model.network.stateful
+    layers = internals(model).network.stateful
     if long:
         one = len(long) * sum(_bytes_of(layer) for layer in layers.values() if neuron_of(layer) is not None)
     else:
-        one = sum(_bytes_of(layers[name]) for name in model.output_calls)
+        one = sum(_bytes_of(layers[name]) for name in internals(model).output_calls)
     needed, available = one * samples * timesteps, available_memory()
     if available is None or _COPIES * needed <= available:
         return needed if long else 0

@@ -18,6 +18,7 @@ from keras_snn.layers.base import neuron_of
 from keras_snn.simulation.building import build
 from keras_snn.simulation.classes import check_labels, deciding, labels_for, share_of_equal
 from keras_snn.simulation.early_exit import check_exit, run_until_confident
+from keras_snn.simulation.internals import internals, plan_for
 from keras_snn.simulation.memory_check import check_memory, show_bytes
 from keras_snn.simulation.result import SimulationResult
 from keras_snn.simulation.source import program_of
@@ -87,36 +88,64 @@ def simulate(
     if settle and not model.is_time_coded:
         runner.prepare_settling(timesteps)
     progress = keras.utils.Progbar(batches.count, unit_name="batch") if verbose else None
-    outputs, records, counted, labels, steps_used = [], [], [], [], []
-    for inputs, targets in batches:
-        if not outputs:
-            samples = len(keras.tree.flatten(inputs)[0]) * (batches.count or 1)
-            memory = check_memory(model, record, batches.samples or samples, timesteps)
-            if verbose and memory:
-                print(f"Recording takes {show_bytes(memory)}")  # noqa: T201 - beside the progress bar
+    parts = []
+    for inputs, labels in batches:
+        if not parts:
+            samples = batches.samples or len(keras.tree.flatten(inputs)[0]) * (batches.count or 1)
+            _check_memory(model, record, samples, timesteps, verbose)
         if exit is None:
             run = runner.whole(inputs, timesteps, plan, per_call=per_call, settle=settle)
-            values = runner.outputs(run)
+            values, steps = runner.outputs(run), None
         else:
             values, steps = run_until_confident(runner, inputs, timesteps, plan, level=level)
             run = {"every": {}, "potentials": {}, "sums": {}}
-            steps_used.append(steps)
-        outputs.append(values)
-        records.append(_records(model.network, record, run, ("spike_trains", "membrane_potentials")))
-        counted.append(_records(model.network, record, run, ("spike_counts", "spike_times")))
-        labels.append(targets)
+        network = internals(model).network
+        over_time = _records(network, record, run, ("spike_trains", "membrane_potentials"))
+        counts = _records(network, record, run, ("spike_counts", "spike_times"))
+        parts.append(_Part(values, over_time, counts, labels, steps))
         if progress:
             progress.add(1)
-    outputs, records = _as_long(outputs), _as_long(records)
-    over_time = _join(outputs)
+    return _result(model, parts, timesteps)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """What one batch gave.
+
+    Attributes:
+        outputs: Nested arrays `(batch, time, …)`.
+        over_time, counts: Dicts of records with and without a time axis, by name.
+        labels: Array, or `None`.
+        steps: Steps that each sample ran, an array, or `None` if all ran all of them.
+    """
+
+    outputs: object
+    over_time: dict
+    counts: dict
+    labels: object
+    steps: np.ndarray | None
+
+
+def _check_memory(model, record, samples, timesteps, verbose):
+    """Raise if records would not fit into memory; show what they take."""
+    memory = check_memory(model, record, samples, timesteps)
+    if verbose and memory:
+        print(f"Recording takes {show_bytes(memory)}")  # noqa: T201 - beside the progress bar
+
+
+def _result(model, parts, timesteps):
+    """Return the `SimulationResult` of all batches."""
+    over_time = _join(_as_long([part.outputs for part in parts]))
+    records = _join(_as_long([part.over_time for part in parts]))
+    steps = [part.steps for part in parts if part.steps is not None]
     return SimulationResult(
         outputs=keras.tree.map_structure(lambda a: a[:, -1], over_time),
         outputs_over_time=over_time,
-        accuracy_over_time=_accuracy_over_time(model, over_time, labels),
+        accuracy_over_time=_accuracy_over_time(model, over_time, [part.labels for part in parts]),
         timesteps=model.timesteps if model.is_time_coded else timesteps,
         settling=keras.tree.flatten(over_time)[0].shape[1] - timesteps,
-        records={**_join(records), **_join(counted)},
-        steps_used=np.concatenate(steps_used) if steps_used else None,
+        records={**records, **_join([part.counts for part in parts])},
+        steps_used=np.concatenate(steps) if steps else None,
     )
 
 
@@ -135,8 +164,8 @@ def open_data(model, x, y, *, timesteps, batch_size, averages=False):
         keras.tree.map_structure(check_labels, y)
     batches = Batches(
         x if y is None else (x, y),
-        model.network.inputs,
-        model.input_shapes if averages else model.given_shapes,
+        internals(model).network.inputs,
+        internals(model).inputs.shapes if averages else internals(model).inputs.given_shapes,
         batch_size=check_integer("batch_size", batch_size, minimum=1),
         argument="x",
     )
@@ -169,8 +198,8 @@ class Runner:
     """
 
     def __init__(self, model, requests):
-        self.model, self.network = model, model.network
-        every = tuple(dict.fromkeys([*model.output_calls, *requests.every]))
+        self.model, self.network = model, internals(model).network
+        every = tuple(dict.fromkeys([*internals(model).output_calls, *requests.every]))
         self.requests = dataclasses.replace(requests, every=every)
         self.begin = Compiled(self._begun, model.layers)
         self.divides = any(layer.divides_by_steps for layer in self.network.stateful.values())
@@ -180,7 +209,7 @@ class Runner:
         self.settling = {}
 
     def _begun(self, x):
-        inputs = self.model.cast(x)
+        inputs = internals(self.model).inputs.cast(x)
         return {"drive": self.network.drive(inputs), "states": self.network.start(inputs)}
 
     def _function(self, plan, *, begins):
@@ -214,7 +243,7 @@ class Runner:
             # States need not leave the function. Where it begins TensorFlow knows the number of every step,
             # and multiplies instead of dividing by it, which rounds otherwise.
             function = self._function(plan.of(timesteps), begins=True)
-            yield predict_batch(function, self.model.shaped(inputs, timesteps))
+            yield predict_batch(function, internals(self.model).inputs.shaped(inputs, timesteps))
             return
         carry = self.started(inputs, timesteps)
         for start in range(0, timesteps, per_call):
@@ -230,7 +259,7 @@ class Runner:
 
     def started(self, inputs, timesteps):
         """Return what goes from call to call: the drive and the states of one batch, arrays `(batch, …)`."""
-        return predict_batch(self.begin, self.model.shaped(inputs, timesteps))
+        return predict_batch(self.begin, internals(self.model).inputs.shaped(inputs, timesteps))
 
     def advance(self, carry, start, plan):
         """Run the steps of a plan after the first `start`; return the carry after them, and the run."""
@@ -247,7 +276,7 @@ class Runner:
         program = without_input(dataclasses.replace(program_of(self.model), timesteps=timesteps))
         if timesteps not in self.settling or self.settling[timesteps][0] != program:
             quiet = build(program)
-            function = functools.partial(self._settling_step, quiet.network)
+            function = functools.partial(self._settling_step, internals(quiet).network)
             self.settling[timesteps] = program, Compiled(function, quiet.layers)
 
     def _settle(self, carry, timesteps):
@@ -281,11 +310,11 @@ class Runner:
 
 def _runner(model, record):
     """Return the runner of an earlier call, which is compiled, or a new one."""
-    if record not in model.runners.by_record:
-        neurons = tuple(_of_neurons(model.network))
+    if record not in internals(model).runners:
+        neurons = tuple(_of_neurons(internals(model).network))
         wanted = {field: neurons for what, field in _FIELDS.items() if what in record}
-        model.runners.by_record[record] = Runner(model, Requests(**wanted))
-    return model.runners.by_record[record]
+        internals(model).runners[record] = Runner(model, Requests(**wanted))
+    return internals(model).runners[record]
 
 
 def _of_neurons(network):
@@ -309,12 +338,15 @@ def lengths(model, record, timesteps, batch_size):
         timesteps: Number of time steps.
         batch_size: Samples that run together.
     """
-    plan = model.plan_for(batch_size, timesteps)
+    plan = plan_for(model, batch_size, timesteps)
     plan = plan.step_by_step() if "membrane_potentials" in record else plan
     if set(record) - {"spike_counts"}:
         # Long records are copied in every pass.
         return plan.chunk, plan
-    width = sum(math.prod(model.network.stateful[name].value_shape) for name in model.output_calls)
+    width = sum(
+        math.prod(internals(model).network.stateful[name].value_shape)
+        for name in internals(model).output_calls
+    )
     return max(plan.chunk, _WIDEST // max(width, 1) // plan.chunk * plan.chunk), plan
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import lower_calls
 from keras_snn.graph.program import Program, source_of
+from keras_snn.simulation.internals import internals
 from keras_snn.simulation.model import SpikingModel
 
 __all__ = ["alone", "check_spiking", "program_of", "source_graph"]
@@ -29,7 +30,7 @@ def alone(model):
         TypeError: If `model` is no `SpikingModel`.
     """
     check_spiking(model)
-    return model.runners.lock
+    return internals(model).lock
 
 
 def program_of(model):
@@ -41,16 +42,16 @@ def program_of(model):
         TypeError: If `model` is no `SpikingModel`.
     """
     check_spiking(model)
-    shapes, dtypes = model.input_shapes, model.input_dtypes
-    outputs = model.network.outputs
+    shapes, dtypes = internals(model).inputs.shapes, internals(model).inputs.dtypes
+    outputs = internals(model).network.outputs
     graph = lower_calls(model.layers, model.calls, shapes, outputs, dtypes=dtypes, name=model.name)
     rows = {row.name: row for row in getattr(model.conversion_report, "layers", ())}
     nodes = {
         name: _with_units(node, rows.get(node.origins[0])) if isinstance(node, kinds.Spike) else node
         for name, node in graph.nodes.items()
     }
-    graph = dataclasses.replace(graph, inputs=model.network.inputs, nodes=nodes)
-    return Program(graph, model.passes, model.network.events, model.dtype_policy)
+    graph = dataclasses.replace(graph, inputs=internals(model).network.inputs, nodes=nodes)
+    return Program(graph, model.passes, internals(model).network.events, model.dtype_policy)
 
 
 def _with_units(spike, row):

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_snn.engines.layered import run_layered
+from keras_snn.simulation.internals import internals
 from keras_snn.simulation.result import Record
 from keras_snn.simulation.source import program_of
 
@@ -33,7 +34,7 @@ class WindowRunner:
 
     def whole(self, inputs, timesteps, plan, *, per_call, settle=False):
         """Return the run of one batch: outputs and, by what was asked for, a dict by name of the call."""
-        x = keras.tree.map_structure(np.asarray, self.model.shaped(inputs, timesteps))
+        x = keras.tree.map_structure(np.asarray, internals(self.model).inputs.shaped(inputs, timesteps))
         outputs, records = run_layered(self.program, x)
         dtype = "float64" if self.model.compute_dtype == "float64" else "float32"
         run = {"outputs": keras.tree.map_structure(lambda y: y[:, None].astype(dtype), outputs)}

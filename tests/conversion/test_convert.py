@@ -13,6 +13,7 @@ from keras import layers
 import keras_snn
 from keras_snn.layers import PerTimestep, Readout, SpikingConv2D, SpikingDense, SpikingMaxPool, SpikingSoftmax
 from keras_snn.neurons import IntegrateAndFire
+from keras_snn.simulation.internals import internals
 
 
 def convert(model, data, **options):
@@ -397,7 +398,7 @@ def test_sizes_left_open_are_those_of_the_calibration_data(rng):
     x = rng.uniform(0, 1, (12, 6, 8, 3)).astype("float32")
     for data in (x, tf.data.Dataset.from_tensor_slices(x).batch(5)):
         snn = convert(model, data, normalization="max", timesteps=1000)
-        assert snn.input_shapes == {"image": (6, 8, 3)}
+        assert internals(snn).inputs.shapes == {"image": (6, 8, 3)}
         np.testing.assert_allclose(snn.predict(x, verbose=0), model.predict(x, verbose=0), atol=5e-3)
     with pytest.raises(ValueError, match=r"must have the shape \(batch, 6, 8, 3\) for input 'image'"):
         snn.predict(x[:, :4], verbose=0)

@@ -9,6 +9,8 @@ from keras import layers
 
 import keras_snn
 from keras_snn.neurons import Corrected
+from keras_snn.simulation.compiled_functions import set_watch
+from keras_snn.simulation.internals import internals
 
 TIMESTEPS = 6
 
@@ -92,9 +94,9 @@ def test_spikes_of_corrected_neurons_are_counted(variant, rng):
     x = rng.uniform(0, 1, (10, 5)).astype("float32")
     snn = keras_snn.convert(model, x, timesteps=TIMESTEPS, bias_correction=variant, verbose=0)
     expected = snn.simulate(x, record="spike_counts").spike_counts
-    snn.watch = True
+    set_watch(snn, True)
     snn.predict(x, verbose=0)
-    found = snn.counter.read(TIMESTEPS)
+    found = internals(snn).counter.read(TIMESTEPS)
     assert {name: layer.spikes for name, layer in found.items()} == {
         name: counts.sum() for name, counts in expected.items()
     }

@@ -16,6 +16,7 @@ from keras_snn.graph.numpy_reference import evaluate
 from keras_snn.graph.passes import fold
 from keras_snn.layers import BinaryActivation, PoissonEncoder, Readout, SpikingMaxPool, SpikingSoftmax
 from keras_snn.neurons import Binary, Delayed, IntegrateAndFire
+from keras_snn.simulation.internals import internals
 from keras_snn.simulation.source import program_of
 
 TOOLS = {
@@ -300,7 +301,7 @@ def test_delay_holds_the_potentials_of_later_layers(rng):
     x = networks.data_for(model, rng)
     snn = contracts.convert(model, x, timesteps=20, delay=4)
     run = snn.simulate(x, record=["spike_trains", "membrane_potentials"])
-    depth, depths = dict.fromkeys(snn.input_shapes, 0), {}
+    depth, depths = dict.fromkeys(internals(snn).inputs.shapes, 0), {}
     by_name = {layer.name: layer for layer in snn.layers}
     for call in snn.calls:
         has_neurons = hasattr(by_name[call["layer"]], "neuron")

@@ -7,6 +7,7 @@ import pytest
 from contracts import convert
 
 from keras_snn.callbacks import SpikeRateTensorBoard
+from keras_snn.simulation.internals import internals
 
 STEPS = 8
 
@@ -89,7 +90,7 @@ def test_predict_writes_what_recorded_counts_say(snn, x, tmp_path):
         "SpikingDense",
     ]
     assert [path.name for path in (tmp_path / "logs").iterdir()] == ["predict"]
-    assert snn.watch is False
+    assert internals(snn).watched is False
 
 
 class Breaking(keras.callbacks.Callback):
@@ -145,7 +146,7 @@ def test_predict_raises_when_the_folder_cannot_be_written(snn, x, tmp_path):
         ):
             snn.predict(x, verbose=0, callbacks=[SpikeRateTensorBoard(folder), Breaking()])
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    assert snn.watch is False
+    assert internals(snn).watched is False
     assert snn.predict(x, verbose=0).shape == (11, 4)
 
 

@@ -9,6 +9,8 @@ from contracts import assert_same, convert
 
 import keras_snn
 from keras_snn.engines import chunks
+from keras_snn.simulation.compiled_functions import set_watch
+from keras_snn.simulation.internals import internals
 
 # They read graphs of tf.function and pipelines of tf.data, which other backends do not have.
 ON_TENSORFLOW = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="is about TensorFlow")
@@ -106,10 +108,10 @@ def test_auto_takes_the_longest_chunk_that_is_small_and_leaves_few_steps_over(pa
     """Beside the rule of docs/performance.md, in whole numbers."""
     _, snn, _ = pair
     longest, values = {"jax": (8, 2**19), "torch": (32, 2**22)}.get(keras.backend.backend(), (32, 2**19))
-    largest = max(int(np.prod(layer.value_shape)) for layer in snn.network.stateful.values())
+    largest = max(int(np.prod(layer.value_shape)) for layer in internals(snn).network.stateful.values())
     if keras.backend.backend() == "tensorflow":
         # A whole loop of 32 steps of the layers with a state would compile for long.
-        longest = min(longest, max(64 // len(snn.network.stateful), 4))
+        longest = min(longest, max(64 // len(internals(snn).network.stateful), 4))
     for timesteps in (1, 5, 12, 50, 61, 1000):
         snn.timesteps = timesteps
         for batch_size in (1, 100, values // largest // 8, values // largest // 8 + 1, values, 8 * values):
@@ -141,7 +143,9 @@ def test_auto_takes_longer_chunks_on_a_graphics_card(pair, monkeypatch):
     """On JAX and PyTorch, of up to 2²⁶ values; TensorFlow was not measured there."""
     _, snn, _ = pair
     snn.timesteps = 8
-    batch_size = 2**26 // max(int(np.prod(layer.value_shape)) for layer in snn.network.stateful.values())
+    batch_size = 2**26 // max(
+        int(np.prod(layer.value_shape)) for layer in internals(snn).network.stateful.values()
+    )
     on_cpu = snn.chunk_for(batch_size // 8), snn.chunk_for(batch_size)
     monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["gpu:0"])
     card = types.SimpleNamespace(device=types.SimpleNamespace(type="cuda"))
@@ -169,9 +173,9 @@ def test_calls_are_light_but_the_last_if_those_have_more_weights_than_all_give_v
     """Weights: 160, 580, 6500 and 303. Values of a sample: 576, 64, 100 and 3."""
     snn, _ = heavy(rng)
     # 160 weights are less than a third of 576 values, 580 are more than a third of 64.
-    assert snn.network.light(1) == 1
+    assert internals(snn).network.light(1) == 1
     # 7383 weights less a third of 167 values, over 743 values: 9.2 samples.
-    assert (snn.network.light(9), snn.network.light(10)) == (1, 0)
+    assert (internals(snn).network.light(9), internals(snn).network.light(10)) == (1, 0)
 
 
 @pytest.mark.parametrize("events", [False, True])
@@ -185,19 +189,21 @@ def test_heavy_calls_take_more_steps_at_once_and_give_the_same(events, unroll, r
     monkeypatch.setattr(type(snn), "chunk_for", lambda self, batch_size: unroll)
     snn.unroll = "auto"
     runs = []
-    run = snn.network.run
+    run = internals(snn).network.run
     monkeypatch.setattr(
-        snn.network, "run", lambda *args, **kwargs: runs.append((args[2], kwargs)) or run(*args, **kwargs)
+        internals(snn).network,
+        "run",
+        lambda *args, **kwargs: runs.append((args[2], kwargs)) or run(*args, **kwargs),
     )
-    snn.watch = True
+    set_watch(snn, True)
     # Division by the steps rounds in another order of vectors.
     assert_same(snn.predict(x[:3], verbose=0), expected[:3], tolerance=1e-6)
-    split = {"light": snn.network.light(3), "part": unroll}
+    split = {"light": internals(snn).network.light(3), "part": unroll}
     assert split["light"]
     # Four steps, and the three that are left.
     assert [how for how in runs if how[1] != split] == []
     assert {steps for steps, _ in runs} == {4, 3}
-    snn.watch = False
+    set_watch(snn, False)
     assert_same(snn.predict(x, batch_size=10, verbose=0), expected, tolerance=1e-6)
     assert runs[-1][1] == {"light": 0, "part": unroll}
 

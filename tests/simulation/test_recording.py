@@ -5,6 +5,7 @@ import pytest
 from contracts import assert_same, convert
 
 from keras_snn.simulation import recording
+from keras_snn.simulation.internals import internals
 from keras_snn.simulation.memory_check import available_memory
 
 
@@ -130,11 +131,11 @@ def test_a_record_that_was_not_made_raises(case):
 def test_an_earlier_run_is_compiled_for_later_ones(case):
     snn, x, _ = case
     snn.simulate(x, record="spike_trains")
-    (runner,) = snn.runners.by_record.values()
+    (runner,) = internals(snn).runners.values()
     compiled = [runner.begin, *runner.functions.values()]
     functions = [function.predict_function for function in compiled]
     assert len(snn.simulate(x[:3], record="spike_trains", timesteps=4).spike_trains["conv"]) == 3
-    assert list(snn.runners.by_record.values()) == [runner]
+    assert list(internals(snn).runners.values()) == [runner]
     assert [function.predict_function for function in compiled] == functions
     assert len(functions) > 1
     assert all(function is not None for function in functions)

@@ -5,6 +5,8 @@ import pytest
 from contracts import assert_same, convert
 
 from keras_snn import neurons
+from keras_snn.simulation.compiled_functions import set_watch
+from keras_snn.simulation.internals import internals
 from keras_snn.simulation.spike_counter import BINS
 
 STEPS = 7
@@ -38,8 +40,8 @@ def expected(snn, x):
 
 def counted(snn):
     """What the counter says, in the same order; then it is reset."""
-    firing = snn.counter.read(snn.timesteps)
-    snn.counter.reset()
+    firing = internals(snn).counter.read(snn.timesteps)
+    internals(snn).counter.reset()
     return {
         name: [layer.neurons, layer.spikes, layer.silent, layer.saturated, *layer.histogram]
         for name, layer in firing.items()
@@ -57,7 +59,7 @@ def test_counter_says_what_trains_of_spikes_say(snn, x, rng):
     y = rng.integers(0, 4, len(x))
     wanted = expected(snn, x)
     assert any(saturated for _, _, _, saturated, *_ in wanted.values())
-    snn.watch = True
+    set_watch(snn, True)
     snn.predict(x, batch_size=5, verbose=0)
     assert counted(snn) == wanted
     snn.evaluate(x, y, batch_size=7, verbose=0)
@@ -74,7 +76,7 @@ def test_counter_depends_on_neither_unroll_nor_batches(network, rng):
     x = networks.data_for(model, rng, dyadic=True)
     snn = convert(model, x, timesteps=STEPS)
     wanted = expected(snn, x)
-    snn.watch = True
+    set_watch(snn, True)
     for unroll, batch_size in ((1, 12), (3, 5), (STEPS, 1)):
         snn.unroll = unroll
         snn.predict(x, batch_size=batch_size, verbose=0)
@@ -99,7 +101,7 @@ def test_counter_says_what_trains_of_spikes_say_when_charge_does_not_tell(option
     snn = convert(model, x, timesteps=STEPS, **options)
     if "events" in options.values():
         x = np.repeat(x[:, None], STEPS, axis=1)
-    snn.watch = True
+    set_watch(snn, True)
     snn.predict(x, verbose=0)
     assert counted(snn) == expected(snn, x)
 
@@ -110,10 +112,10 @@ def test_charge_tells_what_trains_of_spikes_say(network, rng):
     model = networks.build(network, rng)
     x = networks.data_for(model, rng)
     snn = convert(model, x, timesteps=40)
-    assert snn.counter.looped == ()
-    snn.watch = True
+    assert internals(snn).counter.looped == ()
+    set_watch(snn, True)
     snn.predict(x, batch_size=5, verbose=0)
-    assert sum(layer.unsure for layer in snn.counter.read(40).values()) == 0
+    assert sum(layer.unsure for layer in internals(snn).counter.read(40).values()) == 0
     assert counted(snn) == expected(snn, x)
 
 
@@ -127,9 +129,9 @@ def test_charge_tells_the_spikes_of_a_constant_current(timesteps, rng):
     x = np.ones((1, 1), "float32")
     snn = convert(model, x, timesteps=timesteps)
     snn.layers[0].set_weights([z[None].astype("float32")])
-    snn.watch = True
+    set_watch(snn, True)
     snn.predict(x, verbose=0)
-    assert next(iter(snn.counter.read(timesteps).values())).unsure == 0
+    assert next(iter(internals(snn).counter.read(timesteps).values())).unsure == 0
     assert counted(snn) == expected(snn, x)
 
 
@@ -140,15 +142,15 @@ def test_charge_that_is_no_whole_number_of_spikes_is_unsure(shift, rng):
     model = networks.randomize(keras.Sequential([keras.Input((4,)), *layers]), rng)
     x = networks.data_for(model, rng)
     snn = convert(model, x, timesteps=STEPS)
-    drive = snn.network.drive([x])
-    _, states = snn.network.run(drive, snn.network.start([x]), STEPS)
-    (name,) = snn.counter.layers
+    drive = internals(snn).network.drive([x])
+    _, states = internals(snn).network.run(drive, internals(snn).network.start([x]), STEPS)
+    (name,) = internals(snn).counter.layers
     for moved in (0.0, shift):
-        snn.counter.finish({}, drive, {**states, name: [states[name][0] + moved]}, STEPS)
-        layer = snn.counter.read(STEPS)[name]
+        internals(snn).counter.finish({}, drive, {**states, name: [states[name][0] + moved]}, STEPS)
+        layer = internals(snn).counter.read(STEPS)[name]
         assert layer.unsure == (layer.neurons if moved else 0)
         assert moved or (layer.silent and layer.saturated)
-        snn.counter.reset()
+        internals(snn).counter.reset()
 
 
 @pytest.mark.compiled
@@ -158,11 +160,11 @@ def test_counter_says_what_it_is_unsure_of(rng):
     model = networks.randomize(keras.Sequential([keras.Input((4,)), *hidden]), rng)
     x = networks.data_for(model, rng)
     snn = convert(model, x, timesteps=500)
-    snn.watch = True
+    set_watch(snn, True)
     for layer in snn.layers[:2]:
         layer.set_weights([1e6 * weights for weights in layer.get_weights()])
     snn.predict(x, verbose=0)
-    first, second = snn.counter.read(500).values()
+    first, second = internals(snn).counter.read(500).values()
     assert first.unsure == 0 < second.unsure
     name = snn.layers[0].name
     assert counted(snn)[name] == expected(snn, x)[name]
@@ -176,7 +178,7 @@ def test_counter_counts_spikes_of_either_sign(rng):
     model = networks.randomize(keras.Sequential([keras.Input((4,)), *hidden]), rng)
     x = networks.data_for(model, rng)
     snn = convert(model, x, timesteps=STEPS)
-    snn.watch = True
+    set_watch(snn, True)
     snn.predict(x, verbose=0)
     (numbers,) = counted(snn).values()
     assert numbers[:4] == [12 * 6, 12 * 6 * STEPS, 0, 12 * 6]
@@ -184,12 +186,12 @@ def test_counter_counts_spikes_of_either_sign(rng):
 
 def test_totals_go_beyond_32_bits(snn, x):
     wanted = expected(snn, x)
-    snn.watch = True
+    set_watch(snn, True)
     snn.predict(x, verbose=0)
-    once = keras.ops.convert_to_numpy(snn.counter.totals)
+    once = keras.ops.convert_to_numpy(internals(snn).counter.totals)
     # As after 2²² calls; one more carries.
     total = once[0].astype("int64") << 22
-    snn.counter.totals.assign(np.stack([total % 2**30, total // 2**30]).astype("int32"))
+    internals(snn).counter.totals.assign(np.stack([total % 2**30, total // 2**30]).astype("int32"))
     snn.predict(x, verbose=0)
     assert max(numbers[1] for numbers in wanted.values()) * 2**22 > 2**31
     assert counted(snn) == {name: [n * (2**22 + 1) for n in numbers] for name, numbers in wanted.items()}
@@ -202,7 +204,7 @@ def test_nothing_is_counted_when_nobody_watches(snn, x):
         import tensorflow as tf
 
         for watch in (False, True):
-            snn.watch = watch
+            set_watch(snn, watch)
             graph = tf.function(lambda inputs: snn(inputs)).get_concrete_function(tf.constant(x)).graph
             has_writes = any(op.type.startswith("Assign") for op in graph.get_operations())
             assert has_writes == watch
@@ -210,20 +212,20 @@ def test_nothing_is_counted_when_nobody_watches(snn, x):
 
 def test_counter_is_in_neither_weights_nor_files(snn, x, tmp_path):
     weights, number = snn.get_weights(), snn.count_params()
-    snn.watch = True
+    set_watch(snn, True)
     snn.predict(x, verbose=0)
     assert_same(snn.get_weights(), weights)
     assert snn.count_params() == number == sum(array.size for array in weights)
     snn.save(tmp_path / "snn.keras")
     loaded = keras.models.load_model(tmp_path / "snn.keras")
-    assert loaded.watch is False
+    assert internals(loaded).watched is False
     assert counted(loaded) == {}
     assert_same(loaded.predict(x, verbose=0), snn.predict(x, verbose=0), tolerance=1e-6)
 
 
 def test_watching_changes_no_output(snn, x):
     plain = snn.predict(x, verbose=0)
-    snn.watch = True
+    set_watch(snn, True)
     assert_same(snn.predict(x, verbose=0), plain, tolerance=1e-6)
 
 
@@ -232,7 +234,7 @@ def test_what_a_callback_watches_ends_with_the_run_and_is_compiled_once(snn, x):
     class Watching(keras.callbacks.Callback):
         def set_model(self, model):
             super().set_model(model)
-            model.watch = True
+            set_watch(model, True)
 
         def on_predict_begin(self, logs=None):
             compiled.append(self.model.predict_function)
@@ -246,7 +248,7 @@ def test_what_a_callback_watches_ends_with_the_run_and_is_compiled_once(snn, x):
     unwatched = snn.predict_function
     for _ in range(2):
         snn.predict(x, callbacks=[Watching()], verbose=0)
-        assert snn.watch is False
+        assert internals(snn).watched is False
         assert snn.predict_function is unwatched
     assert compiled[0] is compiled[1] is not unwatched
     snn.compile(loss="mse")
@@ -254,4 +256,4 @@ def test_what_a_callback_watches_ends_with_the_run_and_is_compiled_once(snn, x):
     assert compiled[2] is not compiled[0]
     with pytest.raises(RuntimeError, match="broken"):
         snn.predict(x, callbacks=[Breaking()], verbose=0)
-    assert snn.watch is False
+    assert internals(snn).watched is False

@@ -1,0 +1,114 @@
+"""How Keras runs a spiking model: on checked data, and one thread at a time."""
+
+import inspect
+
+import keras
+
+from keras_snn._data import as_arrays, untuned
+from keras_snn._devices import is_alone, mended
+from keras_snn._gradients import without_gradients
+from keras_snn.simulation.compiled_functions import keeping_compiled
+from keras_snn.simulation.internals import internals
+from keras_snn.simulation.reading import as_batch, checked_batch_size, fitting, running
+
+__all__ = ["CheckedModel"]
+
+
+class CheckedModel(keras.Model):
+    """Base of `SpikingModel`: what of `keras.Model` reads data or compiles."""
+
+    @property
+    def distribute_strategy(self):
+        """The strategy of `tf.distribute` that the model belongs to; on TensorFlow only."""
+        return mended(super().distribute_strategy)
+
+    def compile(self, *args, **kwargs):
+        """As `keras.Model.compile`."""
+        with keeping_compiled(self):
+            super().compile(*args, **kwargs)
+        given = inspect.signature(super().compile).bind(*args, **kwargs).arguments
+        internals(self).losses = given.get("loss")
+        internals(self).metrics = given.get("metrics"), given.get("weighted_metrics")
+
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None, *, check_finite=False):
+        """As `keras.Model.predict`; raises a `ValueError` if `x` does not fit.
+
+        With `check_finite=True` also if a value of `x` is NaN or infinite: of arrays before anything runs,
+        of data that comes in batches at the first such batch. Neurons that get NaN are silent, so that
+        the outputs would not tell. Of several threads that predict at once, one runs at a time.
+        """
+        batch_size = checked_batch_size(batch_size)
+        with running(self, x, batch_size, steps, check_finite=check_finite) as (x, steps):
+            if is_alone(self):
+                x, *_ = untuned(x, batch_size=batch_size, steps=steps)
+            return super().predict(x, batch_size, verbose, steps, callbacks)
+
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        steps=None,
+        *args,
+        check_finite=False,
+        **kwargs,
+    ):
+        """As `keras.Model.evaluate`; raises a `ValueError` if `x` does not fit.
+
+        `check_finite` is as of `predict`, and so are threads.
+        """
+        batch_size = checked_batch_size(batch_size)
+        y, sample_weight = as_arrays((y, sample_weight))
+        with running(self, x, batch_size, steps, check_finite=check_finite) as (x, steps):
+            # Within `fit` Keras has its own data.
+            if is_alone(self) and not kwargs.get("_use_cached_eval_dataset"):
+                x, y, sample_weight = untuned(x, y, sample_weight, batch_size=batch_size, steps=steps)
+            return super().evaluate(x, y, batch_size, verbose, sample_weight, steps, *args, **kwargs)
+
+    def predict_step(self, *args, **kwargs):
+        """As `keras.Model.predict_step`."""
+        with without_gradients():
+            return super().predict_step(*args, **kwargs)
+
+    def test_step(self, *args, **kwargs):
+        """As `keras.Model.test_step`."""
+        with without_gradients():
+            return super().test_step(*args, **kwargs)
+
+    def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
+        """As `keras.Model.fit`; needs an optimizer, which a converted model is compiled without."""
+        self._check_optimizer("fit")
+        batch_size = checked_batch_size(batch_size)
+        x, y = as_arrays((x, y))
+        with fitting(self, x, batch_size, kwargs.get("validation_split", 0.0)):
+            return super().fit(x, y, batch_size, *args, **kwargs)
+
+    def _check_optimizer(self, method):
+        if self.compiled and self.optimizer is None:
+            raise ValueError(
+                f"Model '{self.name}' must have an optimizer for {method}. Received: a model compiled by "
+                "keras_snn.convert, without one. Call snn.compile(optimizer=…, loss=…)."
+            )
+
+    def train_on_batch(self, x, *args, **kwargs):
+        """As `keras.Model.train_on_batch`; needs an optimizer, as `fit`."""
+        self._check_optimizer("train_on_batch")
+        with internals(self).lock:
+            return super().train_on_batch(as_batch(self, x), *args, **kwargs)
+
+    def test_on_batch(self, x, *args, **kwargs):
+        """As `keras.Model.test_on_batch`; raises a `ValueError` if `x` does not fit."""
+        with internals(self).lock:
+            return super().test_on_batch(as_batch(self, x), *args, **kwargs)
+
+    def predict_on_batch(self, x):
+        """As `keras.Model.predict_on_batch`; raises a `ValueError` if `x` does not fit."""
+        with internals(self).lock:
+            return super().predict_on_batch(as_batch(self, x))
+
+    def get_state_tree(self, *args, **kwargs):
+        """As `keras.Model.get_state_tree`; needs an optimizer, whose state is part of it."""
+        self._check_optimizer("get_state_tree")
+        return super().get_state_tree(*args, **kwargs)
