@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import keras_snn
-from keras_snn.cli import _parser, main
+from keras_snn.cli import main
+from keras_snn.cli.arguments import parser
 
 
 @pytest.fixture
@@ -250,7 +251,7 @@ def test_every_command_has_help_with_examples_that_it_understands(capsys):
         examples = re.findall(rf"^  keras-snn ({command}.*)$", capsys.readouterr().out, re.MULTILINE)
         assert examples
         for example in examples:
-            _parser().parse_args(example.split())
+            parser().parse_args(example.split())
 
 
 def test_json_is_all_of_standard_output_and_says_the_same(files, capsys):

@@ -1,0 +1,250 @@
+"""The commands: functions of their options that return a `Result`."""
+
+import dataclasses
+import importlib.resources
+import inspect
+import textwrap
+import time
+
+import keras
+import numpy as np
+
+import keras_snn
+from keras_snn._files import load_model, read_data, replacing
+from keras_snn._table import show_table
+from keras_snn.cli.output import EXPORTS, Result, check_output, write_line
+from keras_snn.graph.rules.registry import table
+from keras_snn.graph.tracing import names_of_inputs
+from keras_snn.simulation.internals import internals
+
+__all__ = ["check", "convert", "demo", "evaluate", "export", "layers", "report"]
+
+_DEMO_STEPS = (1, 2, 4, 8, 16, 32, 64)
+# The package that Keras needs to write it, and what installs it.
+_NEEDS = {".onnx": ("tf2onnx", "keras-snn[onnx]")}
+_BACKENDS = {"jax": "JAX", "torch": "PyTorch"}
+
+
+def demo(options):
+    """Convert and run the network that comes along."""
+    folder = importlib.resources.files("keras_snn.demo")
+    with importlib.resources.as_file(folder / "mnist_cnn.keras") as path:
+        model = keras.models.load_model(path)
+    with (folder / "mnist.npz").open("rb") as file, np.load(file) as data:
+        x, y, x_calibration = data["x_test"], data["y_test"], data["x_calibration"]
+    x, y = x[: options.samples], y[: options.samples]
+
+    write_line(options, f"Converting '{model.name}' on {len(x_calibration)} training digits")
+    start = time.perf_counter()
+    snn = keras_snn.convert(model, x_calibration, timesteps=_DEMO_STEPS[-1], verbose=options.verbose)
+    converted = time.perf_counter()
+    write_line(options, f"Simulating {snn.timesteps} steps of {len(x)} test digits")
+    run = snn.simulate(x, y, record=["spike_counts"], batch_size=100, verbose=options.verbose)
+    seconds = {"conversion": converted - start, "simulation": time.perf_counter() - converted}
+
+    of_ann = model.predict(x, batch_size=100, verbose=0).argmax(axis=-1)
+    agrees = (run.outputs_over_time.argmax(axis=-1) == of_ann[:, None]).mean(axis=0)
+    accuracy = {
+        "ann": float(np.mean(of_ann == y)),
+        "snn": {steps: float(run.accuracy_over_time[steps - 1]) for steps in _DEMO_STEPS},
+        "agreement": {steps: float(agrees[steps - 1]) for steps in _DEMO_STEPS},
+    }
+    rates = {name: float(rate.mean()) for name, rate in run.firing_rates.items()}
+    rows = [("time steps", "SNN accuracy", "agrees with ANN")]
+    rows += [(n, f"{accuracy['snn'][n]:.2%}", f"{accuracy['agreement'][n]:.2%}") for n in _DEMO_STEPS]
+    firing = [("layer", "spikes per neuron and step"), *((n, f"{rate:.4f}") for n, rate in rates.items())]
+    parts = [
+        snn.conversion_report.show(options.width),
+        f"ANN accuracy  {accuracy['ann']:.2%}",
+        show_table(rows, right=range(3)),
+        show_table(firing, right=[1]),
+        f"conversion {seconds['conversion']:.1f} s, simulation {seconds['simulation']:.1f} s",
+    ]
+    data = {
+        "accuracy": accuracy,
+        "firing_rates": rates,
+        "seconds": seconds,
+        "report": snn.conversion_report.get_config(),
+    }
+    return Result("\n\n".join(parts), data)
+
+
+def check(options):
+    """Report what would become of every layer of a file."""
+    report = keras_snn.check(
+        load_model(options.model), input_shapes=options.shape, nonspiking=options.nonspiking
+    )
+    error = f"'{options.model}' does not convert, for what is said above."
+    return Result(
+        report.show(options.width),
+        {
+            "converts": report.converts,
+            "layers": [dataclasses.asdict(v) for v in report.verdicts],
+            "notes": list(report.notes),
+        },
+        None if report.converts else error,
+    )
+
+
+def convert(options):
+    """Convert a file."""
+    check_output(options.output, overwrite=options.force)
+    if options.output.exists() and options.model.exists() and options.output.samefile(options.model):
+        raise ValueError(f"'{options.output}' is the model to convert. Name another --output.")
+    model = load_model(options.model)
+    data = None
+    if options.calibration is not None:
+        data = read_data(options.calibration, split="train[:1000]", raw_pixels=options.raw_pixels)
+        data = _inputs(data, model, options.calibration)
+    write_line(options, f"Converting '{model.name}'")
+    snn = keras_snn.convert(model, data, **_conversion_options(options))
+    snn.save(options.output)
+    text = f"{snn.conversion_report.show(options.width)}\n\nwrote {options.output}"
+    return Result(text, {"output": str(options.output), "report": snn.conversion_report.get_config()})
+
+
+def _conversion_options(options):
+    """Return what was given of the arguments of `keras_snn.convert`."""
+    given = vars(options)
+    neuron = given.get("neuron", "if")
+    of_if = {name: given[name] for name in ("reset", "initial_potential") if name in given}
+    if neuron == "if":
+        neuron = keras_snn.neurons.IntegrateAndFire(**of_if)
+    elif of_if:
+        raise ValueError(f"--reset and --initial-potential need --neuron if. Received: --neuron {neuron}.")
+    names = inspect.signature(keras_snn.convert).parameters.keys() - {"model"}
+    found = {name: given[name] for name in names if name in given}
+    return {**found, "neuron": neuron}
+
+
+def evaluate(options):
+    """Return the accuracy of a spiking file after every step."""
+    model = _load_spiking(options.model)
+    data = read_data(options.data, split="test", raw_pixels=options.raw_pixels)
+    if "y" not in data:
+        raise ValueError(f"'{options.data}' must hold labels in an array y. Received: {', '.join(data)}.")
+    x, y = _inputs(data, model, options.data), data["y"]
+    run = model.simulate(x, y, timesteps=options.timesteps, verbose=options.verbose)
+    if run.accuracy_over_time is None:
+        raise ValueError(
+            f"'{options.model}' must classify. Received: labels y that are no classes of its output."
+        )
+    curves = {"accuracy_over_time": run.accuracy_over_time}
+    header = ["time steps", "accuracy"]
+    if options.top_k is not None:
+        curves["top_k_accuracy_over_time"] = run.top_k_accuracy_over_time(y, options.top_k)
+        header.append(f"among the {options.top_k} largest")
+    shown = {2**i for i in range(run.timesteps.bit_length())} | {run.timesteps}
+    rows = [[steps, *(f"{curve[steps - 1]:.2%}" for curve in curves.values())] for steps in sorted(shown)]
+    text = show_table([header, *rows], right=range(len(header)))
+    return Result(text, {"samples": len(y), **{name: curve.tolist() for name, curve in curves.items()}})
+
+
+def report(options):
+    """Write an HTML report on a spiking file."""
+    json_file = options.output.with_suffix(".json")
+    for path in (options.output, json_file):
+        check_output(path, overwrite=options.force)
+    model = _load_spiking(options.model)
+    data = read_data(options.data, split="test", raw_pixels=options.raw_pixels)
+    report = keras_snn.report(
+        model,
+        _inputs(data, model, options.data),
+        data.get("y"),
+        path=options.output,
+        timesteps=options.timesteps,
+        energy=options.energy,
+        verbose=options.verbose,
+    )
+    lines = [textwrap.fill(line, options.width) for line in str(report).splitlines()]
+    text = "\n".join([*lines, "", f"wrote {options.output} and {json_file}"])
+    return Result(text, {"output": [str(options.output), str(json_file)], "report": report.facts})
+
+
+def export(options):
+    """Write a spiking file in another format."""
+    kind = options.output.suffix if options.output.suffix in EXPORTS else ""
+    if kind != ".nir":
+        _check_can_export(kind, options.output)
+    model = _load_spiking(options.model)
+    check_output(options.output, overwrite=False)
+    write_line(options, f"Exporting '{model.name}'")
+    if kind == ".nir":
+        keras_snn.export_nir(
+            model, options.output, dt=options.dt, accept=options.accept, pooling=options.pooling
+        )
+    else:
+        with replacing(options.output) as (path,):
+            try:
+                model.export(path, verbose=False, format=EXPORTS.get(kind, "tf_saved_model"))
+            except ImportError as error:
+                package, install = _NEEDS.get(kind, ("tensorflow", "tensorflow"))
+                raise ImportError(
+                    f"'{options.output}' needs the package {package}. Received: {error}. "
+                    f"Install it: pip install '{install}'."
+                ) from error
+            except (ValueError, TypeError, OSError, MemoryError, RuntimeError):
+                raise
+            except Exception as error:
+                # TensorFlow has errors of its own for disks.
+                raise OSError(str(error).partition(" [Op:")[0].rpartition("; ")[2]) from error
+    return Result(f"wrote {options.output}", {"output": str(options.output)})
+
+
+def _check_can_export(kind, path):
+    """Raise, before any work, if Keras cannot write a file of this suffix, or a SavedModel, here."""
+    backend = keras.backend.backend()
+    if backend == "torch" or (kind and backend != "tensorflow"):
+        what = f"{kind} files" if kind else "SavedModel"
+        raise ValueError(
+            f"--output must end in .nir on {_BACKENDS[backend]}, where Keras writes no {what}. Received: "
+            f"'{path}'. Run it with KERAS_BACKEND=tensorflow; the model is the same."
+        )
+
+
+def layers(options):
+    """List the layers that convert."""
+    names = list(keras_snn.supported_layers())
+    return Result(table() if options.markdown else "\n".join(names), names)
+
+
+def _load_spiking(path):
+    model = load_model(path)
+    if not isinstance(model, keras_snn.SpikingModel):
+        raise ValueError(
+            f"'{path}' must hold a spiking model. Received: a {type(model).__name__} model. "
+            f"Convert it first: keras-snn convert {path} --output snn.keras"
+        )
+    return model
+
+
+def _inputs(data, model, source):
+    """Return the inputs of a model among arrays: `x`, or where there is none those named as its inputs.
+
+    Args:
+        data: Dict of arrays.
+        model: The model, spiking or not.
+        source: Where the arrays are from, for messages.
+    """
+    names = _names_of_inputs(model)
+    if "x" in data and len(names) < 2:
+        return data["x"]
+    if names and all(name in data for name in names):
+        return {name: data[name] for name in names}
+    wanted = ["an array x"] if len(names) < 2 else []
+    if names:
+        wanted.append(f"arrays named as the inputs of the model, {', '.join(names)}")
+    raise ValueError(
+        f"'{source}' must hold {', or '.join(wanted)}. Received: {', '.join(data) or 'no arrays'}."
+    )
+
+
+def _names_of_inputs(model):
+    """Return the names that the arrays of the inputs go by; none if it is not known what they are."""
+    if isinstance(model, keras_snn.SpikingModel):
+        names = internals(model).network.inputs
+    elif isinstance(getattr(model, "input", None), dict):
+        names = model.input
+    else:
+        names = names_of_inputs(model) if getattr(model, "inputs", None) else []
+    return list(names) if isinstance(names, dict) else keras.tree.flatten(names)
