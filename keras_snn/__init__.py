@@ -1,6 +1,6 @@
 """Spiking neural networks from trained Keras models."""
 
-from keras_snn import callbacks, errors, layers, neurons
+from keras_snn import callbacks, errors, layers, neurons, rules
 from keras_snn._version import __version__
 from keras_snn.analysis.counting import count_operations
 from keras_snn.analysis.diagnosis import Diagnosis, diagnose
@@ -41,5 +41,6 @@ __all__ = [
     "quantized_reference",
     "register_rule",
     "report",
+    "rules",
     "supported_layers",
 ]

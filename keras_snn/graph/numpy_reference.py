@@ -19,6 +19,9 @@ def evaluate(graph, inputs, *, everything=False):
         graph: A `Graph`.
         inputs: Arrays `(batch, …)`, nested like `graph.inputs`.
         everything: Whether to return a dict of the value of every node instead.
+
+    Returns:
+        Arrays `(batch, …)`, nested like `graph.outputs`.
     """
     values = dict(zip(keras.tree.flatten(graph.inputs), keras.tree.flatten(inputs), strict=True))
     values = {name: np.asarray(value, "float64") for name, value in values.items()}

@@ -258,6 +258,7 @@ class Neuron:
 
     @classmethod
     def from_config(cls, config: Config) -> "Neuron":
+        """Return the neuron whose `get_config` gave a config."""
         return cls(**config)
 
 
@@ -299,6 +300,9 @@ def get(identifier: Any) -> Neuron:
     """Return a neuron: the object itself, the default one of a name, or one from its config.
 
     An object that is no `Neuron` but has `v_threshold`, `initial_state` and `step` is wrapped once.
+
+    Args:
+        identifier: A neuron, a name such as `"if"`, or a config.
 
     Raises:
         TypeError: If it is none of these.

@@ -199,6 +199,7 @@ class TimeToFirstSpike(TimeCode):
         return self.levels + 1
 
     def of_window(self, timesteps: int) -> "TimeToFirstSpike":
+        """Return this neuron with a window of so many steps."""
         return dataclasses.replace(self, levels=timesteps)
 
 
@@ -240,6 +241,7 @@ class DigitCode(TimeCode):
         check_integer("base", self.base, minimum=2, maximum=self.levels + 1, hint="Use 2 for bits.")
 
     def of_window(self, timesteps: int) -> "DigitCode":
+        """Return this neuron with a window of so many steps, which are whole digits."""
         digits, rest = divmod(timesteps, self.base - 1)
         if rest:
             raise ValueError(

@@ -38,7 +38,6 @@ __all__ = [
     "relu",
     "repeat",
     "reshape",
-    "resize",
     "scale",
     "shift",
     "softmax_axis",
@@ -236,9 +235,16 @@ def clip(x, low, high, emit):
 
 
 def leaky_relu(x, slope, emit, *, max_value=math.inf):
-    """Say relu(x) − slope·relu(−x): neurons for either sign.
+    """Emit relu(x) − slope·relu(−x): neurons for either sign.
 
-    `slope` is a number or an array that broadcasts against the value.
+    Args:
+        x: A node.
+        slope: A number, or an array that broadcasts against the value of `x`.
+        emit: Adds a node.
+        max_value: Value that relu(x) does not exceed.
+
+    Returns:
+        The last node.
     """
     positive = relu(x, emit, max_value=max_value)
     if not np.any(slope):
@@ -328,23 +334,6 @@ def _letters(equation, rank, kernel_rank):
     if "." in weights or len(inputs) != rank or len(weights) != kernel_rank:
         raise Refusal(f"equation {equation!r}", "use one without dots in the kernel")
     return inputs, list(weights), outputs
-
-
-def resize(x, layer, emit):
-    """Say a layer that interpolates images, as a linear map of each axis.
-
-    What the layer makes of the unit vectors along an axis is the matrix of that axis.
-    """
-    height, width, _ = x.shape
-    rows = layer(np.eye(height, dtype="float32").reshape(1, height, 1, height))
-    columns = layer(np.eye(width, dtype="float32").reshape(1, 1, width, width))
-    rows, columns = (keras.ops.convert_to_numpy(v) for v in (rows, columns))
-    # An axis of length 1 comes out constant, so any place of it will do.
-    y = transpose(x, (1, 2, 0), emit, part="turn")
-    y = emit(kinds.Affine, y, kernel=rows[0, :, 0].T, bias=np.zeros(rows.shape[1], "float32"), part="rows")
-    y = transpose(y, (1, 2, 0), emit, part="turn")
-    y = emit(kinds.Affine, y, kernel=columns[0, 0].T, bias=np.zeros(columns.shape[2], "float32"))
-    return transpose(y, (1, 2, 0), emit, part="turn")
 
 
 # --- Moving --------------------------------------------------------------------
