@@ -47,7 +47,7 @@ def _widths(columns, width):
     """Take from the widest columns until a line has at most `width` characters, as far as that goes."""
     widths = [max(map(len, column)) for column in columns]
     # First from columns that keep their words whole, then their parts.
-    for split in (str.split, _PARTS.findall, lambda text: []):
+    for split in (str.split, _PARTS.findall, lambda _: []):
         least = [max([_NARROWEST, *map(len, split(" ".join(column)))]) for column in columns]
         while width is not None and sum(widths) + 2 * (len(widths) - 1) > width:
             spare = [n if n > fewest else 0 for n, fewest in zip(widths, least, strict=True)]

@@ -16,9 +16,9 @@ MaxPoolMethod = Literal["exact", "fir", "avg", "exp"]
 
 # What the estimated rate r of an input grows by when it gives x at step t.
 _GATES = {
-    "fir": lambda x, r, t: x / t,
+    "fir": lambda x, _, t: x / t,
     "avg": lambda x, r, t: (x - r) / t,
-    "exp": lambda x, r, t: (x - r) / 16,
+    "exp": lambda x, r, _: (x - r) / 16,
 }
 
 __all__ = [

@@ -48,6 +48,9 @@ def accuracy_over_time(
         accuracies: Fractions in [0, 1], `(timesteps,)`, as `SimulationResult.accuracy_over_time`.
         ann_accuracy: Accuracy of the source network, drawn as a line.
         ax: `Axes` to draw on.
+
+    Returns:
+        The `Axes`.
     """
     ax = _axes(ax)
     steps = np.arange(1, len(accuracies) + 1)
@@ -67,6 +70,9 @@ def activation_against_rate(layer: LayerDiagnosis, *, ax: "Axes | None" = None) 
     Args:
         layer: A `LayerDiagnosis`.
         ax: `Axes` to draw on.
+
+    Returns:
+        The `Axes`.
     """
     ax = _axes(ax, square=True)
     least, most = (f(layer.activations, initial=0.0) for f in (np.min, np.max))
@@ -103,6 +109,9 @@ def firing_rate_histogram(
         firing_rates: Dict of arrays of spikes per step by layer name, as `SimulationResult.firing_rates`.
         bins: Number of bins between the lowest and the highest rate of all layers.
         ax: `Axes` to draw on.
+
+    Returns:
+        The `Axes`.
     """
     ax = _axes(ax)
     rates = {name: np.abs(np.asarray(values)).ravel() for name, values in firing_rates.items()}
@@ -125,6 +134,9 @@ def spike_raster(
         neurons: The most neurons to draw, spread evenly over the layer; or the index of each to draw: its
             place in the flattened layer, or a tuple.
         ax: `Axes` to draw on.
+
+    Returns:
+        The `Axes`.
     """
     ax = _axes(ax, height=5.2)
     train = np.asarray(spike_train)
@@ -163,6 +175,9 @@ def spike_wave(
         sample: Which sample.
         neurons: How many neurons of each layer to draw, spread over it.
         ax: `Axes` to draw on.
+
+    Returns:
+        The `Axes`.
     """
     ax = _axes(ax, height=1.4 + 0.9 * len(spike_trains))
     begin, row, middles = 0, 0, []
@@ -189,6 +204,9 @@ def spike_time_histogram(spike_times: Mapping[str, ArrayLike], *, ax: "Axes | No
     Args:
         spike_times: `(batch, …)` by layer name, as `SimulationResult.spike_times`.
         ax: `Axes` to draw on.
+
+    Returns:
+        The `Axes`.
     """
     ax = _axes(ax)
     last = max(int(np.max(times)) for times in spike_times.values())
@@ -236,6 +254,9 @@ def membrane_potentials(
         v_threshold: Firing threshold: that of the neurons of the layer, which is 1 if they were not given
             another; `snn.get_layer(name).neuron.v_threshold`.
         ax: `Axes` to draw on.
+
+    Returns:
+        The `Axes`.
     """
     ax = _axes(ax)
     potentials = np.asarray(potentials)
@@ -255,6 +276,9 @@ def error_per_layer(diagnosis: Diagnosis, *, ax: "Axes | None" = None) -> "Axes"
     Args:
         diagnosis: A `Diagnosis`.
         ax: `Axes` to draw on.
+
+    Returns:
+        The `Axes`.
     """
     layers = diagnosis.layers
     ax = _axes(ax, height=1.2 + 0.75 * len(layers))
@@ -288,6 +312,9 @@ def error_over_operations(
         counts: `OperationCounts` of as many steps.
         ann_accuracy: Accuracy of the source network, drawn at its operations.
         ax: `Axes` to draw on.
+
+    Returns:
+        The `Axes`.
     """
     ax = _axes(ax)
     errors = 100 * (1 - np.asarray(accuracies))
