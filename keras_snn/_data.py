@@ -22,7 +22,7 @@ __all__ = [
     "untuned",
 ]
 
-# What data may be, in words.
+# What data may be, as messages describe it.
 KINDS = "an array, a list or dict of arrays, a tf.data.Dataset or a keras.utils.PyDataset"
 
 
@@ -179,7 +179,7 @@ def finite(x, structure, argument, steps=None):
     Yields:
         `(x, steps)`: both as they are if `x` holds arrays; else a generator of its batches and their
         number, or `None` if it is not known. The generator ends before a batch that is not finite, so
-        that Keras ends its run as behind the last one, on every backend.
+        that Keras ends its run as after the last one, on every backend.
 
     Raises:
         ValueError: If a value is NaN or infinite, or inputs are missing; at the end of the context where
@@ -211,7 +211,7 @@ def finite(x, structure, argument, steps=None):
     try:
         yield batches(), steps or _count(x)
     finally:
-        # Also in the place of what Keras says of data without a batch.
+        # Also in the place of what Keras reports of data without a batch.
         if refused:
             raise refused[0] from None
 

@@ -56,7 +56,7 @@ def replacing(*paths):
             for written, path in zip(temporary, paths, strict=True):
                 os.replace(written, path)
     except OSError as error:
-        # h5py says it in many words.
+        # The message of h5py is long.
         came = os.strerror(error.errno) if error.errno else error
         raise OSError(
             f"'{paths[0]}' must be in a folder that can be written. Received: {came}. "
@@ -174,8 +174,8 @@ def _is_npy(path):
 
 
 def _reason(error):
-    """Return what an error says, in a line."""
-    # Keras says first where it was.
+    """Return the message of an error in a line."""
+    # Keras names first where it was.
     text = str(error).rpartition("Exception encountered: ")[2].strip()
     first = text.splitlines()[0] if text else type(error).__name__
     return textwrap.shorten(first, 200, placeholder=" …")

@@ -6,7 +6,7 @@ import textwrap
 __all__ = ["show_table"]
 
 _NARROWEST = 10
-# Parts of a name, which may be wrapped behind each.
+# Parts of a name, which may be wrapped after each.
 _PARTS = re.compile(r"[^\s_(./]+[_(./]*|[_(./]+")
 
 
@@ -17,7 +17,7 @@ def show_table(rows, *, right=(), width=None):
         rows: Lists of text of one length; the first is the header.
         right: Numbers of the columns that are aligned to the right.
         width: Most characters of a line, or `None`. The widest columns are wrapped to keep to it: between
-            words if that is enough, else also inside of names, behind `_`, `(`, `.` and `/`.
+            words if that is enough, else also inside of names, after `_`, `(`, `.` and `/`.
 
     >>> print(show_table([("layer", "rate"), ("conv1", "0.1"), ("a long name", "1")], right=[1], width=16))
     layer       rate

@@ -1,4 +1,4 @@
-"""Checks of arguments, and the words in which they fail."""
+"""Checks of arguments, and their error messages."""
 
 import collections.abc
 import math

@@ -12,7 +12,7 @@ class CalibrationError(ValueError):
 
 
 class ExportError(ValueError):
-    """The model cannot be said in the requested file format."""
+    """The model cannot be expressed in the requested file format."""
 
 
 def list_parts(name, what, parts):
@@ -20,7 +20,7 @@ def list_parts(name, what, parts):
 
     Args:
         name: Name of the model.
-        what: What cannot be done, behind the number of parts.
+        what: What cannot be done, after the number of parts.
         parts: Tuples `(path, kind, reason, way_out)`.
     """
     count = "1 part" if len(parts) == 1 else f"{len(parts)} parts"

@@ -896,7 +896,7 @@ def test_laws_hold_on_random_architectures(shard):
 
 
 @pytest.mark.parametrize("name", ["conversions", "by hand"])
-def test_laws_hold_with_random_options_and_by_hand(name):
+def test_laws_hold_with_random_options_and_hand_written(name):
     _hold(name, EXAMPLES // 2)
 
 

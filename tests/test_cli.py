@@ -254,7 +254,7 @@ def test_every_command_has_help_with_examples_that_it_understands(capsys):
             parser().parse_args(example.split())
 
 
-def test_json_is_all_of_standard_output_and_says_the_same(files, capsys):
+def test_json_is_all_of_standard_output_and_holds_the_same(files, capsys):
     snn_path, data = files / "snn.keras", files / "data.npz"
     convert = ["convert", files / "cnn.keras", "--calibration", data, "-o", snn_path, "--timesteps", 8]
     status, out, err = run(capsys, *convert, "--json")
@@ -400,7 +400,7 @@ def test_an_export_of_another_suffix_is_refused_by_name(name, spiking, files, ca
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="Keras writes these on TensorFlow")
 @pytest.mark.parametrize("name", ["net.onnx", "net.tflite"])
-def test_an_export_without_its_package_says_what_to_install(name, spiking, files, capsys, monkeypatch):
+def test_an_export_without_its_package_names_what_to_install(name, spiking, files, capsys, monkeypatch):
     def missing(*args, **kwargs):
         raise ImportError("No module named 'it'")
 
@@ -463,7 +463,9 @@ def test_an_interruption_while_it_starts_is_one_line(tmp_path):
 @pytest.mark.parametrize(
     "error", [KeyError("conv"), RuntimeError("no such device\nmore"), "tensorflow"], ids=str
 )
-def test_an_error_of_other_packages_is_one_line_that_says_how_to_see_more(files, capsys, monkeypatch, error):
+def test_an_error_of_other_packages_is_one_line_that_explains_how_to_see_more(
+    files, capsys, monkeypatch, error
+):
     if error == "tensorflow":
         tf = pytest.importorskip("tensorflow")
         error = tf.errors.ResourceExhaustedError(None, None, "no memory\nGraph: a, b")

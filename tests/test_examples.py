@@ -71,7 +71,7 @@ def test_cnn_trains_converts_and_prints_the_table(run_example, small_mnist, data
     assert rows[-1].endswith("after 64 steps")
 
 
-def test_tensorboard_writes_what_it_says(run_example, tmp_path):
+def test_tensorboard_writes_what_it_promises(run_example, tmp_path):
     out = run_example("04_tensorboard.py", "--log-dir", str(tmp_path / "logs"), "--samples", "100")
     assert out.splitlines()[-1] == f"Now run: tensorboard --logdir {tmp_path / 'logs'}"
     (file,) = (tmp_path / "logs" / "evaluate").iterdir()

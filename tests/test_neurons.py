@@ -394,7 +394,9 @@ class Bare:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_neuron_says_the_values_of_its_spikes_delayed_and_corrected_as_well(neuron, unit, largest, words):
+def test_neuron_describes_the_values_of_its_spikes_delayed_and_corrected_as_well(
+    neuron, unit, largest, words
+):
     around = [Delayed(neuron, 2), Corrected(neuron, (0.5,))]
     for one in around if isinstance(neuron, Bare) else [neuron, *around]:
         assert (one.unit, one.largest_spike, one.spike_values) == (unit, largest, words)
@@ -446,7 +448,7 @@ def test_corrected_neuron_is_the_neuron_under_more_current_and_charge(rng):
         np.testing.assert_allclose(potentials.reshape(30, -1), expected_potentials, rtol=0, atol=1e-12)
 
 
-def test_corrected_neuron_says_what_is_corrected():
+def test_corrected_neuron_shows_what_is_corrected():
     words = {"current and potential": ((0.5,), (1.0,)), "current": ((0.5,),), "potential": ((), (1.0,))}
     for said, corrections in {**words, "nothing": ()}.items():
         neuron = Corrected(Burst(), *corrections)
@@ -463,7 +465,7 @@ def test_every_neuron_comes_back_from_its_config(neuron):
 
 
 @pytest.mark.parametrize("timesteps", [1, 7, 1000])
-def test_if_charge_tells_the_spike_count(timesteps, rng):
+def test_if_charge_gives_the_spike_count(timesteps, rng):
     """Beside a loop that counts; currents vary, and in float64 nothing is lost."""
     z = rng.normal(rng.normal(0.3, 0.5, 500), 1.0, (timesteps, 500))
     for v_threshold, initial_potential in ((1.0, 0.0), (0.7, 0.5), (1.9, 0.875)):
@@ -478,7 +480,7 @@ def test_if_charge_tells_the_spike_count(timesteps, rng):
         np.testing.assert_allclose(told, count, rtol=0, atol=1e-9)
 
 
-def test_charge_tells_a_spike_count_only_if_all_of_it_is_kept():
+def test_charge_gives_a_spike_count_only_if_all_of_it_is_kept():
     kept = {0.0: True, 0.5: True, 0.999: True, 1.0: False, -0.001: False}
     for initial_potential, expected in kept.items():
         assert IntegrateAndFire(0.3, "subtract", initial_potential).conserves_charge is expected

@@ -20,13 +20,13 @@ from keras_snn.neurons import base as neuron_base
 pytestmark = pytest.mark.compiled
 
 
-def test_the_table_in_the_readme_is_what_the_rules_say():
+def test_the_table_in_the_readme_is_that_of_the_rules():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     between = re.search(r"<!-- keras-snn layers --markdown -->\n(.*?)\n<!-- end -->", text, re.DOTALL)
     assert between.group(1) == table()
 
 
-def test_the_walk_through_a_rule_does_what_it_says(monkeypatch, capsys):
+def test_the_walk_through_a_rule_runs(monkeypatch, capsys):
     monkeypatch.setattr(registry, "_RULES", dict(registry._RULES))
     names = {}
     run_blocks("docs/adding_a_layer.md", names)
@@ -72,7 +72,7 @@ def is_python(language, code):
     return True
 
 
-def test_all_python_in_the_documents_is_run_or_says_why_not():
+def test_all_python_in_the_documents_is_run_or_marked():
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("*.py")]
     run = {name for source in sources for name in re.findall(r'run_blocks\("(.+?)"', source)}
     documents = [path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))]
@@ -107,7 +107,7 @@ def test_commands_in_the_readme_run(rng, tmp_path, monkeypatch, capsys):
     assert written >= {"snn.keras", "report.html", "report.json", "folder", "net.nir"}
 
 
-def test_getting_started_does_what_it_says(tmp_path, monkeypatch, capsys):
+def test_getting_started_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {}
     assert run_blocks("docs/getting_started.md", names) == 7

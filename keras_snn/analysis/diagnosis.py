@@ -149,7 +149,7 @@ def diagnose(
 
 
 class Comparison(Observer):
-    """Sums over neurons and samples of what a `Diagnosis` says.
+    """Sums over neurons and samples of what a `Diagnosis` gives.
 
     Args:
         model: A `SpikingModel`.

@@ -11,7 +11,7 @@ __all__ = ["ENERGY_FIGURES", "EnergyEstimate", "Figures", "check_figures"]
 Figures: TypeAlias = Literal["45nm_float32", "45nm_float16", "45nm_int32", "45nm_int8"] | tuple[float, float]
 
 _HOROWITZ = "Horowitz (2014), ISSCC, figure 1.1.9, 45 nm"
-# Picojoules of a multiplication with an addition, and of an addition alone; and who says so.
+# Picojoules of a multiplication with an addition, and of an addition alone; and the source.
 ENERGY_FIGURES = {
     "45nm_float32": (3.7 + 0.9, 0.9, _HOROWITZ),
     "45nm_float16": (1.1 + 0.4, 0.4, _HOROWITZ),
@@ -44,7 +44,7 @@ class EnergyEstimate:
 
     @property
     def assumptions(self) -> str:
-        """What the estimate rests on, in words."""
+        """What the estimate rests on, as a sentence."""
         return (
             f"An estimate: {self.mac:g} pJ for every multiply-add and {self.ac:g} pJ for every addition "
             f"({self.source}). In the SNN each event is an addition at every synapse, and each update of a "
@@ -61,7 +61,7 @@ class EnergyEstimate:
 
 
 def check_figures(name, figures):
-    """Return the picojoules of a multiply-add and of an addition, and who says so.
+    """Return the picojoules of a multiply-add and of an addition, and the source.
 
     Args:
         name: Name of the argument that has them.

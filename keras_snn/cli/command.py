@@ -28,7 +28,7 @@ def main(arguments=None):
             result = options.run(options)
         print(json.dumps(result.data) if options.json else result.text, flush=True)
     except BrokenPipeError:
-        # Whoever reads has read enough; Python would say so again at exit.
+        # Whoever reads has read enough; Python would report it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -46,7 +46,7 @@ def _fail(message, status=1):
 
 
 def _one_message(error):
-    """Return what an error says; if it is none that we raise, such as one of TensorFlow, its start."""
+    """Return the message of an error; if it is none that we raise, such as one of TensorFlow, its start."""
     if isinstance(error, (ValueError, TypeError, OSError, ImportError, MemoryError)):
         return str(error) or type(error).__name__
     start = str(error).strip().split("\n")[0][:200]

@@ -23,7 +23,7 @@ class Verdict:
     """What would become of one call of a layer.
 
     Attributes:
-        path: Name of the layer, behind those of the models that it is in.
+        path: Name of the layer, after those of the models that it is in.
         layer_class: Its class.
         becomes: `"neurons"`, `"linear"`, `"max pooling"`, `"read-out"`, `"nothing"` (it acts in training
             only), `"non-spiking"`, or `"?"` if it cannot be converted.
@@ -84,7 +84,7 @@ def check(
     input_shapes: Iterable[Any] | None = None,
     nonspiking: NonSpikingParts = "error",
 ) -> CheckReport:
-    """Say what `convert` would make of every layer of a model, without converting it.
+    """Report what `convert` would make of every layer of a model, without converting it.
 
     Args:
         model: A built Sequential or Functional model. Not changed.

@@ -23,7 +23,7 @@ __all__ = [
     "trained_scales",
 ]
 
-# Fewer non-zero values do not tell what a channel needs: it takes the scale of its layer.
+# Fewer non-zero values do not show what a channel needs: it takes the scale of its layer.
 _FEWEST = 100
 
 
@@ -99,7 +99,7 @@ def relus(graph):
 
 
 def _sharing(graph):
-    """Return the relus in groups: those behind the calls of one shared layer are together.
+    """Return the relus in groups: those after the calls of one shared layer are together.
 
     With one λ for all its calls, a shared layer keeps one set of weights.
     """
@@ -116,7 +116,7 @@ def _sharing(graph):
 
 
 def _share_weights(node, other):
-    """Whether two nodes say the same linear layer with equal weights."""
+    """Whether two nodes are the same linear layer with equal weights."""
     if not isinstance(other, kinds.Affine) or node.source != other.source or node.source is None:
         return False
     return np.array_equal(node.kernel, other.kernel) and np.array_equal(node.bias, other.bias)
@@ -125,7 +125,7 @@ def _share_weights(node, other):
 def channels_apart(graph, per_channel):
     """Return the number of channels of the relus that have a λ for each of them, by name.
 
-    Those behind a depthwise convolution, whose channels have nothing to do with each other, and those for
+    Those after a depthwise convolution, whose channels have nothing to do with each other, and those for
     which `per_channel(name)` is true.
     """
     return {
@@ -143,7 +143,7 @@ def choose_scales(graph, histograms, rule_of):
     """Return λ of every relu by name: a number, or an array over its channels.
 
     A relu that was silent on all data gets 1, or its `max_value` if that is smaller; a channel with few
-    values gets what the layer would. Relus behind the calls of a shared layer get one λ, of the
+    values gets what the layer would. Relus after the calls of a shared layer get one λ, of the
     activations of all.
 
     Args:
@@ -169,7 +169,7 @@ def trained_scales(graph):
 def normalize(graph, scales):
     """Return the graph with every relu rescaled so that its value is a firing rate.
 
-    Divides by λ before the relu and multiplies by λ behind it, then folds both into the
+    Divides by λ before the relu and multiplies by λ after it, then folds both into the
     linear layers around: W → W·λ_in/λ_out, b → b/λ_out. What the graph computes stays.
 
     Args:

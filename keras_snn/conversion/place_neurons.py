@@ -136,12 +136,12 @@ def seed_for(seed, *what):
     >>> seed_for(0, "input", 0) != seed_for(0, "input", 1)
     True
     """
-    words = [seed, *(int.from_bytes(str(part).encode(), "little") for part in what)]
-    return int(np.random.SeedSequence(words).generate_state(1)[0])
+    entropy = [seed, *(int.from_bytes(str(part).encode(), "little") for part in what)]
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
 def encode(graph, maxima, rate, seed):
-    """Return the graph with an `Encode` behind every input that holds values, and not numbers of things.
+    """Return the graph with an `Encode` after every input that holds values, and not numbers of things.
 
     Args:
         graph: A `Graph`.

@@ -26,7 +26,7 @@ def quantized_reference(model: SpikingModel) -> keras.Model:
 
     Returns:
         A Functional model with the inputs and outputs of `model`; of events it takes the average over
-        time. The activations behind layer `conv` are those of its layer `conv_spike`.
+        time. The activations after layer `conv` are those of its layer `conv_spike`.
 
     Raises:
         TypeError: If `model` is not a `SpikingModel`.

@@ -80,7 +80,7 @@ class _Distance(Observer):
 class _Currents(Observer):
     """Adds up the errors of the average current into the read-outs, for every delay.
 
-    Currents that are the same at every step say nothing of delays.
+    Currents that are the same at every step show nothing of delays.
 
     Attributes:
         errors: Array over delays; each output counts relative to its size.

@@ -1,4 +1,4 @@
-"""Mean and variance of activations without data: what batch normalization and the weights say."""
+"""Mean and variance of activations without data: as batch normalization and the weights give them."""
 
 import functools
 import math

@@ -152,6 +152,6 @@ class Compiled(keras.Model):
         self.built = True
 
     def call(self, inputs, training=None):
-        # With `training`, which Keras then says is False, for layers below too.
+        # With `training`, which Keras then takes for False, for layers below too.
         with without_gradients():
             return self._function(inputs)

@@ -2,7 +2,7 @@
 
 A network is a list of layers and of their calls. Those that depend on nothing but the
 inputs see the same values at every step: they run once, and so does the part without
-memory of a spiking layer behind them. What they compute is the drive of the network.
+memory of a spiking layer after them. What they compute is the drive of the network.
 """
 
 import collections.abc
@@ -105,7 +105,7 @@ class StepNetwork:
         return states
 
     def at(self, drive, start, timesteps):
-        """Return the drive of `timesteps` steps behind the first `start`."""
+        """Return the drive of `timesteps` steps after the first `start`."""
         if not self.events:
             return drive
         places = start + ops.arange(timesteps, dtype="int32")

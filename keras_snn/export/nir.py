@@ -1,7 +1,7 @@
 """NIR files, which simulators and the tool chains of chips read.
 
-A file says layers, weights and neurons. It has no field for how a neuron is reset, where
-it starts, and how long a step is: the metadata of ours does, and readers have to be told.
+A file has layers, weights and neurons. It has no field for how a neuron is reset, where
+it starts, and how long a step is: the metadata of ours does, and readers have to be configured.
 """
 
 import os
@@ -39,7 +39,7 @@ __all__ = ["export_nir", "import_nir"]
 Difference = Literal["reset", "threshold", "initial_potential"]
 PoolingForm = Literal["sum", "average", "convolution"]
 OutputForm = Literal["current", "spikes"]
-# What the text of NIR says, what ours do, and how to have what the text says.
+# What the text of NIR demands, what ours do, and how to comply with the text.
 _DIFFERENCES = {
     "reset": (
         "NIR resets to v_reset; these subtract the threshold",
@@ -85,14 +85,14 @@ def export_nir(
         pooling: Average pooling as `"sum"`: `SumPool2d`, and what it is divided by goes into the next
             weights; `"average"`: `AvgPool2d`; `"convolution"`: `Conv2d`, which all readers know.
         output: `"current"`: the last layer gives currents, to be averaged over time. `"spikes"`:
-            neurons behind it, to be counted.
+            neurons after it, to be counted.
         output_threshold: Activation of the last layer that one spike per step stands for, with
             `output="spikes"`; negative ones give no spikes.
         compact: Whether grouped convolutions and kernels that are not square are written as such. They
             are smaller, but `nir.read` rejects them unless `type_check=False`; otherwise zeros fill them.
 
     Raises:
-        ExportError: If the network has parts that NIR has no words for, or that it says differently and
+        ExportError: If the network has parts that NIR cannot express, or that it defines differently and
             that are not accepted; lists all of them.
         TypeError, ValueError: If an argument is not what it may be.
         ImportError: If the package `nir` is not installed.
@@ -155,7 +155,7 @@ def import_nir(
         dt: Length of a time step, in the unit of the time constants.
         name: Name of the model.
             What is `None` is taken from the metadata of a file of `export_nir`; else `timesteps` is 64, the
-            input a current, and neurons are as the text of NIR says, which a warning tells: reset to zero,
+            input a current, and neurons are as in the text of NIR, of which a warning informs: reset to zero,
             fire above the threshold, start at 0, with steps so long that a current adds as it is.
 
     Returns:
@@ -163,7 +163,7 @@ def import_nir(
         file gives, with the activation that its metadata names.
 
     Raises:
-        UnsupportedLayerError: If the file has nodes or parameters that this package has no words for; lists
+        UnsupportedLayerError: If the file has nodes or parameters that this package cannot express; lists
             all of them.
         ValueError: If it is no NIR file, or an argument is not what it may be.
         ImportError: If the package `nir` is not installed.
@@ -280,7 +280,7 @@ def _readouts(graph):
 
 
 def _with_output_neurons(graph, v_threshold):
-    """Return the graph with neurons instead of activations behind its outputs."""
+    """Return the graph with neurons instead of activations after its outputs."""
     for name in dict.fromkeys(graph.output_names):
         node = graph.nodes[name]
         if isinstance(node, kinds.Activation):
@@ -298,7 +298,7 @@ def _with_output_neurons(graph, v_threshold):
                 origins=node.origins,
                 neuron=neuron,
             )
-            # With other users of the node, only the output is behind the neurons.
+            # With other users of the node, only the output is after the neurons.
             outputs = [spike.name if output == name else output for output in graph.output_names]
             graph = Graph({**graph.nodes, spike.name: spike}, graph.inputs, tuple(outputs))
     return graph

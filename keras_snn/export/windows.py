@@ -1,4 +1,4 @@
-"""Windows of convolutions in the words of other formats: one padding for both ends of an axis."""
+"""Windows of convolutions as other formats describe them: one padding for both ends of an axis."""
 
 import numpy as np
 
@@ -26,10 +26,10 @@ def dense_kernel(kernel, groups):
 
 
 def embedded_kernel(node, sizes, pads, *, square):
-    """Return the same convolution with as many zeros before an axis as behind it.
+    """Return the same convolution with as many zeros before an axis as after it.
 
-    Keras may pad more behind than before, which formats with one number per axis cannot
-    say. Such a kernel is put into a larger one of zeros, which is exact.
+    Keras may pad more after than before, which formats with one number per axis cannot
+    express. Such a kernel is put into a larger one of zeros, which is exact.
 
     Args:
         node: An `Affine` with a window.
@@ -92,7 +92,7 @@ def _places(axes, window, dilation, *, square):
 def _place(size, stride, before, after, width, dilation, wanted):
     """Return `(padding, front, back)` for a window in one of `wanted` values, or `None`.
 
-    `front` and `back` are the zeros before and behind the window in the larger one.
+    `front` and `back` are the zeros before and after the window in the larger one.
     """
     positions = (size + before + after - dilation * (width - 1) - 1) // stride + 1
     for front in range(wanted - width + 1):

@@ -1,4 +1,4 @@
-"""Spiking layers for use by hand, in any Keras model, on input `(batch, time, …)`."""
+"""Spiking layers for hand-written models: any Keras model, on input `(batch, time, …)`."""
 
 from keras_snn.layers.base import SpikingLayer
 from keras_snn.layers.binary import BinaryActivation

@@ -361,6 +361,6 @@ class SpikingTwin(OwnsLayer, SpikingLayer):
         ours = ("name", "dtype", "trainable", *self.options)
         analog = {k: v for k, v in self.analog.get_config().items() if k not in ours}
         config = {**analog, **super().get_config()}
-        # Only where it says more: what Keras sets in one, it sets in the other.
+        # Only where it has more: what Keras sets in one, it sets in the other.
         differs = self.analog.trainable != self.trainable
         return config | ({"analog_trainable": self.analog.trainable} if differs else {})

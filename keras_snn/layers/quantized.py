@@ -20,7 +20,7 @@ class QuantizedClip(keras.layers.Layer):
 
     A network trained with it in the place of relu loses little when it becomes spiking with few
     steps. The gradient is that of clip(x, 0, λ), as if nothing were rounded; λ is learned too.
-    `convert` takes λ for the scale of the layer, whatever `normalization` says.
+    `convert` takes λ for the scale of the layer, whatever `normalization` is.
 
     Args:
         levels: L; at least 1. The number of time steps is a good choice.
@@ -49,7 +49,7 @@ class QuantizedClip(keras.layers.Layer):
 
     def call(self, inputs: Tensors) -> Any:
         scale = ops.cast(self.scale, inputs.dtype)
-        # Clipped behind the rounding, so that the gradient to λ knows what was cut off.
+        # Clipped after the rounding, so that the gradient to λ knows what was cut off.
         steps = ops.clip(round_half_up(inputs * (self.levels / scale)), 0, self.levels)
         return steps * (scale / self.levels)
 

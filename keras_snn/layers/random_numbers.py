@@ -16,7 +16,7 @@ def uniform(seed, key, step, shape):
 
     Args:
         seed: Integer; another one for every layer that draws.
-        key: Int32 tensor of shape `(batch,)`: what tells samples apart.
+        key: Int32 tensor of shape `(batch,)`: what distinguishes samples.
         step: Int32 tensor of shape `(batch,)`: the time step.
         shape: Shape of the numbers of one sample.
 
@@ -34,7 +34,7 @@ def uniform(seed, key, step, shape):
 
 
 def key_of(x):
-    """Return an int32 tensor `(batch,)` that tells samples `(batch, …)` apart by their content.
+    """Return an int32 tensor `(batch,)` that distinguishes samples `(batch, …)` by their content.
 
     Values count to a 65,536th.
     """

@@ -26,7 +26,7 @@ def _start(shape, dtype):
 
 
 def _add(current, state, delay):
-    """Return the new `[sum, steps]` of an average of all currents behind `delay` steps."""
+    """Return the new `[sum, steps]` of an average of all currents after `delay` steps."""
     potential, steps = state
     steps = steps + 1
     if delay:
@@ -152,7 +152,7 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
 
     @property
     def tells_output(self) -> bool:
-        """Whether the state tells the output of the last step."""
+        """Whether the output of the last step can be read from the state."""
         return not self.draws
 
     @property

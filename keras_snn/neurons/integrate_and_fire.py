@@ -95,7 +95,7 @@ class IntegrateAndFire(Neuron):
 
         Args:
             charge: Σ z over the steps so far, `(batch, …)`.
-            state: The state behind the last step.
+            state: The state after the last step.
         """
         (v,) = state
         given = charge - v
@@ -108,7 +108,7 @@ class IntegrateAndFire(Neuron):
 
 
 def _reset(v, spikes, v_threshold, reset):
-    """Return the potential behind a step."""
+    """Return the potential after a step."""
     if reset == "subtract":
         # Of a threshold of 1, which converted models have, without an operation that changes nothing.
         return v - (spikes if v_threshold == 1 else v_threshold * spikes)

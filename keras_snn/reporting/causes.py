@@ -1,4 +1,4 @@
-"""What a diagnosis means, in words: the most likely cause of a loss and what to do about it."""
+"""What a diagnosis means: the most likely cause of a loss and what to do about it, as sentences."""
 
 import dataclasses
 
@@ -46,7 +46,7 @@ def steps_that_suffice(agreement):
 
 
 def find_causes(diagnosis, agreement, options):
-    """Say what most likely costs accuracy, most likely first; sentences.
+    """Return what most likely costs accuracy, most likely first, as sentences.
 
     Args:
         diagnosis: A `Diagnosis`.

@@ -118,9 +118,9 @@ def _introduction(layers):
     return _INTRODUCTION.format(values=values or "0 or 1")
 
 
-def _by_layer(words):
-    """Return what is said of every layer, once each."""
-    return "; in other layers ".join(dict.fromkeys(words))
+def _by_layer(texts):
+    """Return the texts of all layers as one, each once."""
+    return "; in other layers ".join(dict.fromkeys(texts))
 
 
 def _over_time(report):

@@ -30,7 +30,7 @@ __all__ = [
     "spike_wave",
 ]
 
-# The colours of Okabe and Ito (2008), which colour-blind people can tell apart; and styles beside them.
+# The colours of Okabe and Ito (2008), which colour-blind people can distinguish; and styles beside them.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _STYLES = ("-", "--", "-.", ":")
 _HATCHES = ("", "////", "....", "xxxx")
@@ -65,7 +65,7 @@ def activation_against_rate(layer: LayerDiagnosis, *, ax: "Axes | None" = None) 
     """Draw the firing rates of a layer against the activations of the source network, in units of λ.
 
     Without loss, all points lie on the line rate = activation / λ. It ends at the largest rate that the
-    neurons have: points along the flat line behind it are clipped.
+    neurons have: points along the flat line after it are clipped.
 
     Args:
         layer: A `LayerDiagnosis`.
@@ -333,7 +333,7 @@ def error_over_operations(
 
 
 def check_matplotlib():
-    """Raise an `ImportError` that says what to install, if matplotlib is not there."""
+    """Raise an `ImportError` that names what to install, if matplotlib is not there."""
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:

@@ -162,7 +162,7 @@ def report(
     batch_size: int = 32,
     verbose: int = 0,
 ) -> Report:
-    """Run a spiking model on data and say how it does, what it costs, and where it loses.
+    """Run a spiking model on data and report its accuracy, what it costs, and where it loses.
 
     The data is run through once, in memory that does not grow with it.
 

@@ -35,7 +35,7 @@ class CheckedModel(keras.Model):
 
         With `check_finite=True` also if a value of `x` is NaN or infinite: of arrays before anything runs,
         of data that comes in batches at the first such batch. Neurons that get NaN are silent, so that
-        the outputs would not tell. Of several threads that predict at once, one runs at a time.
+        the outputs would not show it. Of several threads that predict at once, one runs at a time.
         """
         batch_size = checked_batch_size(batch_size)
         with running(self, x, batch_size, steps, check_finite=check_finite) as (x, steps):

@@ -235,7 +235,7 @@ def _option(found, name, default):
 
 
 def _logit(probability):
-    """Return the logit of probabilities; those of 0 and 1 have the largest that can be told."""
+    """Return the logit of probabilities; those of 0 and 1 have the largest that can be represented."""
     least = np.finfo("float32").tiny
     probability = probability.astype("float64")
     return np.log(np.maximum(probability, least)) - np.log(np.maximum(1 - probability, least))

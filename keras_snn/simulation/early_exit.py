@@ -10,7 +10,7 @@ from keras_snn.simulation.internals import internals
 
 __all__ = ["check_exit", "confidence", "run_until_confident"]
 
-# Steps between two looks at who is done: each look costs a call, each step behind the end its time.
+# Steps between two looks at who is done: each look costs a call, each step after the end its time.
 _BETWEEN_LOOKS = 4
 
 
@@ -67,7 +67,7 @@ def run_until_confident(runner, inputs, timesteps, plan, *, level):
         seen = keras.tree.flatten(runner.outputs(run))[0]
         if outputs is None:
             outputs = np.zeros((len(rows), timesteps, seen.shape[-1]), seen.dtype)
-        # Rows behind those that run only fill the batch.
+        # Rows after those that run only fill the batch.
         outputs[rows, start : start + length] = seen[: len(rows)]
         confident = confidence(model, seen[: len(rows)], start) >= level
         done = confident.any(axis=1)
@@ -104,7 +104,7 @@ def confidence(model, outputs, start=0):
 
     Args:
         model: A `SpikingModel` that classifies.
-        outputs: Its outputs after the steps behind the first `start`, `(batch, timesteps, classes)`.
+        outputs: Its outputs of the steps after the first `start`, `(batch, timesteps, classes)`.
         start: Number of steps before them.
 
     Source:
@@ -117,7 +117,7 @@ def confidence(model, outputs, start=0):
     )
     outputs = outputs.astype("float64")
     if is_softmax:
-        # What became 0 had the least logit that can be told.
+        # What became 0 had the least logit that can be represented.
         outputs = np.log(np.maximum(outputs, np.finfo("float32").tiny))
     steps = start + np.arange(1, outputs.shape[1] + 1)
     lead = deciding(model).lead(outputs) * steps

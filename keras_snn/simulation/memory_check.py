@@ -16,7 +16,7 @@ _COPIES = 2
 
 
 def available_memory():
-    """Return the bytes that can be allocated without swapping, or `None` where nothing says."""
+    """Return the bytes that can be allocated without swapping, or `None` where that is not known."""
     found = []
     info = pathlib.Path("/proc/meminfo")
     if info.exists():
@@ -43,7 +43,7 @@ def check_memory(model, record, samples, timesteps):
         timesteps: Number of time steps.
 
     Raises:
-        ValueError: If they do not fit into the memory that is available; says what would.
+        ValueError: If they do not fit into the memory that is available; names what would.
     """
     long = [name for name in record if name in ("spike_trains", "membrane_potentials")]
     layers = internals(model).network.stateful

@@ -42,7 +42,7 @@ class SpikingModel(CheckedModel, StoredModel):
         events: Whether inputs are given for every step, `(batch, time, …)`, for at least `timesteps` of
             them, instead of as constants.
         unroll: Steps that one pass through the loop over time handles at once, or `"auto"`: as
-            `chunk_for` says. May be set later. The results do not depend on it.
+            `chunk_for` chooses. May be set later. The results do not depend on it.
         conversion_report: The `ConversionReport`, or `None`.
         output_names: Names that losses and metrics go by, as those of the source model.
         dtypes: Dict of the dtype of every input; that which the network computes in if `None`.

@@ -60,7 +60,7 @@ def simulate(
             `"spike_times"`, each kept for every layer of neurons. Trains and potentials need memory for every
             neuron and step. To record time codes every window is run step by step, in float64.
         settle: Whether to run on, with input and biases off, until no neuron fires. These steps are
-            recorded behind the others, but the read-out still divides by `timesteps`. With signed
+            recorded after the others, but the read-out still divides by `timesteps`. With signed
             neurons it is then that of `keras_snn.quantized_reference(model)`.
         exit: `"confidence"` ends the simulation of a sample at the first step at which its confidence
             reaches `level`: m/(1 + m), with m the lead of its largest logit over the next, or the distance of

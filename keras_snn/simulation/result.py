@@ -29,7 +29,7 @@ class SimulationResult:
             output is on their side of the threshold, as in Keras' binary accuracy. `None` without labels or
             if the model does not classify.
         timesteps: Number of steps with input.
-        settling: Number of steps behind them, without input, until no neuron fired.
+        settling: Number of steps after them, without input, until no neuron fired.
         records: Dict of what was recorded: by record name, by layer name.
         steps_used: Steps after which each sample was done, `(batch,)`, where that is not all of them:
             with `exit`. Its outputs stay as they were then.

@@ -54,10 +54,10 @@ class FiringCounter:
     """Adds up, call by call, how often the neurons of a network fire.
 
     Behind the last step of a call the spikes of every neuron give a few integers per layer, which is all that
-    leaves it. Where charge is conserved, the sum of its current and the potential in the end tell the spikes
+    leaves it. Where charge is conserved, the sum of its current and the potential in the end give the spikes
     of a neuron; and the sum of the current follows from those of the layers before: one pass of the network
     per call instead of an addition per step. Spikes of other neurons are summed step by step. Exact up to
-    2¹⁵ steps, but for what `LayerFiring.unsure` says.
+    2¹⁵ steps, but for what `LayerFiring.unsure` counts.
 
     Args:
         network: The `StepNetwork`, built.
@@ -81,8 +81,8 @@ class FiringCounter:
     @property
     def looped(self):
         """Names of the calls whose spikes are summed up step by step."""
-        told_by = _told_by(self._network)
-        return tuple(name for name in self.layers if told_by.get(name) != "charge")
+        ways = _ways(self._network)
+        return tuple(name for name in self.layers if ways.get(name) != "charge")
 
     def finish(self, counts, drive, states, timesteps):
         """Add a call of so many steps to the totals.
@@ -90,43 +90,43 @@ class FiringCounter:
         Args:
             counts: How often every neuron of `looped` fired, `(batch, …)` by name of the call.
             drive: Drive of the network.
-            states: The states behind the last step.
+            states: The states after the last step.
             timesteps: Number of steps.
         """
         if not self.layers:
             return
         drive, states = keras.tree.map_structure(ops.stop_gradient, (drive, states))
-        told = self._told_by_charge(counts, drive, states, timesteps)
+        found = self._by_charge(counts, drive, states, timesteps)
         rows = [
-            _row_of_halves(_count_by_value(told[name], 2 * timesteps + 3), timesteps)
-            if name in told
+            _row_of_halves(_count_by_value(found[name], 2 * timesteps + 3), timesteps)
+            if name in found
             else _row(_count_by_value(counts[name], timesteps + 1), 0, timesteps)
             for name in self.layers
         ]
         low = self.totals[0] + ops.stack(rows)
         self.totals.assign(ops.stack([low % _WORD, self.totals[1] + low // _WORD]))
 
-    def _told_by_charge(self, counts, drive, states, timesteps):
-        """Return what `_of_charge` does of all neurons that it tells, by name of the call."""
-        told, told_by = {}, _told_by(self._network)
+    def _by_charge(self, counts, drive, states, timesteps):
+        """Return what `_of_charge` does of all neurons that it applies to, by name of the call."""
+        found, ways = {}, _ways(self._network)
         # What calls give, summed over all steps, `(batch, …)`.
         sums = {name: timesteps * x for name, x in drive.items() if self._network.is_constant(name)}
         for name, layer, sources in self._network.running:
-            how = told_by.get(name)
+            how = ways.get(name)
             if how == "total":
                 sums[name] = states[name][1]
             elif how == "affine":
                 sums[name] = _of_sums(layer.layer, [sums[source] for source in sources], timesteps)
             elif how == "charge" and self._network.is_driven(name):
                 current = ops.cast(drive[name], layer.state_dtype)
-                told[name] = _of_constant(layer.neuron, current, states[name], timesteps)
+                found[name] = _of_constant(layer.neuron, current, states[name], timesteps)
             elif how == "charge":
                 charge = _of_sums(layer.current, [sums[source] for source in sources], timesteps)
-                told[name] = _of_charge(layer.neuron, charge, states[name], timesteps)
+                found[name] = _of_charge(layer.neuron, charge, states[name], timesteps)
             if how in ("charge", "spikes"):
-                spikes = counts[name] if how == "spikes" else ops.floor(0.5 * told[name])
+                spikes = counts[name] if how == "spikes" else ops.floor(0.5 * found[name])
                 sums[name] = ops.cast(spikes, layer.compute_dtype)
-        return told
+        return found
 
     def read(self, timesteps):
         """Return the `LayerFiring` since `reset` by name of the call, `{}` if nothing ran."""
@@ -152,28 +152,28 @@ class FiringCounter:
         self.totals.assign(ops.zeros(self.totals.shape, "int32"))
 
 
-def _told_by(network):
-    """Return what tells the sum over time of what calls give, and the spikes of neurons, by name of the call.
+def _ways(network):
+    """Return how sums over time of what calls give, and spikes of neurons, are obtained, by name of call.
 
     Returns:
         Dict of `"total"`: the state; `"affine"`: the sums of the inputs; `"charge"`: those and the potential;
-        `"spikes"`: counting them step by step. Nothing tells the sums of other calls.
+        `"spikes"`: counting them step by step. The sums of other calls cannot be obtained.
     """
-    told = {}
+    ways = {}
     for name, layer, sources in network.running:
-        follows = all(source in told or network.is_constant(source) for source in sources)
+        follows = all(source in ways or network.is_constant(source) for source in sources)
         # A sum of what is rounded at every step is another one than the sum rounded once.
         follows = follows and layer.compute_dtype not in ("float16", "bfloat16")
         neuron = neuron_of(layer)
         if getattr(layer, "keeps_total", False):
-            told[name] = "total"
+            ways[name] = "total"
         elif getattr(layer, "is_affine", False) and follows:
-            told[name] = "affine"
+            ways[name] = "affine"
         elif neuron is not None and neuron.conserves_charge and (network.is_driven(name) or follows):
-            told[name] = "charge"
+            ways[name] = "charge"
         elif neuron is not None and neuron.has_unit_spikes:
-            told[name] = "spikes"
-    return told
+            ways[name] = "spikes"
+    return ways
 
 
 def _of_sums(affine, sums, timesteps):

@@ -326,7 +326,7 @@ def test_metrics_of_layers_add_up_to_those_of_the_network(rng, capsys):
     assert f"{counts.dense:,}" in words
 
 
-def test_a_network_written_by_hand_is_counted_like_any(rng):
+def test_a_hand_written_network_is_counted_like_any(rng):
     """Of every spike that its layers give one by one, the weights that it meets are counted."""
     spiking = keras_snn.layers
     inputs = keras.Input((5, 6, 5, 2))
@@ -349,7 +349,7 @@ def test_a_network_written_by_hand_is_counted_like_any(rng):
     contracts.assert_same(model.get_weights(), weights)
 
 
-def test_a_network_written_by_hand_may_end_in_a_second_call_of_a_layer(rng):
+def test_a_hand_written_network_may_end_in_a_second_call_of_a_layer(rng):
     spiking = keras_snn.layers
     inputs = [keras.Input((4, 5)), keras.Input((4, 5))]
     hidden = spiking.SpikingDense(6, name="hidden")
@@ -363,7 +363,7 @@ def test_a_network_written_by_hand_may_end_in_a_second_call_of_a_layer(rng):
     assert len(set(spikes)) == 2
 
 
-def test_a_network_written_by_hand_may_not_mix_time_steps(rng):
+def test_a_hand_written_network_may_not_mix_time_steps(rng):
     model = keras.Sequential(
         [keras.Input((5, 4)), keras_snn.layers.SpikingDense(3), layers.Flatten(name="mixes"), layers.Dense(2)]
     )

@@ -115,7 +115,7 @@ def one_layer(kernel):
     return model, np.ones((1, 1), "float32")
 
 
-def test_diagnose_splits_the_error_of_one_layer_by_hand():
+def test_diagnose_splits_the_error_of_one_layer_as_calculated():
     """Activations −1, 0.3, 0.5 and 2 with λ = 1 and 4 steps: rates 0, 0.25, 0.5 and 1."""
     model, x = one_layer([-1.0, 0.3, 0.5, 2.0])
     snn = keras_snn.convert(model, x, timesteps=4, normalization="none", verbose=0)

@@ -117,7 +117,7 @@ def table(text):
     return [header, *rows[rule + 1 :]]
 
 
-def test_tables_say_the_metrics_of_every_layer(rng):
+def test_tables_have_the_metrics_of_every_layer(rng):
     counts = random_counts(rng)
     operations, conventions, synapses, of_neurons, energy, last = str(counts).split("\n\n")
     names = ["ANN operations", "without zeros", "SNN operations", "per step", "events", "units"]

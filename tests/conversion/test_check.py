@@ -17,7 +17,7 @@ def odd():
     return keras.Model(inputs, layers.Dense(2, activation="softmax", name="label")(x))
 
 
-def test_check_says_what_becomes_of_every_layer():
+def test_check_reports_what_becomes_of_every_layer():
     becomes = {
         "conv": "linear",
         "norm": "linear",

@@ -77,7 +77,7 @@ def test_a_shared_layer_is_frozen_once(rng):
     assert {layer.name for layer in snn.layers if layer.trainable_weights} == {"last"}
 
 
-def test_penalties_and_constraints_of_rescaled_weights_are_left_behind(rng):
+def test_penalties_and_constraints_of_rescaled_weights_are_dropped(rng):
     """Their weights are others: divided by λ, and with batch normalization in them."""
     model = network(rng)
     snn = contracts.convert(model, networks.data_for(model, rng), timesteps=3)

@@ -347,7 +347,7 @@ def test_scales_are_a_number_or_one_for_each_channel(channels, rng):
         (lambda: layers.MaxPooling2D(2), (4, 4, 3), False),
     ],
 )
-def test_channels_are_apart_behind_depthwise_convolutions_or_on_demand(make, shape, depthwise):
+def test_channels_are_apart_after_depthwise_convolutions_or_on_demand(make, shape, depthwise):
     inputs = keras.Input(shape)
     x = make()(inputs)
     graph = lower(keras.Model(inputs, layers.ReLU(name="r")(x)))

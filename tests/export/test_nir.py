@@ -128,7 +128,7 @@ def channels_first(x):
 
 @pytest.mark.parametrize("reset", ["zero", "subtract"])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_a_file_says_what_the_network_computes(network, reset, rng, tmp_path):
+def test_a_file_computes_what_the_network_computes(network, reset, rng, tmp_path):
     neuron = IntegrateAndFire(
         v_threshold=1.5, reset=reset, initial_potential=0.5 if reset == "subtract" else 0.0
     )
@@ -276,7 +276,7 @@ def test_the_output_may_spike(rng, tmp_path):
     assert expected.max() > 0
 
 
-def test_models_by_hand_export(rng, tmp_path):
+def test_hand_written_models_export(rng, tmp_path):
     neuron = LeakyIntegrateAndFire(leak=0.75, v_threshold=0.5, initial_potential=0.25)
     model = chain(
         (7, 6, 2),
@@ -366,7 +366,7 @@ def test_what_is_accepted_changes_nothing_in_the_file(neuron, needed, accept, rn
         np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
-def test_all_that_nir_has_no_words_for_is_listed(rng, tmp_path):
+def test_all_that_nir_cannot_express_is_listed(rng, tmp_path):
     source = networks.randomize(
         chain(
             (8, 8, 2),
@@ -447,7 +447,7 @@ def test_wrong_arguments_are_named(rng, tmp_path):
         import_nir(path)
 
 
-def test_without_the_package_one_error_says_what_to_install(monkeypatch, tmp_path):
+def test_without_the_package_one_error_names_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "nir", None)
     for call in (lambda: export_nir(None, tmp_path / "a"), lambda: import_nir(tmp_path / "a")):
         with pytest.raises(ImportError, match=r"need the package nir.*pip install 'keras-snn\[nir\]'"):
@@ -475,7 +475,7 @@ def eighths(rng, *shape):
     return (rng.integers(-8, 9, shape) / 8).astype("float32")
 
 
-def test_import_follows_the_text_and_says_what_it_assumed(rng, tmp_path):
+def test_import_follows_the_text_and_names_what_it_assumed(rng, tmp_path):
     first, last = ends((3, 6, 5), (4,))
     n = lambda shape, low, high: (rng.integers(low, high, shape) / 8).astype("float32")  # noqa: E731
     shape = (4, 3, 4)

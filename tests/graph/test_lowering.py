@@ -189,7 +189,7 @@ BATCH = "an operation along the batch axis. Instead: use the other axes."
     ],
     ids=["rnn", "lambda", "random", "stateful", "masked", "mask_zero", "batch"],
 )
-def test_lower_says_word_for_word_what_is_in_the_way(layer, shape, kind, by_default, when_allowed):
+def test_lower_names_exactly_what_is_in_the_way(layer, shape, kind, by_default, when_allowed):
     inputs = keras.Input(shape)
     model = keras.Model(inputs, layer()(inputs), name="odd")
     path = "mean" if "Mean" in kind else "mix"

@@ -138,7 +138,7 @@ def test_fold_keeps_a_value_that_is_an_output_itself(rng):
 
 @pytest.mark.parametrize("shift", [-1, 0, 1, 0.5])
 @pytest.mark.parametrize("scale", [-1, 0, 1, 2])
-def test_fold_moves_any_number_into_the_layer_behind(scale, shift, rng):
+def test_fold_moves_any_number_into_the_layer_after_it(scale, shift, rng):
     for last in (layers.Dense(3), layers.Dense(3, use_bias=False)):
         graph = folded(rng, layers.ReLU(), layers.Rescaling(scale, shift), last, shape=(4,))
         assert kinds_in(graph) == ["Input", "Activation", "Affine"]
@@ -155,7 +155,7 @@ def test_fold_merges_batch_norms_in_a_row_for_each_user(rng):
     assert merged == {"a": ("first", "a"), "b": ("first", "b")}
 
 
-def test_fold_leaves_a_batch_norm_behind_a_sum_that_cannot_take_it(rng):
+def test_fold_leaves_a_batch_norm_after_a_sum_that_cannot_take_it(rng):
     inputs = keras.Input((5, 5, 3))
     for other in (layers.ReLU(), layers.MaxPooling2D(3, strides=1, padding="same")):
         x = layers.Add()([layers.Conv2D(3, 1)(inputs), other(inputs)])
@@ -209,7 +209,7 @@ def test_a_batch_norm_that_stays_keeps_its_name_and_a_copy_goes_on(other, order,
     assert after.nodes["norm_2"].inputs == ("pool",)
 
 
-def test_fold_moves_batch_norm_behind_a_sum_into_a_branch_that_ends_in_one(rng):
+def test_fold_moves_batch_norm_after_a_sum_into_a_branch_that_ends_in_one(rng):
     inputs = keras.Input((5, 5, 3))
     norm = layers.BatchNormalization(name="norm")(layers.ReLU()(inputs))
     x = layers.BatchNormalization()(layers.Add(name="add")([norm, layers.Conv2D(3, 1)(inputs)]))
@@ -245,7 +245,7 @@ def test_fold_keeps_a_scale_that_varies_in_space_where_it_is(padding, rng):
         np.testing.assert_allclose(of_conv, values * scale, rtol=1e-12)
 
 
-def test_fold_says_what_each_layer_stands_for(rng):
+def test_fold_records_what_each_layer_stands_for(rng):
     graph = folded(rng, layers.Conv2D(4, 3, name="conv"), layers.BatchNormalization(name="norm"))
     assert graph.nodes["conv"].origins == ("conv", "norm")
     graph = folded(rng, layers.BatchNormalization(name="norm"), layers.Conv2D(4, 3, name="conv"))
@@ -261,14 +261,14 @@ def test_fold_says_what_each_layer_stands_for(rng):
     assert origins == {name: (name, "norm") for name in ("a", "b", "add")}
 
 
-def test_fold_keeps_batch_norm_behind_a_value_with_another_user(rng):
+def test_fold_keeps_batch_norm_after_a_value_with_another_user(rng):
     graph = fold(lower(networks.build(networks.preactivation, rng)))
     kept = [node for node in graph.nodes.values() if isinstance(node, kinds.ChannelAffine)]
     # One behind the first convolution, which the sum needs too, and one behind the first sum.
     assert len(kept) == 2
 
 
-def test_fold_moves_batch_norm_behind_a_sum_into_its_branches(rng):
+def test_fold_moves_batch_norm_after_a_sum_into_its_branches(rng):
     inputs = keras.Input((5, 5, 2))
     branches = [layers.Conv2D(3, k, padding="same")(inputs) for k in (1, 3, 3)]
     for x in (layers.Add()(branches), layers.Add()([layers.Add()(branches[:2]), branches[2]])):

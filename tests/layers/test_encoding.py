@@ -32,7 +32,7 @@ def test_numbers_are_uniform_and_independent():
     assert abs(np.mean(other * centred[0])) * 12 < 5 / math.sqrt(other.size)
 
 
-def test_key_tells_samples_apart_by_content_alone(rng):
+def test_key_distinguishes_samples_by_content_alone(rng):
     x = rng.normal(0, 100, (50, 7, 3)).astype("float32")
     keys = keras.ops.convert_to_numpy(key_of(x))
     assert len(set(keys.tolist())) == 50
@@ -61,7 +61,7 @@ def test_zero_never_fires_and_the_scale_always_does():
     np.testing.assert_array_equal(spikes, np.sign(x))
 
 
-def test_seed_and_state_say_which_spikes(rng):
+def test_seed_and_state_determine_the_spikes(rng):
     x = rng.uniform(0, 1, (3, 12, 5)).astype("float32")
     layer = PoissonEncoder(seed=1, return_state=True)
     whole, *end = layer(x)

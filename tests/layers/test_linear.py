@@ -24,7 +24,7 @@ def test_twin_computes_the_same_for_every_allowed_activation(activation, rng):
     np.testing.assert_array_equal(to_numpy(layer(x)), to_numpy(reference(x)))
 
 
-def test_dense_twin_is_a_neuron_behind_a_dense_layer(rng):
+def test_dense_twin_is_a_neuron_after_a_dense_layer(rng):
     x = rng.normal(0, 1, (4, 9, 6)).astype("float32")
     neuron = IntegrateAndFire(v_threshold=0.8, reset="zero", initial_potential=0.3)
     layer = SpikingDense(5, neuron=neuron, return_state=True)

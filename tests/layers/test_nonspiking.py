@@ -46,7 +46,7 @@ def test_nonspiking_state_passed_on_continues_the_run(rng):
     assert to_numpy(last[2]).tolist() == [9, 9]
 
 
-def test_nonspiking_in_a_model_by_hand_loads_again(rng, tmp_path):
+def test_nonspiking_in_a_hand_written_model_loads_again(rng, tmp_path):
     a, b = keras.Input((9, 4, 3)), keras.Input((9, 3))
     model = keras.Model([a, b], Readout("sigmoid")(NonSpiking(gate())([a, b])))
     x = [rng.normal(0, 1, (5, *tensor.shape[1:])).astype("float32") for tensor in (a, b)]

@@ -41,7 +41,7 @@ def test_state_passed_on_continues_the_average(layer_class, rng):
 
 @pytest.mark.parametrize("delay", [0, 3, 12])
 @pytest.mark.parametrize("layer_class", [Readout, SpikingSoftmax])
-def test_the_state_tells_the_last_output(layer_class, delay, rng):
+def test_the_state_gives_the_last_output(layer_class, delay, rng):
     current = rng.normal(0, 1, (3, 10, 4)).astype("float32")
     layer = layer_class(delay=delay, return_state=True)
     _, *state = layer(current)
@@ -127,7 +127,7 @@ def test_clocked_softmax_fires_the_largest_potential_and_resets(rng):
 
 
 @pytest.mark.parametrize("method", ["poisson", "clock"])
-def test_spiking_softmax_goes_on_from_its_state_and_its_seed_says_which_spikes(method, rng):
+def test_spiking_softmax_goes_on_from_its_state_and_its_seed_determines_the_spikes(method, rng):
     current = (rng.integers(-8, 9, (3, 40, 4)) / 8).astype("float32")
     layer = SpikingSoftmax(method=method, seed=1, return_state=True)
     whole, *end = layer(current)

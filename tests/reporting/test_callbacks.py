@@ -70,7 +70,7 @@ def test_warns_of_rates_that_are_only_about_right(snn, x, tmp_path):
         snn.predict(x, callbacks=[SpikeRateTensorBoard(tmp_path)], verbose=0)
 
 
-def test_predict_writes_what_recorded_counts_say(snn, x, tmp_path):
+def test_predict_writes_what_was_recorded(snn, x, tmp_path):
     wanted = wanted_scalars(snn, x)
     plain = snn.predict(x, batch_size=4, verbose=0)
     callback = SpikeRateTensorBoard(tmp_path / "logs")

@@ -223,7 +223,7 @@ def test_names_of_layers_are_text_and_no_formulas(rng):
     ax.figure.savefig(io.BytesIO(), format="svg")
 
 
-def test_plots_say_what_to_install_without_matplotlib(monkeypatch):
+def test_plots_name_what_to_install_without_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"Plots need matplotlib. Install it with pip install 'keras-snn\["):
         plots.accuracy_over_time([0.5])

@@ -60,7 +60,7 @@ class Page(html.parser.HTMLParser):
         self.texts.append(data)
 
 
-def test_report_says_what_diagnosis_counts_and_simulation_say(case):
+def test_report_agrees_with_diagnosis_counts_and_simulation(case):
     model, snn, x, y, _, path = case
     facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     assert sorted(file.name for file in path.parent.iterdir()) == ["report.html", "report.json"]
@@ -160,7 +160,7 @@ def test_a_page_shows_code_as_code(case, tmp_path):
         ("burst", "whole numbers from 0 to 5", "multiples of 1/4 up to 5"),
     ],
 )
-def test_a_page_says_what_the_spikes_of_its_neurons_are(case, neuron, values, rates, tmp_path):
+def test_a_page_describes_the_spikes_of_its_neurons(case, neuron, values, rates, tmp_path):
     """What it says is true of the spikes and rates of a simulation."""
     model, _, x, *_ = case
     snn = keras_snn.convert(model, x, timesteps=4, neuron=neuron, percentile=60, verbose=0)
@@ -224,7 +224,7 @@ def test_nothing_is_written_when_drawing_fails(case, tmp_path, monkeypatch):
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("r.html", "before")]
 
 
-def test_report_without_labels_tells_the_agreement(case):
+def test_report_without_labels_has_the_agreement(case):
     _, snn, x, _, _, _ = case
     report = keras_snn.report(snn, x, path=None, timesteps=3)
     assert report.agreement.ann_accuracy is None

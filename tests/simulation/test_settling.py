@@ -18,7 +18,7 @@ def snn_and_data(rng):
     return contracts.convert(model, x, timesteps=6, neuron="signed"), x
 
 
-def test_settling_goes_on_behind_the_steps_with_input(snn_and_data):
+def test_settling_goes_on_after_the_steps_with_input(snn_and_data):
     snn, x = snn_and_data
     run, plain = (snn.simulate(x, record=RECORDS, settle=settle) for settle in (True, False))
     assert (run.timesteps, plain.timesteps, plain.settling) == (6, 6, 0)

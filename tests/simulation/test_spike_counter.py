@@ -55,7 +55,7 @@ def train(snn, x, y, **options):
 
 
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
-def test_counter_says_what_trains_of_spikes_say(snn, x, rng):
+def test_counter_agrees_with_trains_of_spikes(snn, x, rng):
     y = rng.integers(0, 4, len(x))
     wanted = expected(snn, x)
     assert any(saturated for _, _, _, saturated, *_ in wanted.values())
@@ -95,7 +95,7 @@ def test_counter_depends_on_neither_unroll_nor_batches(network, rng):
     ],
     ids=str,
 )
-def test_counter_says_what_trains_of_spikes_say_when_charge_does_not_tell(options, rng):
+def test_counter_agrees_with_trains_of_spikes_when_charge_is_not_enough(options, rng):
     model = networks.build_dyadic(networks.plain, rng)
     x = networks.data_for(model, rng, dyadic=True)
     snn = convert(model, x, timesteps=STEPS, **options)
@@ -107,7 +107,7 @@ def test_counter_says_what_trains_of_spikes_say_when_charge_does_not_tell(option
 
 
 @pytest.mark.parametrize("network", networks.NETWORKS)
-def test_charge_tells_what_trains_of_spikes_say(network, rng):
+def test_charge_agrees_with_trains_of_spikes(network, rng):
     """Behind all that is linear, max pooling and read-outs of averages, with nothing counted step by step."""
     model = networks.build(network, rng)
     x = networks.data_for(model, rng)
@@ -121,7 +121,7 @@ def test_charge_tells_what_trains_of_spikes_say(network, rng):
 
 @pytest.mark.parametrize("timesteps", [1, 7, 1000])
 @pytest.mark.compiled
-def test_charge_tells_the_spikes_of_a_constant_current(timesteps, rng):
+def test_charge_gives_the_spikes_of_a_constant_current(timesteps, rng):
     """Near the threshold, at it, and far away, where potentials grow until rounding hides what comes in."""
     z = np.concatenate([rng.uniform(-1, 3, 500), rng.normal(0, 1e4, 500), [0, 0.5, 1, 1 / 3]])
     hidden = [keras.layers.Dense(len(z), "relu", use_bias=False), keras.layers.Dense(1)]
@@ -154,7 +154,7 @@ def test_charge_that_is_no_whole_number_of_spikes_is_unsure(shift, rng):
 
 
 @pytest.mark.compiled
-def test_counter_says_what_it_is_unsure_of(rng):
+def test_counter_names_what_it_is_unsure_of(rng):
     """Weights so large that rounding hides spikes: not of a constant current, of which none is in doubt."""
     hidden = [keras.layers.Dense(50, "relu"), keras.layers.Dense(40, "relu"), keras.layers.Dense(3)]
     model = networks.randomize(keras.Sequential([keras.Input((4,)), *hidden]), rng)

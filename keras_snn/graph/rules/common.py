@@ -1,7 +1,7 @@
 """Helpers shared by the rules: read weights and options of layers, and emit common patterns of nodes.
 
-In every function `emit` is that of the rule, `x` and `y` are nodes or, where it says
-so, constants; axes and shapes count without the batch axis unless it says otherwise.
+In every function `emit` is that of the rule, `x` and `y` are nodes or, where it is
+named, constants; axes and shapes count without the batch axis unless something else is written.
 """
 
 import math
@@ -104,12 +104,12 @@ def activation_of(function, x, emit):
 
 
 def scale(x, factor, emit, part=None):
-    """Say factor·x."""
+    """Emit factor·x."""
     return emit(kinds.ChannelAffine, x, scale=np.asarray(factor, "float64"), shift=np.zeros(()), part=part)
 
 
 def shift(x, summand, emit, part=None):
-    """Say x + summand."""
+    """Emit x + summand."""
     return emit(kinds.ChannelAffine, x, scale=np.ones(()), shift=np.asarray(summand, "float64"), part=part)
 
 
@@ -157,7 +157,7 @@ def _aligned(inputs, emit):
 
 
 def add(inputs, emit):
-    """Say the sum of nodes and constants."""
+    """Emit the sum of nodes and constants."""
     inputs = list(inputs)
     found = [x for x in inputs if is_node(x)]
     constants = [x for x in inputs if not is_node(x)]
@@ -168,14 +168,14 @@ def add(inputs, emit):
 
 
 def subtract(x, y, emit):
-    """Say x − y; one of them may be a constant."""
+    """Emit x − y; one of them may be a constant."""
     if not is_node(y):
         return shift(x, -_constant(y, x), emit)
     return add([x, scale(y, -1.0, emit, part="negated")], emit)
 
 
 def multiply(x, y, emit):
-    """Say x·y, where one is a constant."""
+    """Emit x·y, where one is a constant."""
     if is_node(x) and is_node(y):
         raise Refusal("the product of two activations", "scale by constants, or add instead")
     x, y = (x, y) if is_node(x) else (y, x)
@@ -183,7 +183,7 @@ def multiply(x, y, emit):
 
 
 def maximum(x, y, emit):
-    """Say max(x, y); one of them may be a constant."""
+    """Emit max(x, y); one of them may be a constant."""
     if not (is_node(x) and is_node(y)):
         x, y = (x, y) if is_node(x) else (y, x)
         limit = _constant(y, x)
@@ -198,19 +198,19 @@ def maximum(x, y, emit):
 
 
 def minimum(x, y, emit):
-    """Say min(x, y) = −max(−x, −y); one of them may be a constant."""
+    """Emit min(x, y) = −max(−x, −y); one of them may be a constant."""
     x, y = (scale(v, -1.0, emit, part="negated") if is_node(v) else -np.asarray(v) for v in (x, y))
     return scale(maximum(x, y, emit), -1.0, emit, part="negated")
 
 
 def absolute(x, emit):
-    """Say |x| = relu(x) + relu(−x)."""
+    """Emit |x| = relu(x) + relu(−x)."""
     negated = scale(x, -1.0, emit, part="negated")
     return emit(kinds.Add, relu(x, emit), relu(negated, emit, part="negative"), part="sum")
 
 
 def _above(x, low, high, emit):
-    """Say min(max(x, low), high) = relu(x − low) + low, with the relu saturating at high − low."""
+    """Emit min(max(x, low), high) = relu(x − low) + low, with the relu saturating at high − low."""
     y = shift(x, -low, emit, part="from")
     y = relu(y, emit, max_value=high - float(np.max(low)))
     return shift(y, low, emit, part="back")
@@ -220,14 +220,14 @@ def _above(x, low, high, emit):
 
 
 def relu(x, emit, *, max_value=math.inf, part=None):
-    """Say min(max(x, 0), max_value): neurons."""
+    """Emit min(max(x, 0), max_value): neurons."""
     if not max_value > 0:
         raise Refusal(f"max_value={max_value:g}", "use a positive one")
     return emit(kinds.Activation, x, function="relu", max_value=max_value, part=part)
 
 
 def clip(x, low, high, emit):
-    """Say min(max(x, low), high) for two numbers."""
+    """Emit min(max(x, low), high) for two numbers."""
     low, high = (_constant(v, x).item() if np.size(v) == 1 else None for v in (low, high))
     if low is None or high is None or not low < high:
         raise Refusal("limits that are no two rising numbers", "clip to two numbers")
@@ -255,7 +255,7 @@ def leaky_relu(x, slope, emit, *, max_value=math.inf):
 
 
 def activation(function, x, emit):
-    """Say an activation function: one of Keras, or another that computes the same.
+    """Emit an activation function: one of Keras, or another that computes the same.
 
     `function` is a function of a tensor, or the name of an activation of Keras.
     """
@@ -274,7 +274,7 @@ def activation(function, x, emit):
 
 
 def _ramp(ramp, x, emit):
-    """Say a `Ramp`: neurons with a limit, and shifts."""
+    """Emit a `Ramp`: neurons with a limit, and shifts."""
     if ramp.is_relu:
         return leaky_relu(x, ramp.negative_slope, emit, max_value=ramp.high)
     y = shift(x, (ramp.shift - ramp.low) / ramp.slope, emit, part="from")
@@ -294,7 +294,7 @@ def softmax_axis(axis, x):
 
 
 def convolve(x, kernel, bias, emit, *, strides, dilation, part=None, **fields):
-    """Say a convolution; `fields` are those of `Affine`."""
+    """Emit a convolution; `fields` are those of `Affine`."""
     strides, dilation = tuple(strides), tuple(dilation)
     return emit(
         kinds.Affine, x, kernel=kernel, bias=bias, strides=strides, dilation=dilation, part=part, **fields
@@ -302,7 +302,7 @@ def convolve(x, kernel, bias, emit, *, strides, dilation, part=None, **fields):
 
 
 def einsum(equation, x, kernel, emit):
-    """Say a sum over axes that an input and a constant share, in the notation of `numpy.einsum`."""
+    """Emit a sum over axes that an input and a constant share, in the notation of `numpy.einsum`."""
     inputs, weights, outputs = _letters(equation, len(x.shape) + 1, kernel.ndim)
     batch, inputs = inputs[0], inputs[1:]
     summed = [a for a in inputs if a in weights]
@@ -340,13 +340,13 @@ def _letters(equation, rank, kernel_rank):
 
 
 def reshape(x, shape, emit, part=None):
-    """Say the values of `x` in another shape."""
+    """Emit the values of `x` in another shape."""
     shape = tuple(int(n) for n in shape)
     return emit(kinds.Rearrange, x, function="reshape", argument=shape, part=part)
 
 
 def transpose(x, order, emit, part=None):
-    """Say `x` with its axes in another order."""
+    """Emit `x` with its axes in another order."""
     order = tuple(order)
     if order == tuple(range(len(order))):
         return x
@@ -354,29 +354,29 @@ def transpose(x, order, emit, part=None):
 
 
 def pad(x, widths, emit):
-    """Say `x` with zeros `(before, after)` on every axis."""
+    """Emit `x` with zeros `(before, after)` on every axis."""
     return emit(kinds.Rearrange, x, function="pad", argument=tuple(map(tuple, widths)))
 
 
 def cut(x, bounds, emit):
-    """Say the part of `x` in `(start, stop, step)` along the first axes."""
+    """Emit the part of `x` in `(start, stop, step)` along the first axes."""
     rest = [(None, None, None)] * (len(x.shape) - len(bounds))
     return emit(kinds.Rearrange, x, function="slice", argument=(*map(tuple, bounds), *rest))
 
 
 def repeat(x, times, emit, part=None):
-    """Say every value of `x` as many times along each axis."""
+    """Emit every value of `x` as many times along each axis."""
     return emit(kinds.Rearrange, x, function="repeat", argument=tuple(times), part=part)
 
 
 def concatenate(inputs, axis, emit):
-    """Say the inputs side by side along an axis of Keras."""
+    """Emit the inputs side by side along an axis of Keras."""
     need_nodes(inputs)
     return emit(kinds.Concatenate, *inputs, axis=axis_from_end(axis, inputs[0]))
 
 
 def reduce(x, axes, keepdims, function, emit):
-    """Say the maximum or average of `x` over some axes: as pooling, with these axes in front."""
+    """Emit the maximum or average of `x` over some axes: as pooling, with these axes in front."""
     kept = [axis for axis in range(len(x.shape)) if axis not in axes]
     count, rest = math.prod(x.shape[axis] for axis in axes), math.prod(x.shape[axis] for axis in kept)
     y = transpose(x, (*axes, *kept), emit, part="transpose")

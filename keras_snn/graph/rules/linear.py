@@ -41,7 +41,7 @@ def lower_einsum_dense(layer, x, *, emit):
 
 
 def _convolve(layer, x, kernel, emit, *, bias=None, **options):
-    """Say the convolution of a layer that has strides, dilation_rate and padding."""
+    """Emit the convolution of a layer that has strides, dilation_rate and padding."""
     common.need_channels_last(layer)
     bias = np.zeros(kernel.shape[-1], kernel.dtype) if bias is None else bias
     options |= {"strides": layer.strides, "dilation": layer.dilation_rate, "padding": layer.padding}

@@ -46,11 +46,11 @@ for _class in vars(layers).values():
 @_rule(layers.NonSpiking)
 def non_spiking(layer, *inputs, emit):
     if isinstance(layer.layer, keras.Model):
-        # What could not be said of the source network. It may have no copy.
+        # What had no rule in the source network. It may have no copy.
         callee = layer.layer.operations[-1]
         callee = callee.layer if isinstance(callee, Held) else callee
-        said = {"layer_class": type(callee).__name__, "reason": "does not spike", "way_out": _REPLACE}
-        return emit(kinds.Opaque, *inputs, model=layer.layer, **said)
+        fields = {"layer_class": type(callee).__name__, "reason": "does not spike", "way_out": _REPLACE}
+        return emit(kinds.Opaque, *inputs, model=layer.layer, **fields)
     # One argument, as Keras takes it.
     node = emit.call(layer.layer, list(inputs) if len(inputs) > 1 else inputs[0])
     return emit.amend(node, spikes=False)
