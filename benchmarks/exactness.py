@@ -126,7 +126,15 @@ def _photo(name):
     """Return the middle of a photo in the values that the network was trained on, about −1 to 1."""
     import skimage
 
-    image = np.asarray(getattr(skimage.data, name)(), "float64")[..., :3]
+    return resized(getattr(skimage.data, name)())
+
+
+def resized(image):
+    """Return the middle square of an image in the values that the network was trained on."""
+    import skimage
+
+    image = np.asarray(image, "float64")
+    image = np.repeat(image[..., None], 3, axis=-1) if image.ndim == 2 else image[..., :3]
     side = min(image.shape[:2])
     top, left = ((size - side) // 2 for size in image.shape[:2])
     image = image[top : top + side, left : left + side]

@@ -1,5 +1,7 @@
 """Time codes: closed form, step by step, quantised reference and a simulator of single spikes agree."""
 
+import dataclasses
+
 import contracts
 import keras
 import networks
@@ -13,6 +15,7 @@ import keras_snn
 from keras_snn.engines.layered import run_layered
 from keras_snn.graph import nodes as kinds
 from keras_snn.neurons import DigitCode, TimeToFirstSpike
+from keras_snn.simulation.building import build
 from keras_snn.simulation.source import program_of
 
 CODES = [TimeToFirstSpike(8), TimeToFirstSpike(11), DigitCode(16, 2), DigitCode(16, 3), DigitCode(63, 8)]
@@ -49,7 +52,7 @@ def check_all_agree(snn, x, *, tolerance):
         np.testing.assert_array_equal(code.numbers(np.moveaxis(record.trains, 1, 0)), numbers)
         # The potential after the window is what is rounded.
         last = np.floor(record.potentials[:, -1])
-        np.testing.assert_array_equal(np.clip(last, 0, code.levels), numbers)
+        np.testing.assert_array_equal(np.clip(last, -code.levels * code.signed, code.levels), numbers)
 
 
 # In `rows` relus saturate at 0.7, which is no dyadic scale.
@@ -216,6 +219,138 @@ def test_a_corrected_network_still_has_its_reference(rng):
     assert "Corrected" in repr(snn.layers[0].neuron)
 
 
+def _bottlenecks(rng, wide=48):
+    """Sums that no relu rectifies go into weights alone, added up, concatenated, averaged and rectified."""
+    x = inputs = keras.Input((6, 6, 2))
+    x = first = layers.Conv2D(4, 3, padding="same", name="project")(layers.Conv2D(6, 3, activation="relu")(x))
+    x = layers.Conv2D(wide, 1, activation="relu6", name="expand")(x)
+    x = layers.SeparableConv2D(4, 3, padding="same", name="separable")(x)
+    x = layers.Add(name="add")([first, x])
+    rectified = layers.Conv2D(3, 1, activation="relu", name="side")(layers.ReLU(name="relu")(x))
+    x = layers.Concatenate()([layers.Conv2D(wide, 1, activation="relu", name="again")(x), rectified, x])
+    x = layers.GlobalAveragePooling2D(name="mean")(layers.Conv2D(5, 2, name="last")(x))
+    return networks.randomize(keras.Model(inputs, layers.Dense(4, name="out")(x)), rng)
+
+
+@pytest.mark.parametrize("code", [*CODES, DigitCode(63, "auto")], ids=str)
+def test_relays_send_sums_with_their_sign(code, rng):
+    model = _bottlenecks(rng)
+    x = rng.normal(size=(8, 6, 6, 2))
+    options = {"normalization": "mse", "per_channel": True, "dtype": "float64"}
+    snn = contracts.convert(model, x, neuron=code, relays=True, **options)
+    check_all_agree(snn, x, tolerance=1e-6)
+    spikes = (n for n in program_of(snn).graph.nodes.values() if isinstance(n, kinds.Spike))
+    signed = {node.origins[0] for node in spikes if node.neuron.is_signed}
+    assert signed == {"project", "separable_depthwise", "add_relay", "mean_relay"}
+    trains = snn.simulate(x, record="spike_trains").spike_trains
+    assert all((trains[name] < 0).any() == (name in signed) for name in trains)
+    # A relu takes the sum itself: it may be what a relay sends for no number of levels.
+    rates = contracts.convert(model, x, neuron=code, relays=False, **options)
+    assert not any(getattr(layer, "neuron", None) and layer.neuron.is_signed for layer in rates.layers)
+
+
+@pytest.mark.parametrize("code", [TimeToFirstSpike(15), DigitCode(63, 8)], ids=str)
+def test_a_relay_is_where_it_needs_fewer_operations(code, rng):
+    """Both ways, counted on the calibration data: many values that go into one sum pay for its window."""
+    found = set()
+    for size in (3, 24, 96, 200):
+        inputs = keras.Input((4, 4, 3))
+        x = layers.Conv2D(size, 1, name="sum")(layers.Conv2D(7, 3, activation="relu", name="first")(inputs))
+        x = layers.Dense(2)(layers.Flatten()(layers.Conv2D(30, 1, activation="relu", name="next")(x)))
+        model = networks.randomize(keras.Model(inputs, x), rng)
+        x = rng.normal(size=(64, 4, 4, 3))
+        given = {"neuron": code, "normalization": "mse"}
+        networks_of = {r: contracts.convert(model, x, relays=r, **given) for r in ("auto", True, False)}
+        needed = {
+            r: keras_snn.count_operations(snn, x).operations_with_updates for r, snn in networks_of.items()
+        }
+        reasons = networks_of["auto"].conversion_report.options.get("sums_as_numbers", {})
+        if "error" in reasons.get("sum", ""):
+            assert needed["auto"] == needed[False]
+        else:
+            assert needed["auto"] == min(needed[True], needed[False])
+            assert ("sum" in reasons) == (needed[False] <= needed[True])
+        found.add("sum" in reasons)
+        assert networks_of[False].conversion_report.options["sums_as_numbers"] == {"sum": "as asked for"}
+    assert found == {True, False}
+
+
+def test_layers_may_choose_relays_and_codes_of_their_own(rng):
+    x = rng.normal(size=(16, 6, 6, 2))
+    chosen = {"project": {"relays": True, "neuron": DigitCode(200, 15)}, "expand": {"neuron": "ttfs"}}
+    snn = contracts.convert(
+        _bottlenecks(rng), x, neuron=DigitCode(31, 2), relays=False, layer_options=chosen, dtype="float64"
+    )
+    assert snn.get_layer("project").neuron == DigitCode(200, 15, signed=True)
+    assert snn.get_layer("expand").neuron.code == TimeToFirstSpike(63)
+    left = snn.conversion_report.options["sums_as_numbers"]
+    assert "project" not in left
+    assert left["add"] == "as asked for"
+    check_all_agree(snn, x[:4], tolerance=1e-6)
+
+
+@pytest.mark.parametrize("network", [_small_cnn, _bottlenecks], ids=lambda network: network.__name__)
+def test_automatic_bases_need_fewest_operations(network, rng):
+    model = network(rng)
+    x = rng.normal(size=(32, 6, 6, 2))
+
+    def needed(neuron):
+        snn = contracts.convert(model, x, neuron=neuron, normalization="mse", relays=True)
+        return keras_snn.count_operations(snn, x).operations_with_updates, snn
+
+    auto, snn = needed(DigitCode(63, "auto"))
+    # The relays of an average, of which each has few synapses, and everything else, of many.
+    codes = {layer.neuron.code for layer in snn.layers if getattr(layer, "neuron", None)}
+    assert network is _small_cnn or len({code.base for code in codes}) > 1
+    for base in (2, 3, 4, 8, 64):
+        assert auto <= needed(DigitCode(63, base))[0] * (1 + 1e-6)
+    # Another base in any one layer is no better.
+    program = program_of(snn)
+    for name, node in program.graph.nodes.items():
+        if isinstance(node, kinds.Spike):
+            for base in (2, 4, 8, 64):
+                neuron = DigitCode(63, base, signed=node.neuron.is_signed)
+                other = program.with_nodes(
+                    {**program.graph.nodes, name: dataclasses.replace(node, neuron=neuron)}
+                )
+                counts = keras_snn.count_operations(build(other), x)
+                assert auto <= counts.operations_with_updates * (1 + 1e-6)
+
+
+def test_without_data_there_are_two_digits_and_no_relays(rng):
+    with pytest.warns(UserWarning, match="estimated the scales"):
+        snn = keras_snn.convert(_bottlenecks(rng), neuron=DigitCode(63, "auto"))
+    neurons = [layer.neuron for layer in snn.layers if getattr(layer, "neuron", None)]
+    assert {neuron.code for neuron in neurons} == {DigitCode(63, 8)}
+    assert (snn.timesteps, snn.passes) == (14, 1)
+
+
+@pytest.mark.parametrize("levels", [5, 63, 255])
+def test_alternatives_have_the_smallest_base_of_every_number_of_digits(levels):
+    code = DigitCode(levels, "auto")
+    found = {one.digits: one.base for one in code.alternatives}
+    for digits, base in found.items():
+        assert base**digits > code.levels
+        assert base == 2 or (base - 1) ** digits <= code.levels
+    assert set(found) == {
+        min(d for d in range(1, 9) if base**d > code.levels) for base in range(2, code.levels + 2)
+    }
+
+
+@pytest.mark.parametrize("code", CODES, ids=str)
+def test_numbers_below_zero_are_the_same_spikes_with_a_sign(code, rng):
+    numbers = rng.integers(0, code.levels + 1, 50)
+    signed = dataclasses.replace(code, signed=True)
+    np.testing.assert_array_equal(signed.trains(-numbers), -code.trains(numbers))
+    np.testing.assert_array_equal(signed.numbers(-code.trains(numbers)), -numbers)
+    v = rng.normal(0, 1.5 * code.levels, 200)
+    k, (rest,) = signed.step(keras.ops.convert_to_tensor(v), signed.initial_state(v.shape, "float64"))
+    expected = np.clip(np.floor(v + 0.5), -code.levels, code.levels)
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(k), expected)
+    np.testing.assert_array_equal(signed.ideal_rate(v, 1), expected)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(rest), v + 0.5 - expected)
+
+
 def test_files_and_copies_send_the_same(rng, tmp_path):
     model = networks.build(networks.residual, rng)
     x = networks.data_for(model, rng)
@@ -243,12 +378,16 @@ def test_files_and_copies_send_the_same(rng, tmp_path):
             {"neuron": "ttfs", "layer_options": {"first": {"neuron": "if"}}},
             "all layers must have time codes, or none",
         ),
+        ({"neuron": "if", "relays": True}, "`relays` needs a time code"),
+        ({"neuron": "ttfs", "relays": True}, "`relays` is chosen on `calibration_data`"),
+        ({"neuron": DigitCode(63, "auto"), "timesteps": 6}, "window, which follows from its levels"),
     ],
 )
 def test_options_without_meaning_are_refused(options, message, rng):
     model = _small_cnn(rng)
+    data = None if options.get("relays") else np.ones((2, 6, 6, 2))
     with pytest.raises(ValueError, match=message):
-        keras_snn.convert(model, np.ones((2, 6, 6, 2)), verbose=0, **options)
+        keras_snn.convert(model, data, verbose=0, **options)
 
 
 def test_what_a_time_code_cannot_do_is_refused(rng):
@@ -269,6 +408,19 @@ def test_levels_that_cannot_be_are_refused(levels):
         TimeToFirstSpike(levels)
     with pytest.raises((TypeError, ValueError), match="`levels` must be"):
         DigitCode(levels)
+
+
+def test_signed_levels_round_to_both_sides_of_zero(rng):
+    levels, scale = 6, 1.7
+    layer = keras_snn.layers.QuantizedClip(levels, scale, signed=True)
+    x = rng.normal(0, 2, 100).astype("float32")
+    expected = scale / levels * np.clip(np.floor(x * levels / scale + 0.5), -levels, levels)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(layer(x)), expected, rtol=1e-6)
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, "relu"), layer, layers.Dense(2)])
+    copy = keras.models.clone_model(model)
+    assert copy.layers[1].signed
+    with pytest.raises(keras_snn.errors.UnsupportedLayerError, match="signed=True"):
+        keras_snn.convert(model, np.ones((2, 4)), verbose=0)
 
 
 @pytest.mark.parametrize("base", [1, 17, 2.0, "two"])

@@ -10,6 +10,7 @@ import numpy as np
 from keras_snn import neurons
 from keras_snn._types import AnyModel, Data
 from keras_snn._version import __version__
+from keras_snn.conversion.bases import choose_bases
 from keras_snn.conversion.conversion_report import report_on
 from keras_snn.conversion.correction import correct
 from keras_snn.conversion.freezing import freeze_like
@@ -20,8 +21,10 @@ from keras_snn.conversion.options import (
     NonSpikingParts,
     Normalization,
     Options,
+    Relays,
 )
 from keras_snn.conversion.place_neurons import encode, place_readouts, to_spiking
+from keras_snn.conversion.relays import with_relays, without_costly_relays
 from keras_snn.conversion.scales import measure, options_by_layer, scales_of
 from keras_snn.conversion.sizes import shapes_of_data
 from keras_snn.conversion.tuning import choose_readout_delay, closest
@@ -56,6 +59,7 @@ def convert(
     delay: int = 0,
     readout_delay: int | Literal["auto"] = 0,
     bias_correction: BiasCorrection = False,
+    relays: Relays = "auto",
     nonspiking: NonSpikingParts = "error",
     layer_options: Mapping[str, Mapping[str, object]] | None = None,
     unroll: int | Literal["auto"] = "auto",
@@ -100,11 +104,15 @@ def convert(
         bias_correction: `True` or `"bias"` adds to the current of every step, layer by layer, what the
             rates of a channel lack on the average of the calibration data; `"potential"` adds the same to
             the potential before the first step.
+        relays: Whether a sum that no relu rectifies and that goes into weights, as after a linear bottleneck,
+            is sent in spikes with a sign, by time codes alone; otherwise it is handed on as a number, which
+            takes a multiplication at every synapse. `"auto"` sends it where that takes fewer operations and
+            loses no more than neurons elsewhere, on the calibration data.
         nonspiking: `"error"` lists all operations that are neither linear nor relu; `"allow"` runs
             them on the average of their inputs, see `keras_snn.layers.NonSpiking`.
         layer_options: Options of single layers: a dict of dicts of `"percentile"`, `"neuron"`,
-            `"per_channel"` and `"normalization"`, by the name of a source layer or a regular expression for
-            all of it. Where several match, later ones win.
+            `"per_channel"`, `"normalization"` and `"relays"`, by the name of a source layer or a
+            regular expression for all of it. Where several match, later ones win.
         unroll: Time steps per pass through the loop over time, or `"auto"`. Changes speed only.
         dtype: Dtype or policy of the spiking model; that of `model` if `None`. With `"bfloat16"` spikes
             stay exact and potentials are in float32; weights and currents are rounded. So are those of
@@ -142,6 +150,8 @@ def _converted(model, data, options):
     _check_becomes_spiking(model, source, options.nonspiking)
     source = free_output_relus(source)
     graph = _folded(source, (options.dtype, _policy_of(model)))
+    if options.neuron.is_time_code and data is not None:
+        graph = with_relays(graph)
     options_of = options_by_layer(graph, options)
     on_data = {"batch_size": options.batch_size, "verbose": options.verbose}
     needs_maxima = options.input_encoding == "poisson"
@@ -158,13 +168,24 @@ def _converted(model, data, options):
         held = [graph]
         del graph
         snn = build.model_of(held.pop(), options.normalization)
+    snn = _tuned(snn, data, options, options_of)
+    _warn_of_silence(snn.conversion_report)
+    _compile_like(snn, model)
+    return snn
+
+
+def _tuned(snn, data, options, options_of):
+    """Return the model with what is chosen by how it runs on the calibration data."""
+    if data is None:
+        return snn
+    on_data = {"batch_size": options.batch_size, "verbose": options.verbose}
     if options.readout_delay == "auto":
         chosen = choose_readout_delay(snn, data, **on_data)
         snn = rebuilt(snn, with_readout_delay(program_of(snn), chosen), readout_delay=chosen)
+    if any(len(one.neuron.alternatives) > 1 for one in options_of.values()):
+        snn = rebuilt(snn, choose_bases(snn, data, **on_data))
     if options.bias_correction:
         snn = rebuilt(snn, correct(snn, data, variant=options.bias_correction, **on_data))
-    _warn_of_silence(snn.conversion_report)
-    _compile_like(snn, model)
     return snn
 
 
@@ -188,6 +209,7 @@ class _Build:
         """Return the model; a normalization `method` takes the place of `"auto"`."""
         options, options_of = self.options, self.options_of
         scales = scales_of(graph, self.measured, options_of, method)
+        graph, as_numbers = without_costly_relays(graph, self.measured.histograms, scales, options_of)
         graph = to_spiking(
             normalize(graph, scales),
             lambda name: options_of[name].neuron,
@@ -203,6 +225,8 @@ class _Build:
             snn.output_names = list(self.model.output_names)
         freeze_like(snn, nodes, self.model)
         listed = options.with_normalization(method).described(calibrated=self.calibrated)
+        if as_numbers:
+            listed["sums_as_numbers"] = as_numbers
         if any(layer.draws for layer in internals(snn).network.stateful.values()):
             listed["seed"] = options.seed
         snn.conversion_report = report_on(snn, nodes, self.measured.histograms, listed, _versions())

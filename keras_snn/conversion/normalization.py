@@ -94,7 +94,7 @@ def _balanced(histogram):
 
 
 def relus(graph):
-    """Return the activations of `graph` that have a scale, in order."""
+    """Return the activations of `graph` that have a scale, in order: relus, and relays of sums."""
     return [node for node in graph.nodes.values() if isinstance(node, kinds.Activation) and node.has_scale]
 
 

@@ -22,11 +22,13 @@ __all__ = [
     "NonSpikingParts",
     "Normalization",
     "Options",
+    "Relays",
     "choices",
 ]
 
 Normalization = Literal["percentile", "max", "mse", "gaussian", "ltb", "auto", "none"]
 InputEncoding = Literal["current", "poisson", "events"]
+Relays = Literal["auto", False, True]
 BiasCorrection = Literal[False, True, "bias", "potential"]
 NonSpikingParts = Literal["error", "allow"]
 
@@ -37,10 +39,11 @@ _CHOICES = {
     "max_pool": MaxPoolMethod,
     "softmax": SoftmaxMethod,
     "bias_correction": BiasCorrection,
+    "relays": Relays,
     "nonspiking": NonSpikingParts,
 }
 # What `layer_options` may set.
-_OF_LAYERS = ("neuron", "normalization", "per_channel", "percentile")
+_OF_LAYERS = ("neuron", "normalization", "per_channel", "percentile", "relays")
 # Methods that are a percentile, and its rank where that is fixed.
 _RANKS = {"percentile": None, "max": 100.0}
 DEFAULT_TIMESTEPS = 64
@@ -92,6 +95,7 @@ class Options:
     delay: int
     readout_delay: object
     bias_correction: BiasCorrection
+    relays: Relays
     nonspiking: NonSpikingParts
     layer_options: object
     unroll: object
@@ -110,6 +114,11 @@ class Options:
             neuron = _of_window(neuron, self)
             timesteps = neuron.window
             _check_time_code(self)
+        elif self.relays is True:
+            raise ValueError(
+                "`relays` needs a time code, whose spikes can have a sign. Received: relays=True and neuron="
+                f"{neuron!r}. Leave it out, or convert with neuron='ttfs' or 'digits'."
+            )
         self._set("timesteps", timesteps)
         self._set("neuron", neuron)
         hint = "Use 99.9 to ignore the largest 0.1 % of activations."
@@ -137,6 +146,7 @@ class Options:
         needs = {
             "readout_delay": self.readout_delay == "auto",
             "bias_correction": bool(self.bias_correction),
+            "relays": self.relays is True,
         }
         for name, needs_data in needs.items():
             if needs_data and data is None:
@@ -188,6 +198,8 @@ class Options:
         """Return the options that a report on a conversion lists, as plain values by name."""
         listed = {name: getattr(self, name) for name in _REPORTED}
         listed |= {"neuron": repr(self.neuron), "calibrated": calibrated}
+        if self.neuron.is_time_code:
+            listed["relays"] = self.relays
         if self.input_encoding == "poisson":
             listed["input_rate"] = self.input_rate
         if self.layer_options:

@@ -30,7 +30,7 @@ def to_spiking(graph, neuron_of, scales, *, timesteps, delay=0):
     for node in graph.nodes.values():
         if not isinstance(node, kinds.Activation) or not node.becomes_spiking:
             continue
-        neuron = neuron_of(node.name)
+        neuron = neuron_of(node.name).relay() if node.is_relay else neuron_of(node.name)
         of_node = _binary(node, neuron) if node.is_binary else _limited(node, neuron)
         scale = scales.get(node.name, 1.0)
         wait = delay * (depths[node.name] - 1)

@@ -81,6 +81,10 @@ def measure(source, graph, data, options_of, *, needs_maxima, batch_size, verbos
     normal = {
         name: Histogram.of_normal(*of_one, per_channel=name in channels) for name, of_one in moments.items()
     }
+    for name, (mean, variance) in moments.items():
+        if graph.nodes[name].is_relay:
+            # What is negative is sent too.
+            normal[name] += Histogram.of_normal(-mean, variance, per_channel=name in channels)
     return Measured(histograms, normal, maxima)
 
 

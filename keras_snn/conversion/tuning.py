@@ -11,7 +11,7 @@ from keras_snn.simulation.internals import internals
 from keras_snn.simulation.recording import open_data
 from keras_snn.simulation.source import source_graph
 
-__all__ = ["choose_readout_delay", "closest"]
+__all__ = ["choose_readout_delay", "closest", "watch"]
 
 # Samples that options are chosen on.
 _SAMPLES = 256
@@ -31,7 +31,7 @@ def closest(candidates, data, *, batch_size, verbose):
     best, least = None, np.inf
     for model in candidates:
         distance = _Distance(model)
-        _watch(model, data, distance, batch_size=batch_size, verbose=verbose)
+        watch(model, data, distance, batch_size=batch_size, verbose=verbose)
         if best is None or distance.total < least:
             best, least = model, distance.total
     return best
@@ -43,11 +43,15 @@ def choose_readout_delay(model, data, *, batch_size, verbose):
     At most half of the time steps are left out. Arguments as of `closest`.
     """
     currents = _Currents(model)
-    _watch(model, data, currents, batch_size=batch_size, verbose=verbose)
+    watch(model, data, currents, batch_size=batch_size, verbose=verbose)
     return int(np.argmin(currents.errors))
 
 
-def _watch(model, data, observer, *, batch_size, verbose):
+def watch(model, data, observer, *, batch_size, verbose):
+    """Let an `Observer`, which has the `graph` of the source network, look at some hundred samples.
+
+    Other arguments as of `closest`.
+    """
     x = _first_samples(model, data, batch_size)
     options = {"timesteps": None, "batch_size": batch_size, "verbose": verbose, "averages": True}
     observe(model, x, None, [observer], graph=observer.graph, **options)

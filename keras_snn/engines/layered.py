@@ -152,7 +152,8 @@ def _fire(neuron, signal):
         spikes = neuron.asymptotic_rate(potentials[-1])
         record = LayerRecord(spikes[:, None].astype("int8"), np.moveaxis(potentials, 0, 1))
         return _Signal(np.zeros(spikes.shape), {2: spikes[None]}, are_spikes=not neuron.is_signed), record
-    rest = np.minimum(np.floor(potentials[-1]), code.levels)
+    numbers = np.clip(np.floor(potentials[-1]), code.lowest, code.levels)
+    sign, rest = np.sign(numbers), np.abs(numbers)
     trains = np.zeros((code.window, *rest.shape), "int8")
     step = 0
     for place in reversed(range(code.digits)):
@@ -163,8 +164,11 @@ def _fire(neuron, signal):
             rest = rest - fires * (digit * code.base**place)
             silent &= ~fires
             step += 1
+    trains = (trains * sign).astype("int8")
     record = LayerRecord(np.moveaxis(trains, 0, 1), np.moveaxis(potentials, 0, 1))
-    return _Signal(np.zeros(rest.shape), {code.base: trains.astype("float64")}, are_spikes=True), record
+    sent = {code.base: trains.astype("float64")}
+    # In a max pool the first spike wins only if no number is negative.
+    return _Signal(np.zeros(rest.shape), sent, are_spikes=not neuron.is_signed), record
 
 
 def _first_of_windows(node, signal):

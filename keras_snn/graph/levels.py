@@ -65,7 +65,7 @@ def _with_levels(graph, spike, timesteps):
         inputs=(in_rates.name,),
         shape=spike.shape,
         origins=spike.origins,
-        function="relu",
+        **neuron.analog_activation(),
         max_value=levels / steps,
         levels=levels,
     )

@@ -148,9 +148,11 @@ class Activation(Node):
     """A nonlinearity of the source network: a relu becomes neurons, or a binary activation.
 
     Attributes:
-        function: Name in `keras.activations`; or `"sign"` or `"heaviside"`.
+        function: Name in `keras.activations`; or `"sign"` or `"heaviside"`. A `"linear"` one stands where a
+            sum that no relu rectifies becomes signed neurons, which relay it.
         max_value: Where a relu saturates; infinity if it does not.
-        levels: Number of equal steps that a relu rounds to up to `max_value`; `None` if it does not round.
+        levels: Number of equal steps up to `max_value` that a relu rounds to, or a relay to both sides of 0;
+            `None` if it does not round.
         axis: Axis of a softmax, counted from the end.
         at_zero: Value of a binary activation where its input is exactly 0.
         per_step: Whether it acts on the value of every time step, instead of on the average so far.
@@ -173,12 +175,17 @@ class Activation(Node):
     @property
     def has_scale(self):
         """Whether it becomes neurons whose rate stands for its value, with a scale λ."""
-        return self.spikes and self.function == "relu"
+        return self.spikes and self.function in ("relu", "linear")
 
     @property
     def becomes_spiking(self):
         """Whether it becomes neurons."""
-        return self.spikes and (self.function == "relu" or self.is_binary)
+        return self.has_scale or (self.spikes and self.is_binary)
+
+    @property
+    def is_relay(self):
+        """Whether it becomes signed neurons, which send a sum that no relu rectifies."""
+        return self.spikes and self.function == "linear"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

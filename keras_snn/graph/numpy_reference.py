@@ -64,9 +64,9 @@ def _value_of_channel_affine(node: kinds.ChannelAffine, x):
 
 @value_of.register
 def _value_of_activation(node: kinds.Activation, x):
-    if node.function == "relu" and node.levels:
-        step = node.max_value / node.levels
-        return step * np.clip(np.floor(x / step + 0.5), 0, node.levels)
+    if node.levels:
+        step, lowest = node.max_value / node.levels, 0 if node.function == "relu" else -node.levels
+        return step * np.clip(np.floor(x / step + 0.5), lowest, node.levels)
     if node.function == "relu":
         return np.clip(x, 0.0, node.max_value)
     if node.is_binary:

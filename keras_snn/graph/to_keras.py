@@ -25,7 +25,7 @@ def build_model(graph, *, dtype=None, name=None):
 
 
 def build_analog(graph, observe, *, dtype=None, inputs_too=False, of_inputs=False):
-    """Return a Keras model of `graph` that returns an observation of every relu.
+    """Return a Keras model of `graph` that returns an observation of every relu, and of the size of relays.
 
     Args:
         graph: A `Graph` before neurons are put in.
@@ -44,8 +44,10 @@ def build_analog(graph, observe, *, dtype=None, inputs_too=False, of_inputs=Fals
             numbers = as_numbers(values[node.name], keras.config.floatx())
             observations[node.name] = observe(node.name)(keras.ops.abs(numbers))
         elif isinstance(node, kinds.Activation) and node.has_scale:
-            seen = node.inputs[0] if of_inputs else node.name
-            observations[node.name] = observe(node.name)(values[seen])
+            seen = values[node.inputs[0] if of_inputs else node.name]
+            # Of a relay the sign does not matter to its scale.
+            is_size = node.is_relay and not of_inputs
+            observations[node.name] = observe(node.name)(keras.ops.abs(seen) if is_size else seen)
     return keras.Model(keras.tree.map_structure(values.__getitem__, graph.inputs), observations)
 
 
@@ -137,11 +139,12 @@ def _layer_of_activation(node: kinds.Activation, **options):
         return keras_layers.Softmax(node.axis, **options), []
     if node.is_binary:
         return spiking_layers.BinaryActivation(node.function, node.at_zero, **options), []
+    if node.levels:
+        signed = node.function == "linear"
+        layer = spiking_layers.QuantizedClip(node.levels, node.max_value, signed, **options)
+        return layer, [np.asarray(node.max_value)]
     if node.function != "relu":
         return keras_layers.Activation(keras_function(node.function), **options), []
-    if node.levels:
-        layer = spiking_layers.QuantizedClip(node.levels, node.max_value, **options)
-        return layer, [np.asarray(node.max_value)]
     limit = None if node.max_value == float("inf") else node.max_value
     return keras_layers.ReLU(max_value=limit, **options), []
 

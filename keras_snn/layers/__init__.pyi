@@ -124,6 +124,7 @@ class QuantizedClip(_QuantizedClip):
         self,
         levels: int,
         scale: float = 1.0,
+        signed: bool = False,
         *,
         activity_regularizer: Any = None,
         autocast: bool = True,

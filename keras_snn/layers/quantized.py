@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_snn._gradients import round_half_up
 from keras_snn._types import Config, Tensors
-from keras_snn._validation import check_integer, check_number
+from keras_snn._validation import check_choice, check_integer, check_number
 
 __all__ = ["QuantizedClip"]
 
@@ -25,6 +25,8 @@ class QuantizedClip(keras.layers.Layer):
     Args:
         levels: L; at least 1. The number of time steps is a good choice.
         scale: λ before training; positive, in activation units.
+        signed: Whether it also has L steps below 0, as a relay of spikes with a sign: not a relu then, but
+            linear up to λ.
 
     Source:
         Bu et al. (2022), "Optimal ANN-SNN Conversion for High-Accuracy and Ultra-Low-Latency Spiking
@@ -34,8 +36,9 @@ class QuantizedClip(keras.layers.Layer):
     array([0. , 0. , 0.5, 1.5, 2. ], dtype=float32)
     """
 
-    def __init__(self, levels: int, scale: float = 1.0, **kwargs: Any) -> None:
+    def __init__(self, levels: int, scale: float = 1.0, signed: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.signed = check_choice("signed", signed, (False, True))
         self.levels = check_integer("levels", levels, minimum=1)
         self.initial_scale = check_number("scale", scale, above=0)
 
@@ -50,11 +53,13 @@ class QuantizedClip(keras.layers.Layer):
     def call(self, inputs: Tensors) -> Any:
         scale = ops.cast(self.scale, inputs.dtype)
         # Clipped after the rounding, so that the gradient to λ knows what was cut off.
-        steps = ops.clip(round_half_up(inputs * (self.levels / scale)), 0, self.levels)
+        lowest = -self.levels if self.signed else 0
+        steps = ops.clip(round_half_up(inputs * (self.levels / scale)), lowest, self.levels)
         return steps * (scale / self.levels)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return tuple(input_shape)
 
     def get_config(self) -> Config:
-        return {**super().get_config(), "levels": self.levels, "scale": self.initial_scale}
+        own = {"levels": self.levels, "scale": self.initial_scale, "signed": self.signed}
+        return {**super().get_config(), **own}

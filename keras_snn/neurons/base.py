@@ -197,6 +197,15 @@ class Neuron:
         """Return what the neuron adds to its `"current"` or `"potential"`, by channel; empty if nothing."""
         return ()
 
+    @property
+    def alternatives(self) -> tuple["Neuron", ...]:
+        """The neurons of which a conversion chooses one for a layer; of most there is one."""
+        return (self,)
+
+    def relay(self) -> "Neuron | None":
+        """Return the signed neuron that can send a sum which no relu rectifies, or `None`."""
+        return
+
     # --- Operations ------------------------------------------------------------
 
     def events_of(self, units: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Neurons that send a number in a window of time: when a spike comes is what it is worth."""
 
 import dataclasses
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from keras_snn._gradients import floor, with_gradient, within
 from keras_snn._types import Rate, Shape, State, Tensor
-from keras_snn._validation import check_integer, check_number
+from keras_snn._validation import check_choice, check_integer, check_number
 from keras_snn.neurons.base import Neuron
 
 __all__ = ["DigitCode", "TimeCode", "TimeToFirstSpike"]
@@ -35,11 +36,23 @@ class TimeCode(Neuron):
     All layers run once, one after the other, so a step of the model's loop over time is a whole window:
     `step` takes the charge of a window and returns k, from which the times of the spikes follow.
 
-    A subclass has the attributes `levels`, `base` and `initial_potential`.
+    Signed neurons send k from −`levels` to `levels`: each spike has the sign of the number. They relay a sum
+    that no relu rectifies.
+
+    A subclass has the attributes `levels`, `base`, `initial_potential` and `signed`.
     """
 
     is_time_code = True
-    spike_values = "0 or 1; the earlier, the more it is worth"
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether numbers and spikes may be negative."""
+        return self.signed
+
+    @property
+    def spike_values(self) -> str:
+        """All values of a spike, as text."""
+        return f"{'−1, ' if self.signed else ''}0 or 1; the earlier, the more it is worth"
 
     @property
     def code(self) -> "TimeCode":
@@ -47,17 +60,26 @@ class TimeCode(Neuron):
         return self
 
     @property
+    def lowest(self) -> float:
+        """The smallest number."""
+        return -float(self.levels) if self.signed else 0.0
+
+    def relay(self) -> "TimeCode":
+        """Return the signed neuron that sends a sum which no relu rectifies."""
+        return dataclasses.replace(self, signed=True)
+
+    @property
     def digits(self) -> int:
         """Number of digits that `levels` has in base `base`."""
-        digits, most = 1, self.base - 1
-        while most < self.levels:
-            digits, most = digits + 1, self.base * most + self.base - 1
+        digits, base = 1, self.code.base
+        while base**digits <= self.levels:
+            digits += 1
         return digits
 
     @property
     def window(self) -> int:
         """Number of time steps in which a number is sent."""
-        return self.digits * (self.base - 1)
+        return self.digits * (self.code.base - 1)
 
     @property
     def largest_spike(self) -> float:
@@ -65,10 +87,10 @@ class TimeCode(Neuron):
         return float(self.levels)
 
     def events_of(self, units: Tensor) -> Tensor:
-        count = ops.zeros_like(units)
+        count, base = ops.zeros_like(units), self.code.base
         for _ in range(self.digits):
-            rest = floor(units / self.base)
-            count = count + ops.cast(units > self.base * rest, count.dtype)
+            rest = floor(units / base)
+            count = count + ops.cast(units > base * rest, count.dtype)
             units = rest
         return count
 
@@ -84,8 +106,21 @@ class TimeCode(Neuron):
     def fitted_scale(self, scale: Rate, max_value: Rate) -> Rate:
         return np.minimum(scale, max_value)
 
+    def asymptotic_rate(self, current: Rate) -> Rate:
+        return np.clip(current, self.lowest, self.levels)
+
     def ideal_rate(self, current: Rate, timesteps: int) -> Rate:
-        return super().ideal_rate(current, 1)
+        return np.clip(np.floor(np.asarray(current) + self.initial_potential), self.lowest, self.levels)
+
+    def ideal_response(
+        self, activation: Rate, current: Rate | None, timesteps: int
+    ) -> tuple[Rate, Rate, Rate]:
+        clipped = self.asymptotic_rate(activation)
+        given = clipped if current is None else self.asymptotic_rate(current)
+        return clipped, given, self.ideal_rate(given, timesteps)
+
+    def analog_activation(self) -> dict[str, Any]:
+        return {"function": "linear" if self.signed else "relu"}
 
     def rates_as_text(self, timesteps: int) -> str:
         return f"multiples of λ/{self.levels} up to λ"
@@ -113,8 +148,8 @@ class TimeCode(Neuron):
         """
         v = state[0] + current
         numbers = with_gradient(
-            lambda v: ops.clip(floor(v), 0.0, float(self.levels)),
-            lambda v: within(v, self.initial_potential, self.levels + self.initial_potential),
+            lambda v: ops.clip(floor(v), self.lowest, float(self.levels)),
+            lambda v: within(v, self.lowest + self.initial_potential, self.levels + self.initial_potential),
             v,
         )
         return numbers, [v - numbers]
@@ -123,27 +158,28 @@ class TimeCode(Neuron):
         """Return the spikes that send some numbers.
 
         Args:
-            numbers: NumPy array of integers from 0 to `levels`.
+            numbers: NumPy array of integers, of size at most `levels`.
 
         Returns:
-            Array of 0 and 1, int8, with an axis of `window` steps in front.
+            Array of 0 and 1, or −1 for numbers below 0; int8, with an axis of `window` steps in front.
         """
-        numbers = np.asarray(numbers).astype("int64")
-        steps = np.arange(1, self.base).reshape(-1, *(1,) * numbers.ndim)
+        numbers, base = np.asarray(numbers).astype("int64"), self.code.base
+        sizes, steps = np.abs(numbers), np.arange(1, base).reshape(-1, *(1,) * numbers.ndim)
         trains = []
         for place in reversed(range(self.digits)):
-            digit = numbers // self.base**place % self.base
-            trains.append((steps == self.base - digit) & (digit > 0))
-        return np.concatenate(trains).astype("int8")
+            digit = sizes // base**place % base
+            trains.append((steps == base - digit) & (digit > 0))
+        return (np.concatenate(trains) * np.sign(numbers)).astype("int8")
 
     def numbers(self, trains: ArrayLike) -> np.ndarray:
         """Return the numbers that some spikes send: the inverse of `trains`.
 
         Args:
-            trains: Array of 0 and 1 with an axis of `window` steps in front.
+            trains: Array of −1, 0 and 1 with an axis of `window` steps in front.
         """
+        base = self.code.base
         worth = np.concatenate(
-            [np.arange(self.base - 1, 0, -1) * self.base**place for place in reversed(range(self.digits))]
+            [np.arange(base - 1, 0, -1) * base**place for place in reversed(range(self.digits))]
         )
         return np.tensordot(worth, np.asarray(trains).astype("int64"), axes=1)
 
@@ -153,6 +189,7 @@ def _check(neuron):
         "levels", neuron.levels, minimum=1, maximum=_MOST_LEVELS, hint="Floats have no more integers."
     )
     check_number("initial_potential", neuron.initial_potential)
+    check_choice("signed", neuron.signed, (False, True))
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
@@ -168,6 +205,7 @@ class TimeToFirstSpike(TimeCode):
     Args:
         levels: L; also the number of time steps of the window.
         initial_potential: V(0). A half makes k a rounding.
+        signed: Whether numbers may be negative; the spike has their sign.
 
     Raises:
         TypeError, ValueError: If an argument is outside what it may be.
@@ -186,6 +224,7 @@ class TimeToFirstSpike(TimeCode):
 
     levels: int = 63
     initial_potential: float = 0.5
+    signed: bool = False
 
     alias = "ttfs"
     digits = 1
@@ -215,8 +254,11 @@ class DigitCode(TimeCode):
 
     Args:
         levels: The largest number.
-        base: Base of the digits, from 2 to `levels` + 1.
+        base: Base of the digits, from 2 to `levels` + 1; or `"auto"`: `convert` chooses the one of each
+            layer with which the network needs the fewest operations on the calibration data. Without data
+            there are two digits.
         initial_potential: V(0). A half makes k a rounding.
+        signed: Whether numbers may be negative; each spike has their sign.
 
     Raises:
         TypeError, ValueError: If an argument is outside what it may be.
@@ -231,14 +273,37 @@ class DigitCode(TimeCode):
     """
 
     levels: int = 255
-    base: int = 2
+    base: int | Literal["auto"] = 2
     initial_potential: float = 0.5
+    signed: bool = False
 
     alias = "digits"
 
     def __post_init__(self):
         _check(self)
-        check_integer("base", self.base, minimum=2, maximum=self.levels + 1, hint="Use 2 for bits.")
+        if self.base != "auto":
+            hint = "Use 2 for bits, or 'auto'."
+            check_integer("base", self.base, minimum=2, maximum=self.levels + 1, hint=hint)
+
+    @property
+    def code(self) -> "DigitCode":
+        """The neuron itself, with two digits if the base is not chosen yet."""
+        return self if self.base != "auto" else dataclasses.replace(self, base=self._base_of(2))
+
+    @property
+    def alternatives(self) -> tuple["DigitCode", ...]:
+        """Of base `"auto"`, a code for each number of digits, in the smallest base that has it."""
+        if self.base != "auto":
+            return (self,)
+        bases = dict.fromkeys(self._base_of(digits) for digits in range(1, self.levels.bit_length() + 1))
+        return tuple(dataclasses.replace(self, base=base) for base in bases)
+
+    def _base_of(self, digits):
+        """Return the smallest base in which `levels` has at most so many digits."""
+        base = max(2, int((self.levels + 1) ** (1 / digits)) - 1)
+        while base**digits <= self.levels:
+            base += 1
+        return base
 
     def of_window(self, timesteps: int) -> "DigitCode":
         """Return this neuron with a window of so many steps, which are whole digits."""

@@ -44,7 +44,7 @@ def options(**given):
         (
             {"layer_options": {"a": {"delay": 1}}},
             ValueError,
-            "must be one of 'neuron', 'normalization', 'per_channel', 'percentile'. Received: ",
+            "must be one of 'neuron', 'normalization', 'per_channel', 'percentile', 'relays'. Received: ",
         ),
         (
             {"layer_options": {"a": {"percentile": 101}}},

@@ -69,6 +69,8 @@ def lower_quantized_clip(layer, x, *, emit):
     scale = float(common.weight(layer.scale))
     if not scale > 0:
         raise Refusal(f"scale={scale:g}", "train it to a positive one", may_stay=False)
+    if layer.signed:
+        raise Refusal("signed=True", "train with signed=False: a time code relays sums by itself")
     return emit(kinds.Activation, x, function="relu", max_value=scale, levels=layer.levels)
 
 
