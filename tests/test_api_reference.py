@@ -8,7 +8,7 @@ import keras_snn
 
 pdoc = pytest.importorskip("pdoc")
 
-MODULES = {"callbacks", "errors", "layers", "neurons", "plots"}
+MODULES = {"rules", "callbacks", "errors", "layers", "neurons", "plots"}
 
 
 def pages():

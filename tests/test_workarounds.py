@@ -25,6 +25,7 @@ def test_a_sum_of_empty_batches_fails():
 
 
 @on("tensorflow")
+@pytest.mark.compiled
 def test_a_convolution_of_no_samples_has_the_shape_of_its_input():
     """A `SpikingModel` on several devices returns outputs of no samples without running its layers."""
     model = keras.Sequential([keras.Input((6, 6, 2)), keras.layers.Conv2D(5, 3)])
