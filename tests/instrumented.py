@@ -298,11 +298,11 @@ class _Run:
     def _digits(neuron, number):
         if neuron.code is None:
             return [(0, number)]
-        places, number = [], int(number)
+        places, rest, sign = [], abs(int(number)), int(np.sign(number))
         for place in range(neuron.code.digits):
-            number, digit = divmod(number, neuron.code.base)
+            rest, digit = divmod(rest, neuron.code.base)
             if digit:
-                places.append((place, digit))
+                places.append((place, sign * digit))
         return places
 
     # --- Windows of time codes -----------------------------------------------

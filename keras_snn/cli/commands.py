@@ -74,7 +74,7 @@ def check(options):
     report = keras_snn.check(
         load_model(options.model), input_shapes=options.shape, nonspiking=options.nonspiking
     )
-    error = f"'{options.model}' does not convert, for what is said above."
+    error = f"'{options.model}' does not convert, for the reasons above."
     return Result(
         report.show(options.width),
         {

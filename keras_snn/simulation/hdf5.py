@@ -15,7 +15,7 @@ def is_wanted():
 
 
 def remove_begun():
-    """Remove the file that Keras has opened to write, which would stay behind without anything in it.
+    """Remove the file that Keras has opened to write, which would remain, empty.
 
     None is removed if several files without anything in them are open.
     """

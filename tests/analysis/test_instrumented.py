@@ -37,8 +37,8 @@ BY_NAME = [pytest.param(network, id=network.__name__) for network in networks.NE
 
 
 def convert(model, x, neuron, **options):
-    # The instrument sends no negative numbers yet.
-    steps = {"relays": False} if neuron.is_time_code else {"timesteps": 3}
+    # All sums are relayed that may be, so that spikes with a sign are counted too.
+    steps = {"relays": True} if neuron.is_time_code else {"timesteps": 3}
     return contracts.convert(model, x, neuron=neuron, dtype="float64", **steps, **options)
 
 
@@ -102,6 +102,24 @@ def test_neurons_of_every_kind_side_by_side_are_counted_apart(neuron, rng):
     x = networks.data_for(model, rng, samples=SAMPLES)
     other = TimeToFirstSpike(11) if neuron.is_time_code else Burst(gamma=3)
     check(convert(model, x, neuron, layer_options={"part1": {"neuron": other}}), x)
+
+
+@pytest.mark.parametrize("relays", ["auto", False, True])
+@pytest.mark.parametrize("neuron", [*NEURONS[5:], DigitCode(15, "auto")], ids=str)
+def test_sums_that_no_relu_rectifies_are_counted_as_numbers_and_as_spikes(neuron, relays, rng):
+    x = inputs = keras.Input((4, 4, 2))
+    x = first = keras.layers.Conv2D(2, 1)(keras.layers.Conv2D(3, 2, activation="relu")(x))
+    x = keras.layers.Conv2D(4, 2, padding="same", activation="relu")(x)
+    x = keras.layers.Add()([first, keras.layers.Conv2D(2, 1)(x)])
+    x = keras.layers.Concatenate()([keras.layers.Conv2D(3, 1, activation="relu")(x), x])
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = networks.randomize(keras.Model(inputs, keras.layers.Dense(3)(x)), rng)
+    x = networks.data_for(model, rng, samples=SAMPLES)
+    snn = contracts.convert(model, x, neuron=neuron, relays=relays, dtype="float64")
+    check(snn, x)
+    spikes = [node for node in program_of(snn).graph.nodes.values() if isinstance(node, kinds.Spike)]
+    if relays != "auto":
+        assert any(node.neuron.is_signed for node in spikes) == relays
 
 
 @pytest.mark.parametrize("what", ["current", "potential"])
