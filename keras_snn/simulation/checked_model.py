@@ -14,6 +14,12 @@ from keras_snn.simulation.reading import as_batch, checked_batch_size, fitting, 
 __all__ = ["CheckedModel"]
 
 
+_NO_TENSORS = (
+    "Model '{}' has no attribute '{}': its layers run step by step. Use snn.simulate(x, record=…) for what "
+    "they give, or snn.as_functional(), a Functional model of them."
+)
+
+
 class CheckedModel(keras.Model):
     """Base of `SpikingModel`: what of `keras.Model` reads data or compiles."""
 
@@ -72,6 +78,11 @@ class CheckedModel(keras.Model):
         with without_gradients():
             return super().predict_step(*args, **kwargs)
 
+    def train_step(self, *args, **kwargs):
+        """As `keras.Model.train_step`; needs an optimizer, as `fit`."""
+        self._check_optimizer("train_step")
+        return super().train_step(*args, **kwargs)
+
     def test_step(self, *args, **kwargs):
         """As `keras.Model.test_step`."""
         with without_gradients():
@@ -112,3 +123,29 @@ class CheckedModel(keras.Model):
         """As `keras.Model.get_state_tree`; needs an optimizer, whose state is part of it."""
         self._check_optimizer("get_state_tree")
         return super().get_state_tree(*args, **kwargs)
+
+    @property
+    def inputs(self):
+        """Not there: the layers run step by step, so that no tensor of them has a place in a graph."""
+        raise AttributeError(_NO_TENSORS.format(self.name, "inputs"))
+
+    @property
+    def outputs(self):
+        """Not there, as `inputs`."""
+        raise AttributeError(_NO_TENSORS.format(self.name, "outputs"))
+
+    @property
+    def input(self):
+        """Tensors that another model calls this one on; else not there, as `inputs`."""
+        return self._tensors_of_call("input")
+
+    @property
+    def output(self):
+        """What this model gives for `input` in another model; else not there, as `inputs`."""
+        return self._tensors_of_call("output")
+
+    def _tensors_of_call(self, name):
+        try:
+            return getattr(super(), name)
+        except AttributeError:
+            raise AttributeError(_NO_TENSORS.format(self.name, name)) from None

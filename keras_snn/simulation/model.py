@@ -18,11 +18,6 @@ from keras_snn.simulation.result import Record, SimulationResult
 
 __all__ = ["SpikingModel"]
 
-_NO_TENSORS = (
-    "Model '{}' has no attribute '{}': its layers run step by step. Use snn.simulate(x, record=…) for what "
-    "they give, or snn.as_functional(), a Functional model of them."
-)
-
 
 @keras.saving.register_keras_serializable(package="keras_snn")
 class SpikingModel(CheckedModel, StoredModel):
@@ -209,16 +204,6 @@ class SpikingModel(CheckedModel, StoredModel):
     def input_dtype(self):
         # To which Keras casts floats before the call.
         return self._internals.inputs.widest_float
-
-    @property
-    def inputs(self):
-        """Not there: the layers run step by step, so that no tensor of them has a place in a graph."""
-        raise AttributeError(_NO_TENSORS.format(self.name, "inputs"))
-
-    @property
-    def outputs(self):
-        """Not there, as `inputs`."""
-        raise AttributeError(_NO_TENSORS.format(self.name, "outputs"))
 
     @property
     def dtype_policy(self):

@@ -20,6 +20,7 @@ REFUSED = {
     "quantize": (lambda s, x: s.quantize("int8"), NotImplementedError, "must have weights in floating point"),
     "fit": (lambda s, x: s.fit(x, x), ValueError, "must have an optimizer for fit"),
     "train_on_batch": (lambda s, x: s.train_on_batch(x, x), ValueError, "optimizer for train_on_batch"),
+    "train_step": (lambda s, x: s.train_step((x, x)), ValueError, "optimizer for train_step"),
     "get_state_tree": (lambda s, x: s.get_state_tree(), ValueError, "optimizer for get_state_tree"),
     "dtype_policy": (lambda s, x: setattr(s, "dtype_policy", "float64"), AttributeError, "must stay what it"),
     "layers": (lambda s, x: setattr(s, "layers", []), AttributeError, "`Model.layers` attribute is reserved"),
@@ -40,6 +41,8 @@ if keras.backend.backend() != "torch":
     # PyTorch's modules name the attribute themselves.
     REFUSED["inputs"] = (lambda s, x: s.inputs, AttributeError, r"Use snn.simulate\(x, record=…\)")
     REFUSED["outputs"] = (lambda s, x: s.outputs, AttributeError, r"or snn.as_functional\(\)")
+    REFUSED["input"] = (lambda s, x: s.input, AttributeError, r"no attribute 'input': .*snn.as_functional")
+    REFUSED["output"] = (lambda s, x: s.output, AttributeError, r"no attribute 'output': .*as_functional")
 
 COPIES = {
     "clone_model": keras.models.clone_model,
@@ -91,6 +94,14 @@ def test_copies_are_the_same_network(name, case):
     assert [v.trainable for v in other.weights] == [v.trainable for v in snn.weights]
     other.set_weights(snn.get_weights())
     assert_same(other.predict(x, verbose=0), snn.predict(x, verbose=0))
+
+
+def test_in_another_model_it_has_the_tensors_of_that_call(case):
+    snn, x, *_ = case
+    given = keras.Input(x.shape[1:])
+    outputs = snn(given)
+    assert snn.input is given
+    assert snn.output is outputs
 
 
 @pytest.mark.parametrize("name", SAME_CALL)
