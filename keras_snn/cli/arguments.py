@@ -105,7 +105,7 @@ def _add_evaluate(found):
         "snn.keras --data test.npz",
         "snn.keras --data tfds:mnist --timesteps 16 --json",
     )
-    command.add_argument("model", type=pathlib.Path, help="spiking model, .keras")
+    _add_spiking_model(command)
     _add_data(command, "data", " and y", required=True)
     command.add_argument("--timesteps", type=_positive, help="default: as converted")
     command.add_argument("--top-k", type=_positive, help="also how often the label is among the K largest")
@@ -119,7 +119,7 @@ def _add_report(found):
         "snn.keras --data test.npz -o report.html",
         "snn.keras --data tfds:mnist:test[:1000] --timesteps 16",
     )
-    command.add_argument("model", type=pathlib.Path, help="spiking model, .keras")
+    _add_spiking_model(command)
     _add_data(command, "data", ", and y if known", required=True)
     command.add_argument("--output", "-o", type=pathlib.Path, default=pathlib.Path("report.html"))
     command.add_argument("--timesteps", type=_positive, help="default: as converted")
@@ -136,7 +136,7 @@ def _add_export(found):
         "snn.keras -o net.onnx",
         "snn.keras -o net.nir",
     )
-    command.add_argument("model", type=pathlib.Path, help="spiking model, .keras")
+    _add_spiking_model(command)
     command.add_argument(
         "--output",
         "-o",
@@ -174,6 +174,10 @@ def _add_choice(command, name, allowed, text, **how):
     """Add an argument whose choices are too long for the line of its name."""
     text = f"{text}: {', '.join(allowed)}"
     command.add_argument(f"--{name}", choices=list(allowed), metavar="NAME", help=text, **how)
+
+
+def _add_spiking_model(command):
+    command.add_argument("model", type=pathlib.Path, help="spiking model, .keras")
 
 
 def _add_conversion_options(command):
