@@ -23,12 +23,13 @@ from keras_snn.neurons import DigitCode, TimeToFirstSpike
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "paper"))
 import networks
 
-NETWORKS = ("mnist_cnn", "lenet5", "cifar10_cnn")
+NETWORKS = ("mnist_cnn", "lenet5", "cifar10_cnn", "resnet", "mobilenet")
 CODES = (
     TimeToFirstSpike(15),
     TimeToFirstSpike(31),
     TimeToFirstSpike(63),
     DigitCode(63, 8),
+    DigitCode(63, "auto"),
     DigitCode(255, 2),
 )
 COLUMNS = (

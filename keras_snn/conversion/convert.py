@@ -92,9 +92,9 @@ def convert(
         per_channel: Whether every channel has a scale of its own, instead of every layer. Depthwise
             convolutions always have.
         input_encoding: `"current"`: inputs are constant currents. `"poisson"`: inputs are random
-            spikes, see `keras_snn.layers.PoissonEncoder`; numbers of things, as of an Embedding, stay as they
-            are. `"events"`: the user gives spikes, or other
-            values, for every step, `(batch, time, …)`; the source network sees their average over time.
+            spikes, see `keras_snn.layers.PoissonEncoder`; integers that an Embedding or the like looks up
+            stay as they are. `"events"`: the user gives spikes, or other values, for every step,
+            `(batch, time, …)`; the source network sees their average over time.
         input_rate: Spikes per step of the largest input, in (0, 1]; for `"poisson"`.
         max_pool: `"exact"`, `"fir"`, `"avg"` or `"exp"`; see `keras_snn.layers.SpikingMaxPool`.
         softmax: `"potential"`, `"poisson"` or `"clock"`; see `keras_snn.layers.SpikingSoftmax`.

@@ -1,7 +1,7 @@
 """Helpers shared by the rules: read weights and options of layers, and emit common patterns of nodes.
 
-In every function `emit` is that of the rule, `x` and `y` are nodes or, where it is
-named, constants; axes and shapes count without the batch axis unless something else is written.
+In every function `emit` is that of the rule, and `x` and `y` are nodes or, where a docstring names
+them, constants; axes and shapes count without the batch axis unless stated otherwise.
 """
 
 import math
