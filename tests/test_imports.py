@@ -24,16 +24,20 @@ ALLOWED = {
     "_data": set(),
     "_files": set(),
     "_table": set(),
+    "_results": {"_types"},
     "_devices": {"_data"},
     "neurons": BASE,
     "layers": BASE | {"neurons"},
     "graph": BASE | {"neurons", "layers"},
     "engines": BASE | {"neurons", "layers", "graph"},
-    "simulation": BASE | {"_table", "_data", "_devices", "_files", "neurons", "layers", "graph", "engines"},
-    "analysis": BASE | {"_table", "_data", "_devices", "neurons", "layers", "graph", "engines", "simulation"},
+    "simulation": BASE
+    | {"_results", "_table", "_data", "_devices", "_files", "neurons", "layers", "graph", "engines"},
+    "analysis": BASE
+    | {"_results", "_table", "_data", "_devices", "neurons", "layers", "graph", "engines", "simulation"},
     "conversion": BASE
-    | {"_table", "_data", "_devices", "neurons", "layers", "graph", "simulation", "analysis"},
-    "reporting": BASE | {"_table", "_data", "_files", "neurons", "graph", "simulation", "analysis"},
+    | {"_results", "_table", "_data", "_devices", "neurons", "layers", "graph", "simulation", "analysis"},
+    "reporting": BASE
+    | {"_results", "_table", "_data", "_files", "neurons", "graph", "simulation", "analysis", "conversion"},
     "export": BASE | {"_files", "neurons", "layers", "graph", "simulation", "conversion"},
     "cli": {"", "_files", "_table", "conversion", "graph", "simulation", "analysis", "reporting"},
     "callbacks": {"reporting"},

@@ -7,6 +7,7 @@ import textwrap
 import numpy as np
 from keras import ops
 
+from keras_snn._results import PlottedResult, Rows
 from keras_snn._table import show_table
 from keras_snn._types import Data
 from keras_snn.analysis.observers import Observer, observe
@@ -90,8 +91,8 @@ class LayerDiagnosis:
     rates: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Diagnosis:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Diagnosis(PlottedResult):
     """All layers of neurons beside their activations; `print` it for a table.
 
     Attributes:
@@ -108,10 +109,23 @@ class Diagnosis:
         """The layer that itself adds the largest error, relative to its activations; or `None`."""
         return max(self.layers, key=lambda layer: layer.added.relative, default=None)
 
-    def __str__(self):
+    @property
+    def headline(self) -> str:
+        """What came out, in a few words."""
+        run = f"{len(self.layers)} layers, {self.samples:,} samples, {self.timesteps} time steps"
+        if not self.layers:
+            return run
+        worst = self.worst
+        return f"{run}; '{worst.name}' adds the largest error, {worst.added.relative:.2%}"
+
+    def tables(self) -> list[Rows]:
+        """Return the tables that notebooks show: rates and errors of each layer."""
         header = ("layer", "rate", "saturated", "silent", "correlation", "error", "added", *PARTS)
-        rows = [header, *(_row(layer) for layer in self.layers)]
-        table = show_table(rows, right=range(1, len(header)))
+        return [[header, *map(_row, self.layers)]]
+
+    def __str__(self):
+        (rows,) = self.tables()
+        table = show_table(rows, right=range(1, len(rows[0])))
         worst = f" Largest added error: '{self.worst.name}'." if self.layers else ""
         legend = (
             f"{self.samples} samples, {self.timesteps} time steps. Errors are relative RMS. error: of rates "

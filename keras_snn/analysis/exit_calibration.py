@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from keras_snn._data import as_labels
+from keras_snn._results import PlottedResult, Rows
 from keras_snn._types import Data
 from keras_snn._validation import check_number
 from keras_snn.simulation.classes import deciding, labels_for, share_of_equal
@@ -18,8 +19,8 @@ __all__ = ["ExitCalibration", "calibrate_exit"]
 _LEVELS = 400
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class ExitCalibration:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class ExitCalibration(PlottedResult):
     """What levels of confidence cost and save.
 
     Attributes:
@@ -38,11 +39,26 @@ class ExitCalibration:
     timesteps: int
     curve: np.ndarray
 
-    def __str__(self):
+    @property
+    def headline(self) -> str:
+        """What came out, in a few words."""
         return (
             f"level {self.level:.4g}: accuracy {self.accuracy:.2%} after {self.mean_timesteps:.1f} steps on "
             f"average, {self.full_accuracy:.2%} after all {self.timesteps}"
         )
+
+    def tables(self) -> list[Rows]:
+        """Return the tables that notebooks show: the chosen level beside a run of all steps."""
+        return [
+            [
+                ("", "level", "mean time steps", "accuracy"),
+                ("chosen", f"{self.level:.4g}", f"{self.mean_timesteps:.1f}", f"{self.accuracy:.2%}"),
+                ("all steps", "", f"{self.timesteps}", f"{self.full_accuracy:.2%}"),
+            ]
+        ]
+
+    def __str__(self):
+        return self.headline
 
 
 def calibrate_exit(

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_snn._results import PlottedResult, Rows, plain
 from keras_snn._table import show_table
+from keras_snn._types import Config
 from keras_snn.analysis.energy import EnergyEstimate, Figures, check_figures
 from keras_snn.analysis.layer_operations import LayerOperations, NeuronOperations
 from keras_snn.simulation.memory_check import show_bytes
@@ -14,8 +16,8 @@ from keras_snn.simulation.memory_check import show_bytes
 __all__ = ["OperationCounts", "show_metric"]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class OperationCounts:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class OperationCounts(PlottedResult):
     """Operations for one sample, mean over the samples; `print` it for a table.
 
     There are two conventions. *Operations* are additions and multiplications, as the papers on conversion
@@ -251,7 +253,28 @@ class OperationCounts:
             source=source,
         )
 
-    def __str__(self):
+    @property
+    def headline(self) -> str:
+        """What came out, in a few words."""
+        ann = f"ANN {self.ann_operations:,} operations a sample"
+        if not self.has_spikes or not self.layers:
+            return ann
+        updates = f"{self.operations_with_updates:,.0f} with updates of neurons"
+        return f"{ann}, {self.zero_skipping_operations:,.0f} without zeros; SNN {updates}"
+
+    def to_dict(self) -> Config:
+        """Return all fields, and `metrics`, as plain values that JSON has."""
+        return {**super().to_dict(), "metrics": plain(self.metrics)}
+
+    def tables(self) -> list[Rows]:
+        """Return the tables that notebooks show: operations of each layer, and metrics of NeuroBench."""
+        if not self.has_spikes:
+            return [self._operations]
+        parts = {**self.by_layer, "total": self}
+        return [self._operations, *(_metrics(parts, columns) for columns in (_SYNAPTIC, _OF_NEURONS))]
+
+    @property
+    def _operations(self):
         names = ["ANN operations"]
         if self.has_spikes:
             names += ["without zeros", "SNN operations", "per step", "events", "units"]
@@ -263,11 +286,16 @@ class OperationCounts:
                 without = self.zero_skipping_operations if layer is self else layer.zero_skipping
                 row += [without, total, total / steps, np.sum(layer.events), np.sum(layer.units)]
             rows.append((row[0], *(f"{value:,.0f}" for value in row[1:])))
-        lines = [show_table(rows, right=range(1, len(rows[0])), width=100)]
+        return rows
+
+    def __str__(self):
+        operations, *metrics = (
+            show_table(rows, right=range(1, len(rows[0])), width=100) for rows in self.tables()
+        )
+        lines = [operations]
         if self.has_spikes:
             lines.append("\n".join(textwrap.wrap(self._conventions, 100)))
-            parts = {**self.by_layer, "total": self}
-            lines += [_show_metrics(parts, columns) for columns in (_SYNAPTIC, _OF_NEURONS)]
+            lines += metrics
             lines.append("\n".join(textwrap.wrap(f"Energy: {self.energy()}", 100)))
         if self.not_counted:
             lines.append(f"Not counted, run on averages: {', '.join(self.not_counted)}.")
@@ -304,13 +332,13 @@ _OF_NEURONS = {
 }
 
 
-def _show_metrics(parts, columns):
-    """Return a table of metrics of `OperationCounts` by name; `columns` are their names by header."""
+def _metrics(parts, columns):
+    """Return rows of metrics of `OperationCounts` by name; `columns` are their names by header."""
     rows = [("for one sample", *columns)]
     for name, counts in parts.items():
         metrics = counts.metrics
         rows.append((name, *(show_metric(key, metrics.get(key)) for key in columns.values())))
-    return show_table(rows, right=range(1, len(rows[0])), width=100)
+    return rows
 
 
 def show_metric(name, value):

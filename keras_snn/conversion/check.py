@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Iterable
 from typing import Any
 
+from keras_snn._results import Result, Rows
 from keras_snn._table import show_table
 from keras_snn._types import AnyModel, Data
 from keras_snn._validation import check_choice
@@ -37,8 +38,8 @@ class Verdict:
     way_out: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class CheckReport:
+@dataclasses.dataclass(frozen=True, repr=False)
+class CheckReport(Result):
     """The verdicts on all layers of a model, in order; `print` it for a table.
 
     Attributes:
@@ -56,6 +57,22 @@ class CheckReport:
         """Whether `convert` would accept the model, with data of its sizes where it leaves some open."""
         becomes = {v.becomes for v in self.verdicts}
         return "?" not in becomes and ("neurons" in becomes or self.nonspiking == "allow")
+
+    @property
+    def headline(self) -> str:
+        """What came out, in a few words."""
+        refused = sum(v.becomes == "?" for v in self.verdicts)
+        why = f", {refused} refused" if refused else "" if self.converts else ", none of them spikes"
+        return f"{len(self.verdicts)} layers{why}; {'converts' if self.converts else 'does not convert'}"
+
+    def tables(self) -> list[Rows]:
+        """Return the tables that notebooks show: what becomes of each layer, and why where it does not."""
+        rows = [(v.path, v.layer_class, v.becomes, v.reason, v.way_out) for v in self.verdicts]
+        # Only the columns that have something in them.
+        kept = (
+            5 if any(v.way_out for v in self.verdicts) else 4 if any(v.reason for v in self.verdicts) else 3
+        )
+        return [[row[:kept] for row in [("layer", "class", "becomes", "why", "instead"), *rows]]]
 
     def __str__(self):
         return self.show()

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_snn._results import PlottedResult, Rows
 from keras_snn._table import show_table
 from keras_snn._types import Config, Data
 from keras_snn.analysis.diagnosis import Diagnosis, diagnose
@@ -48,8 +49,8 @@ class LayerReport:
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
-@dataclasses.dataclass(frozen=True)
-class ConversionReport:
+@dataclasses.dataclass(frozen=True, repr=False)
+class ConversionReport(PlottedResult):
     """The layers of a converted model and the options it was converted with.
 
     `print` it for a table.
@@ -74,6 +75,17 @@ class ConversionReport:
         """Names of the layers that were silent on all calibration data."""
         return [layer.name for layer in self.layers if layer.silent]
 
+    @property
+    def headline(self) -> str:
+        """What came out, in a few words."""
+        steps, neurons = self.options["timesteps"], sum(layer.scale is not None for layer in self.layers)
+        nonspiking = f", {len(self.nonspiking_layers)} not spiking" if self.nonspiking_layers else ""
+        return f"{len(self.layers)} layers, {neurons} of neurons{nonspiking}, for {steps} time steps"
+
+    def tables(self) -> list[Rows]:
+        """Return the tables that notebooks show: what became of each layer."""
+        return [[("layer", "became", "from", "scale", "clipped", "error"), *map(_row, self.layers)]]
+
     def compare(self, model: SpikingModel, x: Data, **options: Any) -> Diagnosis:
         """Compare the rates of the converted model with the activations of its source, layer by layer.
 
@@ -87,17 +99,14 @@ class ConversionReport:
     def show(self, width: int | None = None) -> str:
         """Return the report as text, in lines of at most `width` characters as far as that goes."""
         wrapped = [line for note in self._notes() for line in textwrap.wrap(note, width or 100)]
-        return "\n".join([show_table(self._table(), width=width), "", *wrapped])
+        return "\n".join([show_table(*self.tables(), width=width), "", *wrapped])
 
     def to_markdown(self) -> str:
         """Return what `print` shows, as a table in Markdown."""
-        rows = [[cell.replace("|", "\\|") for cell in row] for row in self._table()]
+        rows = [[cell.replace("|", "\\|") for cell in row] for row in self.tables()[0]]
         rows.insert(1, ["---"] * len(rows[0]))
         lines = [f"| {' | '.join(row)} |" for row in rows]
         return "\n".join([*lines, *(f"\n{note}" for note in self._notes() if note)])
-
-    def _table(self):
-        return [("layer", "became", "from", "scale", "clipped", "error"), *map(_row, self.layers)]
 
     def _notes(self):
         options = ", ".join(f"{name}={value}" for name, value in self.options.items())

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from keras_snn._validation import check_integer
 from keras_snn.analysis.diagnosis import Diagnosis, LayerDiagnosis
 from keras_snn.analysis.operation_counts import OperationCounts
+from keras_snn.reporting.drawing import COLORS, axes_of, bars_per_layer, finish, plain_name, style_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,10 +31,6 @@ __all__ = [
     "spike_wave",
 ]
 
-# The colours of Okabe and Ito (2008), which colour-blind people can distinguish; and styles beside them.
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_STYLES = ("-", "--", "-.", ":")
-_HATCHES = ("", "////", "....", "xxxx")
 # The width of a mark that can still be seen, in points.
 _THINNEST = 0.7
 _PARTS = ("clipping", "inherited", "quantisation", "unevenness")
@@ -52,13 +49,13 @@ def accuracy_over_time(
     Returns:
         The `Axes`.
     """
-    ax = _axes(ax)
+    ax = axes_of(ax)
     steps = np.arange(1, len(accuracies) + 1)
     marker = "." if len(steps) <= 64 else ""
-    ax.plot(steps, 100 * np.asarray(accuracies), color=_COLORS[0], marker=marker, label="SNN")
+    ax.plot(steps, 100 * np.asarray(accuracies), color=COLORS[0], marker=marker, label="SNN")
     if ann_accuracy is not None:
-        ax.axhline(100 * ann_accuracy, color=_COLORS[1], linestyle="--", label="ANN")
-    return _finish(ax, "time steps", "accuracy in %", legend=ann_accuracy is not None)
+        ax.axhline(100 * ann_accuracy, color=COLORS[1], linestyle="--", label="ANN")
+    return finish(ax, "time steps", "accuracy in %", legend=ann_accuracy is not None)
 
 
 def activation_against_rate(layer: LayerDiagnosis, *, ax: "Axes | None" = None) -> "Axes":
@@ -74,11 +71,11 @@ def activation_against_rate(layer: LayerDiagnosis, *, ax: "Axes | None" = None) 
     Returns:
         The `Axes`.
     """
-    ax = _axes(ax, square=True)
+    ax = axes_of(ax, square=True)
     least, most = (f(layer.activations, initial=0.0) for f in (np.min, np.max))
     largest = layer.largest_rate
     end = min(largest, max(1.0, most, np.max(layer.rates, initial=0.0)))
-    line = {"color": _COLORS[1], "zorder": 1}
+    line = {"color": COLORS[1], "zorder": 1}
     ax.plot([least, end], [least, end], label="rate = activation / λ", **line)
     if most > largest:
         ax.plot([largest, most], [largest] * 2, linestyle="--", label="clipped: the largest rate", **line)
@@ -87,14 +84,14 @@ def activation_against_rate(layer: LayerDiagnosis, *, ax: "Axes | None" = None) 
         layer.rates,
         s=9,
         alpha=0.35,
-        color=_COLORS[0],
+        color=COLORS[0],
         linewidths=0,
         label="neuron",
         zorder=2,
     )
     correlation = "" if layer.correlation is None else f", correlation {layer.correlation:.4f}"
-    ax.set_title(_plain(layer.name) + correlation)
-    _finish(ax, "ANN activation / λ", "SNN rate: sum of spikes / time steps", legend=False)
+    ax.set_title(plain_name(layer.name) + correlation)
+    finish(ax, "ANN activation / λ", "SNN rate: sum of spikes / time steps", legend=False)
     # Below the line there are few points.
     ax.legend(fontsize=9.5, frameon=False, loc="lower right")
     return ax
@@ -113,15 +110,17 @@ def firing_rate_histogram(
     Returns:
         The `Axes`.
     """
-    ax = _axes(ax)
+    ax = axes_of(ax)
     rates = {name: np.abs(np.asarray(values)).ravel() for name, values in firing_rates.items()}
     most = max((values.max(initial=0.0) for values in rates.values()), default=1.0)
     edges = np.linspace(0.0, most or 1.0, bins + 1)
     for i, (name, values) in enumerate(rates.items()):
         counts, _ = np.histogram(values, edges)
-        ax.stairs(100 * counts / max(len(values), 1), edges, label=_plain(name), linewidth=1.8, **_style(i))
+        ax.stairs(
+            100 * counts / max(len(values), 1), edges, label=plain_name(name), linewidth=1.8, **style_of(i)
+        )
     ax.set_yscale("log")
-    return _finish(ax, "rate in spikes per step", "neurons in % (logarithmic)", legend=True)
+    return finish(ax, "rate in spikes per step", "neurons in % (logarithmic)", legend=True)
 
 
 def spike_raster(
@@ -138,7 +137,7 @@ def spike_raster(
     Returns:
         The `Axes`.
     """
-    ax = _axes(ax, height=5.2)
+    ax = axes_of(ax, height=5.2)
     train = np.asarray(spike_train)
     chosen, names = _chosen(neurons, train.shape[1:])
     total, train = math.prod(train.shape[1:]), _flat(train)[:, chosen]
@@ -153,11 +152,11 @@ def spike_raster(
         # Apart not by colour alone.
         at = steps + 1 - 0.15 * sign * is_signed
         label = "spike" if sign > 0 else "negative spike"
-        ax.scatter(at, rows, s=length**2, marker="|", color=_COLORS[i], linewidths=widths, label=label)
+        ax.scatter(at, rows, s=length**2, marker="|", color=COLORS[i], linewidths=widths, label=label)
     shown = range(0, len(chosen), math.ceil(max(len(chosen), 1) / 11))
     ax.set_yticks(list(shown), [names[row] for row in shown])
     which = "" if len(chosen) == total else f" ({len(chosen):,} of {total:,})"
-    _finish(ax, "time step", f"neuron{which}", legend=False)
+    finish(ax, "time step", f"neuron{which}", legend=False)
     if is_signed:
         ax.legend(fontsize=9.5, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return ax
@@ -179,21 +178,21 @@ def spike_wave(
     Returns:
         The `Axes`.
     """
-    ax = _axes(ax, height=1.4 + 0.9 * len(spike_trains))
+    ax = axes_of(ax, height=1.4 + 0.9 * len(spike_trains))
     begin, row, middles = 0, 0, []
     for i, (_, trains) in enumerate(spike_trains.items()):
         train = _flat(np.asarray(trains)[sample])
         places, _ = _chosen(neurons, train.shape[1:])
         steps, at = np.nonzero(train[:, places])
-        marks = {"color": _COLORS[i % len(_COLORS)], "marker": "|", "markersize": 3.5, "linestyle": ""}
+        marks = {"color": COLORS[i % len(COLORS)], "marker": "|", "markersize": 3.5, "linestyle": ""}
         ax.plot(begin + steps + 1, row + at, **marks)
         ax.axvspan(begin + 0.5, begin + len(train) + 0.5, color="0.5", alpha=0.12 * (i % 2), linewidth=0)
         middles.append(row + len(places) / 2)
         begin, row = begin + len(train), row + len(places) + 4
-    ax.set_yticks(middles, [_plain(name) for name in spike_trains])
+    ax.set_yticks(middles, [plain_name(name) for name in spike_trains])
     ax.invert_yaxis()
     ax.set_xlim(0.5, begin + 0.5)
-    return _finish(ax, "time step; shaded: the window of every second layer", "", legend=False)
+    return finish(ax, "time step; shaded: the window of every second layer", "", legend=False)
 
 
 def spike_time_histogram(spike_times: Mapping[str, ArrayLike], *, ax: "Axes | None" = None) -> "Axes":
@@ -208,16 +207,16 @@ def spike_time_histogram(spike_times: Mapping[str, ArrayLike], *, ax: "Axes | No
     Returns:
         The `Axes`.
     """
-    ax = _axes(ax)
+    ax = axes_of(ax)
     last = max(int(np.max(times)) for times in spike_times.values())
     edges = np.arange(0.5, max(last, 1) + 1)
     for i, (name, times) in enumerate(spike_times.items()):
         times = np.asarray(times).ravel()
-        label = f"{_plain(name)} ({np.mean(times == 0):.0%} silent)"
+        label = f"{plain_name(name)} ({np.mean(times == 0):.0%} silent)"
         share = 100 * np.histogram(times, edges)[0] / times.size
-        ax.stairs(share, edges, label=label, linewidth=1.6, **_style(i))
+        ax.stairs(share, edges, label=label, linewidth=1.6, **style_of(i))
     ax.set_xlim(0.5, edges[-1])
-    return _finish(ax, "time step of the first spike", "% of the neurons", legend=True)
+    return finish(ax, "time step of the first spike", "% of the neurons", legend=True)
 
 
 def _mark_size(ax, rows, steps):
@@ -258,16 +257,16 @@ def membrane_potentials(
     Returns:
         The `Axes`.
     """
-    ax = _axes(ax)
+    ax = axes_of(ax)
     potentials = np.asarray(potentials)
     steps = np.arange(1, len(potentials) + 1)
     for i, neuron in enumerate(neurons):
         one = (
             potentials[(slice(None), *neuron)] if isinstance(neuron, tuple) else _flat(potentials)[:, neuron]
         )
-        ax.plot(steps, one, label=f"neuron {neuron}", marker=".", **_style(i))
-    ax.axhline(v_threshold, color=_COLORS[-1], linestyle="--", linewidth=1.2, label="threshold")
-    return _finish(ax, "time step", f"membrane potential (threshold: {v_threshold:g})", legend=True)
+        ax.plot(steps, one, label=f"neuron {neuron}", marker=".", **style_of(i))
+    ax.axhline(v_threshold, color=COLORS[-1], linestyle="--", linewidth=1.2, label="threshold")
+    return finish(ax, "time step", f"membrane potential (threshold: {v_threshold:g})", legend=True)
 
 
 def error_per_layer(diagnosis: Diagnosis, *, ax: "Axes | None" = None) -> "Axes":
@@ -281,18 +280,15 @@ def error_per_layer(diagnosis: Diagnosis, *, ax: "Axes | None" = None) -> "Axes"
         The `Axes`.
     """
     layers = diagnosis.layers
-    ax = _axes(ax, height=1.2 + 0.75 * len(layers))
-    thickness = 0.8 / len(_PARTS)
-    places = np.arange(len(layers), dtype="float64")
-    for i, part in enumerate(_PARTS):
-        errors = [100 * getattr(layer, part).relative for layer in layers]
-        at = places + (i - (len(_PARTS) - 1) / 2) * thickness
-        ax.barh(at, errors, thickness, color=_COLORS[i], label=part, hatch=_HATCHES[i], edgecolor="white")
+    bars = {part: [getattr(layer, part).relative for layer in layers] for part in _PARTS}
+    ax = bars_per_layer(
+        [layer.name for layer in layers], bars, "error in % of the activations (RMS)", factor=100, ax=ax
+    )
     totals = [100 * layer.error.relative for layer in layers]
-    ax.plot(totals, places, linestyle="", marker="D", color=_COLORS[-1], label="all together")
-    ax.set_yticks(places, [_plain(layer.name) for layer in layers])
-    ax.invert_yaxis()
-    return _finish(ax, "error in % of the activations (RMS)", "", legend=True)
+    style = {"linestyle": "", "marker": "D", "color": COLORS[-1]}
+    ax.plot(totals, range(len(layers)), **style, label="all together")
+    ax.legend(fontsize=9.5, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+    return ax
 
 
 def error_over_operations(
@@ -316,64 +312,21 @@ def error_over_operations(
     Returns:
         The `Axes`.
     """
-    ax = _axes(ax)
+    ax = axes_of(ax)
     errors = 100 * (1 - np.asarray(accuracies))
     spent = np.asarray(counts.snn_operations) / 1e6
-    ax.plot(spent, errors, color=_COLORS[0], marker=".", label="SNN, additions at synapses")
+    ax.plot(spent, errors, color=COLORS[0], marker=".", label="SNN, additions at synapses")
     with_updates = spent + counts.updates_over_time / 1e6
-    ax.plot(with_updates, errors, color=_COLORS[2], marker=".", label="SNN, with updates of neurons")
+    ax.plot(with_updates, errors, color=COLORS[2], marker=".", label="SNN, with updates of neurons")
     if ann_accuracy is not None:
         baselines = {"ANN": counts.ann_operations, "ANN, without zeros": counts.zero_skipping_operations}
-        for (label, needed), face in zip(baselines.items(), (_COLORS[1], "none"), strict=True):
+        for (label, needed), face in zip(baselines.items(), (COLORS[1], "none"), strict=True):
             at = ([needed / 1e6], [100 * (1 - ann_accuracy)])
-            style = {"color": _COLORS[1], "marker": "s", "markersize": 8, "linestyle": ""}
+            style = {"color": COLORS[1], "marker": "s", "markersize": 8, "linestyle": ""}
             ax.plot(*at, **style, markerfacecolor=face, label=label)
     ax.set_xlim(left=0)
-    return _finish(ax, "million operations for a sample", "error in %", legend=True)
-
-
-def check_matplotlib():
-    """Raise an `ImportError` that names what to install, if matplotlib is not there."""
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise ImportError("Plots need matplotlib. Install it with pip install 'keras-snn[plots]'.") from error
-
-
-def _axes(ax, *, square=False, height=3.6):
-    """Return `ax`, or that of a new figure, which pyplot does not know."""
-    if ax is not None:
-        return ax
-    check_matplotlib()
-    from matplotlib.figure import Figure
-
-    return Figure(
-        figsize=(4.4 if square else 6.4, 3.6 if square else height), layout="constrained"
-    ).subplots()
-
-
-def _finish(ax, xlabel, ylabel, *, legend):
-    ax.set_xlabel(xlabel, fontsize=11)
-    ax.set_ylabel(ylabel, fontsize=11)
-    ax.tick_params(labelsize=10)
-    ax.spines[["top", "right"]].set_visible(False)
-    if xlabel.startswith("time step"):
-        ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.grid(alpha=0.25)
-    ax.set_axisbelow(True)
-    if legend:
-        ax.legend(fontsize=9.5, frameon=False)
-    return ax
-
-
-def _style(i):
-    return {"color": _COLORS[i % len(_COLORS)], "linestyle": _STYLES[i % len(_STYLES)]}
+    return finish(ax, "million operations for a sample", "error in %", legend=True)
 
 
 def _flat(values):
     return values.reshape(len(values), -1)
-
-
-def _plain(name):
-    """Return a name that matplotlib takes for text only, with no formulas in it."""
-    return name.replace("$", r"\$")

@@ -3,7 +3,6 @@
 import dataclasses
 import importlib
 import json
-import math
 import os
 import platform
 from typing import Any
@@ -12,15 +11,17 @@ import keras
 import numpy as np
 
 from keras_snn._files import check_file, output_path, replacing
-from keras_snn._types import Data
+from keras_snn._results import PlottedResult, Rows, draws, plain
+from keras_snn._types import Config, Data
 from keras_snn._version import __version__
 from keras_snn.analysis.counting import OperationTally
 from keras_snn.analysis.diagnosis import PARTS, Comparison, Diagnosis
 from keras_snn.analysis.energy import EnergyEstimate, Figures, check_figures
 from keras_snn.analysis.observers import Observer, observe
 from keras_snn.analysis.operation_counts import OperationCounts
-from keras_snn.reporting import html, plots
+from keras_snn.reporting import html, pictures
 from keras_snn.reporting.causes import Agreement, find_causes
+from keras_snn.reporting.drawing import check_matplotlib
 from keras_snn.simulation.classes import EACH, deciding, share_of_equal
 from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.source import alone, source_graph
@@ -28,8 +29,8 @@ from keras_snn.simulation.source import alone, source_graph
 __all__ = ["Report", "report"]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Report:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Report(PlottedResult):
     """How a spiking model does on data; `print` it for the summary.
 
     Attributes:
@@ -51,6 +52,30 @@ class Report:
     options: dict
     run: dict
     versions: dict
+
+    @property
+    def headline(self) -> str:
+        """What came out, in a few words."""
+        parts = [
+            f"'{self.name}'",
+            f"{self.diagnosis.samples:,} samples",
+            f"{self.diagnosis.timesteps} time steps",
+        ]
+        if self.agreement is not None and self.agreement.ann_accuracy is not None:
+            parts.append(f"accuracy {self.agreement.accuracy_over_time[-1]:.2%}")
+            parts.append(f"of the source network {self.agreement.ann_accuracy:.2%}")
+        elif self.agreement is not None:
+            parts.append(f"agrees on {self.agreement.agreement_over_time[-1]:.2%}")
+        return ", ".join(parts)
+
+    def tables(self) -> list[Rows]:
+        """Return the tables that notebooks show: the findings, then those of `diagnosis` and `counts`."""
+        findings = [("most likely causes",), *((finding,) for finding in self.findings)]
+        return [findings, *self.diagnosis.tables(), *self.counts.tables()[:1]]
+
+    def to_dict(self) -> Config:
+        """Return `facts`."""
+        return self.facts
 
     @property
     def findings(self) -> list[str]:
@@ -90,7 +115,7 @@ class Report:
         """All numbers of the report, as plain values that JSON has; what is not finite is `None`."""
         counts, agreement = self.counts, self.agreement
         ours = ("effective_macs", "effective_acs", "dense", "activation_sparsity", "footprint")
-        return _plain(
+        return plain(
             {
                 "model": self.name,
                 "timesteps": self.diagnosis.timesteps,
@@ -151,6 +176,9 @@ class Report:
         return "\n".join([self.summary, *(f"- {finding}" for finding in self.findings)])
 
 
+draws(Report)(pictures.of_report)
+
+
 def report(
     model: SpikingModel,
     x: Data,
@@ -188,7 +216,7 @@ def report(
     check_figures("energy", energy)
     if path is not None:
         _checked(path)
-        plots.check_matplotlib()
+        check_matplotlib()
     with alone(model):
         found = _found(model, x, y, energy, timesteps=timesteps, batch_size=batch_size, verbose=verbose)
     if path is not None:
@@ -285,16 +313,3 @@ def _checked(path):
 
 def _named(source, names, prefix=""):
     return {name: getattr(source, prefix + name) for name in names}
-
-
-def _plain(value):
-    """Return nested values as JSON has them."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    return None if isinstance(value, float) and not math.isfinite(value) else value

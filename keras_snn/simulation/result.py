@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_snn._data import as_labels
+from keras_snn._results import PlottedResult, Rows
 from keras_snn._types import Data
 from keras_snn._validation import check_integer
 from keras_snn.simulation.classes import class_numbers
@@ -17,8 +18,8 @@ __all__ = ["Record", "SimulationResult"]
 Record = Literal["spike_counts", "spike_trains", "membrane_potentials", "spike_times"]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class SimulationResult:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class SimulationResult(PlottedResult):
     """Outputs and records of a simulation.
 
     Attributes:
@@ -42,6 +43,28 @@ class SimulationResult:
     records: dict
     settling: int = 0
     steps_used: np.ndarray | None = None
+
+    @property
+    def headline(self) -> str:
+        """What came out, in a few words."""
+        samples = len(keras.tree.flatten(self.outputs)[0])
+        parts = [f"{samples:,} samples", f"{self.timesteps} time steps"]
+        if self.accuracy_over_time is not None:
+            parts.append(f"accuracy {self.accuracy_over_time[-1]:.2%}")
+        return ", ".join([*parts, *(f"{name} of {len(kept)} layers" for name, kept in self.records.items())])
+
+    def tables(self) -> list[Rows]:
+        """Return the tables that notebooks show: accuracies, and rates if spikes were recorded."""
+        found = []
+        if self.accuracy_over_time is not None:
+            last = len(self.accuracy_over_time)
+            shown = sorted({2**i for i in range(last.bit_length())} | {last})
+            rows = [(step, f"{self.accuracy_over_time[step - 1]:.2%}") for step in shown]
+            found.append([("time steps", "accuracy"), *rows])
+        if "spike_counts" in self.records:
+            rows = [(name, f"{rates.mean():.4f}") for name, rates in self.firing_rates.items()]
+            found.append([("layer", "spikes per neuron and step"), *rows])
+        return found
 
     def top_k_accuracy_over_time(self, y: Data, k: int = 5) -> np.ndarray:
         """Return the fraction of samples whose label is among the `k` largest outputs, after every step.

@@ -1,0 +1,87 @@
+"""The picture of each result: what its `plot` draws."""
+
+import numpy as np
+
+from keras_snn._results import draws
+from keras_snn.analysis.diagnosis import Diagnosis
+from keras_snn.analysis.exit_calibration import ExitCalibration
+from keras_snn.analysis.operation_counts import OperationCounts
+from keras_snn.conversion.conversion_report import ConversionReport
+from keras_snn.reporting import plots
+from keras_snn.reporting.drawing import COLORS, axes_of, bars_per_layer, finish
+from keras_snn.simulation.result import SimulationResult
+
+__all__ = ["of_conversion", "of_counts", "of_exit", "of_report", "of_simulation"]
+
+draws(Diagnosis)(plots.error_per_layer)
+
+
+@draws(ConversionReport)
+def of_conversion(report, *, ax=None):
+    """Draw, for each layer of neurons, what rounding and clipping alone cost of its activations."""
+    layers = [layer for layer in report.layers if layer.error is not None]
+    if not layers:
+        raise ValueError(
+            "`plot` draws what calibration data shows. Received: a report of a conversion without data. "
+            "Convert with calibration_data."
+        )
+    bars = {
+        "error of rounding and clipping": [layer.error for layer in layers],
+        "activations that are clipped": [layer.clipped for layer in layers],
+    }
+    return bars_per_layer([layer.name for layer in layers], bars, "% of the activations", factor=100, ax=ax)
+
+
+@draws(OperationCounts)
+def of_counts(counts, *, ax=None):
+    """Draw the operations of each layer: of the source network, and of the spiking one in all steps."""
+    layers = [layer for layer in counts.layers if layer.ann_operations or layer.additions is not None]
+    if not layers:
+        raise ValueError("`plot` draws operations of layers. Received: counts of no layer with weights.")
+    bars = {"ANN": [layer.ann_operations for layer in layers]}
+    if counts.has_spikes:
+        bars["ANN, without zeros"] = [layer.zero_skipping for layer in layers]
+        bars["SNN"] = [layer.snn_operations[-1] for layer in layers]
+    names = [layer.name for layer in layers]
+    unit, factor = ("million ", 1e-6) if max(map(max, bars.values())) >= 1e5 else ("", 1)
+    return bars_per_layer(names, bars, f"{unit}operations for a sample", factor=factor, ax=ax)
+
+
+@draws(ExitCalibration)
+def of_exit(calibration, *, ax=None):
+    """Draw accuracy against the mean number of steps, for every level; the chosen one marked."""
+    _, steps, accuracy = np.asarray(calibration.curve).T
+    ax = axes_of(ax)
+    ax.plot(steps, 100 * accuracy, color=COLORS[0], marker=".", label="levels of confidence")
+    full = {"color": COLORS[1], "linestyle": "--", "label": f"all {calibration.timesteps} steps"}
+    ax.axhline(100 * calibration.full_accuracy, **full)
+    chosen = {"color": COLORS[2], "marker": "D", "linestyle": "", "label": f"level {calibration.level:.4g}"}
+    ax.plot([calibration.mean_timesteps], [100 * calibration.accuracy], **chosen)
+    return finish(ax, "time steps of a sample, mean", "accuracy in %", legend=True)
+
+
+@draws(SimulationResult)
+def of_simulation(result, *, ax=None):
+    """Draw the accuracy over time; without labels the rates, or the times of first spikes, as recorded."""
+    if result.accuracy_over_time is not None:
+        return plots.accuracy_over_time(result.accuracy_over_time, ax=ax)
+    if "spike_counts" in result.records:
+        return plots.firing_rate_histogram(result.firing_rates, ax=ax)
+    if "spike_times" in result.records:
+        return plots.spike_time_histogram(result.spike_times, ax=ax)
+    raise ValueError(
+        "`plot` draws accuracies, rates or times of spikes. Received: a result without labels, with "
+        f"record={sorted(result.records)}. Simulate with y, or record=['spike_counts']."
+    )
+
+
+def of_report(report, *, ax=None):
+    """Draw the accuracy over time; without labels the agreement, without classes the errors of layers."""
+    agreement = report.agreement
+    if agreement is None:
+        return plots.error_per_layer(report.diagnosis, ax=ax)
+    if agreement.accuracy_over_time is not None:
+        return plots.accuracy_over_time(agreement.accuracy_over_time, agreement.ann_accuracy, ax=ax)
+    ax = plots.accuracy_over_time(agreement.agreement_over_time, ax=ax)
+    ax.set_ylabel("agreement with the source network in %", fontsize=11)
+    return ax
