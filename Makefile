@@ -12,19 +12,19 @@ RUN = TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin
 demo: $(VENV)/installed
 	@$(RUN)/keras-snn demo
 
+lint: $(VENV)/tested
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
 # Every law, on a few networks.
 quick: $(VENV)/tested
 	$(PYTEST) -m quick
 
-test: $(VENV)/tested
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
+test: lint
 	$(PYTEST)
 
 # Every test there is, compiled, and ten times as many random networks.
-test-all: $(VENV)/tested
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
+test-all: lint
 	KERAS_SNN_EXAMPLES=400 $(PYTEST) --thorough
 	$(MAKE) test-backends
 	$(MAKE) test-oldest
@@ -43,6 +43,17 @@ test-oldest: $(VENV)-oldest/tested
 docs: $(VENV)/tested
 	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python -m pdoc --docformat google --no-show-source --output-directory docs/api keras_snn
 	@echo "The reference is in docs/api/index.html"
+
+# A wheel and a source distribution in dist/, checked as PyPI does.
+package: $(VENV)-package/built
+	rm -rf dist
+	$(VENV)-package/bin/python -m build
+	$(VENV)-package/bin/python -m twine check --strict dist/*
+
+$(VENV)-package/built:
+	@$(PYTHON) -m venv $(VENV)-package
+	@$(VENV)-package/bin/python -m pip install --quiet build twine
+	@touch $@
 
 $(VENV)/installed: setup.cfg pyproject.toml
 	@echo "Installing TensorFlow, Keras and keras_snn into $(VENV): some minutes, once"
@@ -66,4 +77,4 @@ $(VENV)-oldest/tested: setup.cfg pyproject.toml tests/oldest.txt
 	@$(VENV)-oldest/bin/python -m pip install --quiet --constraint tests/oldest.txt --editable '.[test]'
 	@touch $@
 
-.PHONY: demo docs quick test test-all test-backends test-oldest
+.PHONY: demo docs lint package quick test test-all test-backends test-oldest

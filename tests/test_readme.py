@@ -75,7 +75,9 @@ def is_python(language, code):
 def test_all_python_in_the_documents_is_run_or_marked():
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("*.py")]
     run = {name for source in sources for name in re.findall(r'run_blocks\("(.+?)"', source)}
-    documents = [path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))]
+    documents = [
+        path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"))
+    ]
     assert run <= set(documents)
     for name in documents:
         for language, code, why in blocks(name):
