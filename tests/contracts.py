@@ -43,12 +43,15 @@ def law_1_lowering_keeps_the_function(model, x):
 
 
 def law_2_folding_keeps_the_function(model, x):
+    """Returns the folded graph."""
     graph = lower(model, nonspiking="allow")
-    assert_same(evaluate(fold(graph), x), evaluate(graph, x), tolerance=1e-5)
+    folded = fold(graph)
+    assert_same(evaluate(folded, x), evaluate(graph, x), tolerance=1e-5)
+    return folded
 
 
-def law_3_normalizing_keeps_the_function_up_to_the_scale(model, x, rng):
-    graph = fold(lower(model, nonspiking="allow"))
+def law_3_normalizing_keeps_the_function_up_to_the_scale(graph, x, rng):
+    """`graph` is folded."""
     before = evaluate(graph, x, everything=True)
     # Scales that clip nothing.
     largest = {node.name: max(before[node.name].max(), 0.1) for node in relus(graph)}
@@ -57,7 +60,11 @@ def law_3_normalizing_keeps_the_function_up_to_the_scale(model, x, rng):
     after = evaluate(normalized, x, everything=True)
     for name, scale in scales.items():
         assert_same(after[name] * scale, before[name], tolerance=1e-5)
-    assert_same(evaluate(normalized, x), evaluate(graph, x), tolerance=1e-5)
+    outputs = [
+        keras.tree.map_structure(values.__getitem__, of.outputs)
+        for of, values in ((normalized, after), (graph, before))
+    ]
+    assert_same(*outputs, tolerance=1e-5)
 
 
 def law_4_calibration_depends_on_neither_batches_nor_order(model, x, rng):
@@ -118,8 +125,8 @@ def law_9_results_depend_on_neither_unroll_nor_batches(snn, x, samples):
     timesteps = snn.timesteps
     snn.unroll = timesteps
     reference = snn.simulate(x, record=["spike_trains"], batch_size=samples)
-    # Each of few samples alone: alone all of them would take longer than all else.
-    for unroll, batch_size, first in ((1, samples, samples), (3, 5, samples), (timesteps - 1, 1, 3)):
+    # Each of few samples alone, and batches of which the last is smaller: more would take longer.
+    for unroll, batch_size, first in ((1, samples, samples), (3, 5, 8), (timesteps - 1, 1, 2)):
         snn.unroll = unroll
         of_first = functools.partial(keras.tree.map_structure, lambda a, first=first: a[:first])
         again = snn.simulate(of_first(x), record=["spike_trains"], batch_size=batch_size)
@@ -139,10 +146,10 @@ def law_9_results_do_not_depend_on_which_calls_take_fewer_steps(snn, x):
         values, states = network.run(drive, start, timesteps, **options)
         return dict(values), states
 
-    expected = run()
-    for light in range(1, len(network.running)):
-        for part in (1, timesteps - 2):
-            assert_same(run(light=light, part=part), expected)
+    expected, calls = run(), len(network.running)
+    # Of many calls some: from few of them to nearly all, in steps of one and in longer ones.
+    for i, light in enumerate(range(1, calls, max(calls // 4, 1))):
+        assert_same(run(light=light, part=(1, timesteps - 2)[i % 2]), expected)
 
 
 def law_10_a_file_says_the_same(snn, loaded):
@@ -212,10 +219,10 @@ def law_12_with_levels_it_converges_to_the_source(model, x, levels_for, steps=(4
 
 
 def law_13_a_model_and_its_program_are_the_same(program):
-    """What a model of a program runs is that program, and so is a model of that."""
+    """What a model of a program runs is that program."""
     again = program_of(build(program))
     assert again == program
-    assert program_of(build(again)) == again
+    return again
 
 
 def law_15_compiled_it_spikes_the_same(snn, x):

@@ -25,9 +25,7 @@ import keras_snn
 from keras_snn import neurons
 from keras_snn.conversion.calibration import calibrate
 from keras_snn.conversion.normalization import relus
-from keras_snn.graph.lowering import lower
 from keras_snn.graph.numpy_reference import evaluate
-from keras_snn.graph.passes import fold
 from keras_snn.simulation.compiled_functions import set_watch
 from keras_snn.simulation.from_layers import as_spiking_model
 from keras_snn.simulation.internals import internals
@@ -488,9 +486,8 @@ def check(architecture):
     keras.utils.clear_session(free_memory=False)
     model, x, rng = build(architecture)
     contracts.law_1_lowering_keeps_the_function(model, x)
-    contracts.law_2_folding_keeps_the_function(model, x)
-    contracts.law_3_normalizing_keeps_the_function_up_to_the_scale(model, x, rng)
-    graph = fold(lower(model, nonspiking="allow"))
+    graph = contracts.law_2_folding_keeps_the_function(model, x)
+    contracts.law_3_normalizing_keeps_the_function_up_to_the_scale(graph, x, rng)
     # Tracing takes longer than all else.
     with mock.patch.object(keras.Model, "run_eagerly", not architecture["compiled"]):
         if relus(graph):
