@@ -8,16 +8,14 @@ import operator
 import keras
 import numpy as np
 
+from keras_snn._arrays import as_arrays, as_numpy, check_numeric, is_array
+
 __all__ = [
     "KINDS",
     "Batches",
-    "as_arrays",
-    "as_labels",
-    "check_numeric",
     "finite",
     "fit_shape",
     "in_order",
-    "is_numeric",
     "rows",
     "untuned",
 ]
@@ -61,9 +59,11 @@ class Batches:
             self._open_arrays(data)
 
     def _open_arrays(self, data):
-        parts = [keras.tree.map_structure(_as_numpy, part) for part in _x_and_y(data) if part is not None]
+        parts = [as_arrays(part) for part in _x_and_y(data) if part is not None]
+        if all(map(is_array, keras.tree.flatten(parts))):
+            parts = [keras.tree.map_structure(as_numpy, part) for part in parts]
         arrays = keras.tree.flatten(parts)
-        if any(array.dtype == object or array.ndim == 0 for array in arrays):
+        if not all(isinstance(a, np.ndarray) and a.dtype != object and a.ndim for a in arrays):
             raise self._bad(
                 f"must be {KINDS}",
                 f"{type(data).__name__} {str(data)[:60]}",
@@ -105,7 +105,7 @@ class Batches:
 
     def _check(self, x):
         names = keras.tree.flatten(self.structure)
-        arrays = [_as_numpy(array) for array in in_order(self.structure, x, self.argument, self.error)]
+        arrays = [as_numpy(array) for array in in_order(self.structure, x, self.argument, self.error)]
         arrays = [self._check_array(name, array) for name, array in zip(names, arrays, strict=True)]
         return keras.tree.pack_sequence_as(self.structure, arrays)
 
@@ -118,52 +118,6 @@ class Batches:
 
     def _bad(self, wanted, came, advice):
         return self.error(f"`{self.argument}` {wanted}. Received: {came}. {advice}.")
-
-
-def as_arrays(data):
-    """Return nested data with what can be read as an array, but allows less indexing than one, as arrays.
-
-    Columns of a data frame, HDF5 datasets, memoryviews and other objects with `__array__` become NumPy
-    arrays, without a copy where that is possible. Tensors, datasets and all else stay as they are.
-    """
-    return keras.tree.map_structure(_as_array, data)
-
-
-def as_labels(y):
-    """Return labels as nested arrays; a list or tuple of numbers, nested or not, is one array."""
-    leaves = keras.tree.flatten(y)
-    if isinstance(y, (list, tuple)) and not any(hasattr(leaf, "shape") and leaf.shape for leaf in leaves):
-        try:
-            return np.asarray(y)
-        except ValueError:
-            # Lists of several lengths, of which the check of labels complains.
-            return np.asarray(y, object)
-    return as_arrays(y)
-
-
-def _as_array(x):
-    if keras.ops.is_tensor(x) or not (hasattr(x, "__array__") or isinstance(x, memoryview)):
-        return x
-    try:
-        return np.asarray(x)
-    except (TypeError, ValueError, RuntimeError):
-        # A tensor of another framework, on its own device or with a gradient, which Keras knows to read; or
-        # one without values.
-        return x
-
-
-def is_numeric(dtype):
-    """Return whether a NumPy dtype is of real numbers."""
-    return dtype.kind in "biuf" or dtype.name == "bfloat16"
-
-
-def check_numeric(array, argument, error=ValueError):
-    """Raise a `ValueError` (or `error`) if a NumPy array holds no real numbers; others are let through."""
-    if isinstance(array, np.ndarray) and not is_numeric(array.dtype):
-        raise error(
-            f"`{argument}` must hold numbers. Received: dtype {array.dtype}. "
-            "Convert it with .astype('float32')."
-        )
 
 
 @contextlib.contextmanager
@@ -189,7 +143,7 @@ def finite(x, structure, argument, steps=None):
     def check(values):
         names = keras.tree.flatten(structure)
         for name, array in zip(names, in_order(structure, values, argument), strict=True):
-            _check_finite(name, _as_numpy(array), argument, ValueError)
+            _check_finite(name, as_numpy(array), argument, ValueError)
 
     if isinstance(x, (list, tuple, dict)) or hasattr(x, "shape") or x is None:
         check(x)
@@ -308,11 +262,12 @@ def fit_shape(name, x, wanted, argument, error=ValueError):
     """
     came = tuple(x.shape)
     for shape, fitted in ((came[1:], lambda: x), ((*came[1:], 1), lambda: x[..., None])):
-        if len(shape) == len(wanted) and all(n in (None, m) for n, m in zip(wanted, shape, strict=True)):
+        fits = len(shape) == len(wanted) and all(n in (None, m) for n, m in zip(wanted, shape, strict=True))
+        if came and fits:
             return fitted()
     raise error(
         f"`{argument}` must have the shape {_show(wanted)} for input '{name}'. Received: shape "
-        f"{_show(came[1:])}. Reshape it as the input of the model."
+        f"{_show(came[1:]) if came else '()'}. Reshape it as the input of the model."
     )
 
 
@@ -331,12 +286,6 @@ def _check_finite(name, array, argument, error):
             f"`{argument}` must be finite. Received: {count} values that are NaN or infinite{seen_as} "
             f"in input '{name}'. Clean the data."
         )
-
-
-def _as_numpy(x):
-    x = _as_array(x)
-    # Keras copies what is an array already, and takes no objects, of which errors are raised elsewhere.
-    return keras.ops.convert_to_numpy(x) if keras.ops.is_tensor(x) else np.asarray(x)
 
 
 def _batches_of(data):

@@ -1,5 +1,8 @@
 """Whatever holds numbers and reads as an array gives what the array gives, everywhere data is taken."""
 
+import array
+from collections import UserList
+
 import keras
 import networks
 import numpy as np
@@ -39,7 +42,38 @@ class Readable:
         return np.asarray(self.values, dtype)
 
 
-KINDS = ["column", "readable", "memoryview", "HDF5", "masked", "series"]
+class Interface:
+    """An array by NumPy's protocol of memory alone."""
+
+    def __init__(self, values):
+        self.values, self.__array_interface__ = values, values.__array_interface__
+
+
+class Lent:
+    """An array by DLPack alone, as libraries for graphics cards have them."""
+
+    def __init__(self, values):
+        self.__dlpack__, self.__dlpack_device__ = values.__dlpack__, values.__dlpack_device__
+
+
+def with_gradient(values):
+    """A tensor of PyTorch that NumPy refuses to read, also where PyTorch is not the backend."""
+    torch = pytest.importorskip("torch")
+    return torch.tensor(values).requires_grad_(values.dtype.kind == "f")
+
+
+MADE = {
+    "column": Column,
+    "readable": Readable,
+    "memoryview": memoryview,
+    "masked": np.ma.array,
+    "array.array": lambda values: array.array("f" if values.dtype.kind == "f" else "q", values.tolist()),
+    "ctypes": np.ctypeslib.as_ctypes,
+    "interface": Interface,
+    "DLPack": Lent,
+    "gradient": with_gradient,
+}
+KINDS = [*MADE, "HDF5", "series"]
 
 
 @pytest.fixture
@@ -51,9 +85,7 @@ def kind(request, tmp_path):
     if request.param == "series":
         yield pytest.importorskip("pandas").Series
         return
-    yield {"column": Column, "readable": Readable, "memoryview": memoryview, "masked": np.ma.array}[
-        request.param
-    ]
+    yield MADE[request.param]
 
 
 @pytest.fixture
@@ -69,11 +101,18 @@ def case(rng):
     return model, snn, x, rng.integers(0, 3, 18)
 
 
-def fit(model, x, y):
+def unchanged(model, train):
+    """Return what training a model gives, which has its weights from before again."""
     before = model.get_weights()
-    history = model.fit(x, y, shuffle=False, verbose=0).history["loss"]
-    model.set_weights(before)
-    return history
+    try:
+        return train()
+    finally:
+        model.set_weights(before)
+
+
+def fit(model, x, y):
+    """Train and validate on the same data."""
+    return unchanged(model, lambda: model.fit(x, y, shuffle=False, verbose=0, validation_data=(x, y)).history)
 
 
 TAKERS = {
@@ -81,7 +120,12 @@ TAKERS = {
     "predict": lambda m, s, x, y: s.predict(x, verbose=0),
     "predict, finite": lambda m, s, x, y: s.predict(x, verbose=0, check_finite=True),
     "evaluate": lambda m, s, x, y: s.evaluate(x, y, verbose=0),
-    "fit": lambda m, s, x, y: fit(s, x, y),
+    "fit": lambda m, s, x, y: list(fit(s, x, y).values()),
+    "train_on_batch": lambda m, s, x, y: unchanged(s, lambda: s.train_on_batch(x, y)),
+    "test_on_batch": lambda m, s, x, y: s.test_on_batch(x, y),
+    "predict_on_batch": lambda m, s, x, y: s.predict_on_batch(x),
+    "call": lambda m, s, x, y: keras.ops.convert_to_numpy(s(x)),
+    "check": lambda m, s, x, y: str(keras_snn.check(m, x)) == str(keras_snn.check(m)),
     "simulate": lambda m, s, x, y: s.simulate(x, y, record="spike_counts").firing_rates["dense"],
     "accuracy": lambda m, s, x, y: s.simulate(x, y).accuracy_over_time,
     "top k": lambda m, s, x, y: s.simulate(x).top_k_accuracy_over_time(y, 2),
@@ -99,6 +143,30 @@ def test_what_reads_as_an_array_gives_what_the_array_gives(taker, kind, case):
     keras.utils.clear_session(free_memory=False)
     read = {name: kind(values) for name, values in x.items()}
     np.testing.assert_array_equal(TAKERS[taker](model, snn, read, kind(y)), expected)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [np.ndarray.tolist, set, bytes, iter, UserList, lambda values: None, lambda values: values[0]],
+    ids=["numbers", "set", "bytes", "iterator", "sequence", "nothing", "one number"],
+)
+def test_what_is_no_array_is_refused_by_one_error_everywhere(kind, case):
+    model, snn, x, y = case
+    read = {name: kind(values) for name, values in x.items()}
+    for name, taker in TAKERS.items():
+        if name == "top k":
+            continue
+        with pytest.raises(ValueError, match="must (be an array|be a tensor or array|have the shape)"):
+            taker(model, snn, read, y)
+
+
+def test_labels_are_refused_where_they_are_no_numbers_and_may_be_lists(case):
+    _, snn, x, y = case
+    assert snn.evaluate(x, y.tolist(), verbose=0) == snn.evaluate(x, y, verbose=0)
+    for wrong in (y.astype(str), y.astype(object), np.int64(3)):
+        for name in ("evaluate", "fit", "train_on_batch", "test_on_batch", "simulate", "calibrate_exit"):
+            with pytest.raises(ValueError, match="`y` must hold"):
+                TAKERS["accuracy" if name == "simulate" else name](None, snn, x, wrong)
 
 
 def test_objects_are_still_refused(case):

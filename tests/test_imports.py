@@ -14,14 +14,15 @@ import keras_snn
 ROOT = pathlib.Path(keras_snn.__file__).parent
 
 # What each part may import from; nobody imports upwards.
-BASE = {"errors", "_validation", "_version", "_gradients", "_types"}
+BASE = {"errors", "_validation", "_version", "_gradients", "_types", "_arrays"}
 ALLOWED = {
     "errors": set(),
     "_validation": set(),
     "_gradients": set(),
     "_types": set(),
     "_version": set(),
-    "_data": set(),
+    "_arrays": set(),
+    "_data": {"_arrays"},
     "_files": set(),
     "_table": set(),
     "_results": {"_types"},

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from keras_snn._data import as_labels
+from keras_snn._arrays import as_labels
 from keras_snn._results import PlottedResult, Rows
 from keras_snn._types import Data
 from keras_snn._validation import check_number

@@ -10,7 +10,7 @@ from keras_snn._table import show_table
 from keras_snn._types import AnyModel, Data
 from keras_snn._validation import check_choice
 from keras_snn.conversion.options import NonSpikingParts
-from keras_snn.conversion.sizes import fitting_shapes, shapes_of_data
+from keras_snn.conversion.sizes import first_shapes, fitting_shapes
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import inspect_model
 from keras_snn.graph.passes import free_output_relus
@@ -105,8 +105,7 @@ def check(
 
     Args:
         model: A built Sequential or Functional model. Not changed.
-        calibration_data: As in `convert`. Only the sizes of the first batch are read, and only where the
-            model leaves sizes open.
+        calibration_data: As in `convert`. Only the first batch is read, for its sizes.
         input_shapes: Shape without batch of the input, or a list of one for every input, in order: another
             way to give open sizes. With neither, the model is checked at sizes that fit most models.
         nonspiking: As in `convert`.
@@ -123,7 +122,7 @@ def check(
     if input_shapes is not None:
         shapes = fitting_shapes(model, input_shapes)
     else:
-        shapes = shapes_of_data(model, calibration_data)
+        shapes = first_shapes(model, calibration_data)
     (graph, callees, obstacles), notes = _inspect(model, shapes, nonspiking)
     refused = {path: rest for path, *rest in obstacles}
     parts = {path: [] for path in callees}

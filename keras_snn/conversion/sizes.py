@@ -7,16 +7,26 @@ import keras
 from keras_snn._data import Batches
 from keras_snn.errors import CalibrationError
 
-__all__ = ["fitting_shapes", "shapes_of_data"]
+__all__ = ["first_shapes", "fitting_shapes", "shapes_of_data"]
 
 
 def shapes_of_data(model, data):
     """Return the shapes of the calibration data, if the model leaves sizes open; else `None`."""
-    if data is None or not isinstance(model, keras.Model):
+    if not isinstance(model, keras.Model):
         return None
-    open_shapes = [tuple(x.shape[1:]) for x in getattr(model, "inputs", None) or ()]
-    if not any(None in shape for shape in open_shapes):
+    shapes = [tuple(x.shape[1:]) for x in getattr(model, "inputs", None) or ()]
+    return first_shapes(model, data) if any(None in shape for shape in shapes) else None
+
+
+def first_shapes(model, data):
+    """Return the shapes of the first batch of calibration data; `None` without data or known inputs.
+
+    Raises:
+        CalibrationError: If the data does not fit the model.
+    """
+    if data is None or not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         return None
+    open_shapes = [tuple(x.shape[1:]) for x in model.inputs]
     # A Sequential has no attribute `input` before it is called.
     given = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
     structure = keras.tree.map_structure(lambda x: x.name, given)

@@ -12,7 +12,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_snn._data import Batches, as_labels
+from keras_snn._arrays import as_labels
+from keras_snn._data import Batches
 from keras_snn._types import Data
 from keras_snn._validation import check_integer
 from keras_snn.simulation.classes import labels_for

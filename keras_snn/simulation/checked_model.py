@@ -4,12 +4,20 @@ import inspect
 
 import keras
 
-from keras_snn._data import as_arrays, untuned
+from keras_snn._arrays import as_arrays
+from keras_snn._data import untuned
 from keras_snn._devices import is_alone, mended
 from keras_snn._gradients import without_gradients
 from keras_snn.simulation.compiled_functions import keeping_compiled
 from keras_snn.simulation.internals import internals
-from keras_snn.simulation.reading import as_batch, checked_batch_size, fitting, running
+from keras_snn.simulation.reading import (
+    as_batch,
+    as_targets,
+    as_tensors,
+    checked_batch_size,
+    fitting,
+    running,
+)
 
 __all__ = ["CheckedModel"]
 
@@ -22,6 +30,10 @@ _NO_TENSORS = (
 
 class CheckedModel(keras.Model):
     """Base of `SpikingModel`: what of `keras.Model` reads data or compiles."""
+
+    def __call__(self, inputs, *args, **kwargs):
+        """As `keras.Model.__call__`, on whatever `predict` reads as arrays."""
+        return super().__call__(as_tensors(inputs), *args, **kwargs)
 
     @property
     def distribute_strategy(self):
@@ -66,7 +78,7 @@ class CheckedModel(keras.Model):
         `check_finite` is as of `predict`, and so are threads.
         """
         batch_size = checked_batch_size(batch_size)
-        y, sample_weight = as_arrays((y, sample_weight))
+        y, sample_weight = as_targets(y, sample_weight)
         with running(self, x, batch_size, steps, check_finite=check_finite) as (x, steps):
             # Within `fit` Keras has its own data.
             if is_alone(self) and not kwargs.get("_use_cached_eval_dataset"):
@@ -91,10 +103,15 @@ class CheckedModel(keras.Model):
     def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
         """As `keras.Model.fit`; needs an optimizer, which a converted model is compiled without."""
         self._check_optimizer("fit")
-        batch_size = checked_batch_size(batch_size)
-        x, y = as_arrays((x, y))
-        with fitting(self, x, batch_size, kwargs.get("validation_split", 0.0)):
-            return super().fit(x, y, batch_size, *args, **kwargs)
+        given = inspect.signature(super().fit).bind(x, y, batch_size, *args, **kwargs)
+        given.apply_defaults()
+        arguments = given.arguments
+        arguments["batch_size"] = batch_size = checked_batch_size(batch_size)
+        y, weights = as_targets(arguments["y"], arguments["sample_weight"])
+        x, validation = as_arrays(x), as_arrays(arguments["validation_data"])
+        arguments |= {"x": x, "y": y, "sample_weight": weights, "validation_data": validation}
+        with fitting(self, x, batch_size, arguments["validation_split"], validation):
+            return super().fit(**arguments)
 
     def _check_optimizer(self, method):
         if self.compiled and self.optimizer is None:
@@ -103,16 +120,18 @@ class CheckedModel(keras.Model):
                 "keras_snn.convert, without one. Call snn.compile(optimizer=…, loss=…)."
             )
 
-    def train_on_batch(self, x, *args, **kwargs):
+    def train_on_batch(self, x, y=None, sample_weight=None, *args, **kwargs):
         """As `keras.Model.train_on_batch`; needs an optimizer, as `fit`."""
         self._check_optimizer("train_on_batch")
+        y, sample_weight = as_targets(y, sample_weight)
         with internals(self).lock:
-            return super().train_on_batch(as_batch(self, x), *args, **kwargs)
+            return super().train_on_batch(as_batch(self, x), y, sample_weight, *args, **kwargs)
 
-    def test_on_batch(self, x, *args, **kwargs):
+    def test_on_batch(self, x, y=None, sample_weight=None, *args, **kwargs):
         """As `keras.Model.test_on_batch`; raises a `ValueError` if `x` does not fit."""
+        y, sample_weight = as_targets(y, sample_weight)
         with internals(self).lock:
-            return super().test_on_batch(as_batch(self, x), *args, **kwargs)
+            return super().test_on_batch(as_batch(self, x), y, sample_weight, *args, **kwargs)
 
     def predict_on_batch(self, x):
         """As `keras.Model.predict_on_batch`; raises a `ValueError` if `x` does not fit."""

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 
-from keras_snn._data import is_numeric
+from keras_snn._arrays import is_numeric
 from keras_snn.layers import Readout
 from keras_snn.simulation.internals import internals
 

@@ -2,17 +2,20 @@
 
 import contextlib
 import math
-import numbers
 
 import keras
+import numpy as np
 
-from keras_snn._data import KINDS, as_arrays, check_numeric, finite
+from keras_snn._arrays import as_arrays, as_labels, check_numeric, comes_in_batches, is_array
+from keras_snn._data import KINDS, finite
 from keras_snn._devices import divisible
 from keras_snn._validation import check_integer
 from keras_snn.simulation.compiled_functions import forget_compiled, set_watch
 from keras_snn.simulation.internals import internals, plan_for
 
-__all__ = ["as_batch", "checked_batch_size", "fitting", "running"]
+__all__ = ["as_batch", "as_targets", "as_tensors", "checked_batch_size", "fitting", "running"]
+
+_NO_DATA = "`x` must be {}. Received: {} {}. Stack the samples with numpy.stack."
 
 
 @contextlib.contextmanager
@@ -41,9 +44,12 @@ def running(model, x, batch_size, steps, *, check_finite):
 
 
 @contextlib.contextmanager
-def fitting(model, x, batch_size, validation_split):
+def fitting(model, x, batch_size, validation_split, validation_data):
     """In this context, which one thread enters at a time, `fit` a model, of which Keras checks the shapes."""
     with _reading(model, x):
+        if isinstance(validation_data, (tuple, list)) and validation_data:
+            _are_arrays(validation_data[0])
+            as_targets(*validation_data[1:3])
         samples = _samples(x)
         if samples is not None:
             samples = math.floor(samples * (1 - validation_split))
@@ -81,9 +87,48 @@ def _expect(model, samples, batch_size):
     inner.expected_batch = expected
 
 
+def as_tensors(x):
+    """Return what a model is called on as arrays and tensors, which may be symbolic.
+
+    Raises:
+        ValueError: If it is neither, or no numbers.
+    """
+    x = as_arrays(x)
+    for value in keras.tree.flatten(x):
+        if not (is_array(value) or isinstance(value, keras.KerasTensor)):
+            raise ValueError(_NO_DATA.format("a tensor or array", type(value).__name__, str(value)[:60]))
+        check_numeric(value, "x")
+    return x
+
+
 def as_batch(model, x):
-    """Return one batch of arrays in the shape that the network of a model wants."""
-    return internals(model).inputs.shaped(x, model.passes) if _are_arrays(x) else x
+    """Return one batch of arrays in the shape that the network of a model wants.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    x = as_arrays(x)
+    if not _are_arrays(x):
+        raise ValueError(_NO_DATA.format("the arrays of one batch", type(x).__name__, str(x)[:60]))
+    return internals(model).inputs.shaped(x, model.passes)
+
+
+def as_targets(y=None, sample_weight=None):
+    """Return labels and their weights as arrays, whatever holds them.
+
+    Raises:
+        ValueError: If they are no numbers, or no arrays.
+    """
+    y, sample_weight = as_labels(y), as_arrays(sample_weight)
+    for argument, values in (("y", y), ("sample_weight", sample_weight)):
+        for array in keras.tree.flatten(values):
+            check_numeric(array, argument)
+            if isinstance(array, np.ndarray) and array.ndim == 0:
+                raise ValueError(
+                    f"`{argument}` must hold a value for every sample. Received: {array}, a single number. "
+                    "Give an array."
+                )
+    return y, sample_weight
 
 
 def checked_batch_size(value):
@@ -104,13 +149,10 @@ def _are_arrays(x):
         ValueError: If it is neither, or arrays of no numbers, or of no samples.
     """
     arrays = keras.tree.flatten(x)
-    if not arrays or any(array is None or isinstance(array, (str, numbers.Number)) for array in arrays):
-        raise ValueError(
-            f"`x` must be {KINDS}. Received: {type(x).__name__} {str(x)[:60]}. "
-            "Stack the samples with numpy.stack."
-        )
-    if not all(hasattr(array, "shape") for array in arrays):
-        return False
+    if not arrays or not all(is_array(array) and array.shape != () for array in arrays):
+        if comes_in_batches(x):
+            return False
+        raise ValueError(_NO_DATA.format(KINDS, type(x).__name__, str(x)[:60]))
     for array in arrays:
         check_numeric(array, "x")
     if _samples(x) == 0:

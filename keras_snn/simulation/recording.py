@@ -8,7 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_snn._data import Batches, as_labels
+from keras_snn._arrays import as_labels
+from keras_snn._data import Batches
 from keras_snn._devices import predict_batch
 from keras_snn._validation import check_choice, check_integer, check_timesteps
 from keras_snn.engines.chunks import ChunkPlan

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from keras_snn._data import as_labels
+from keras_snn._arrays import as_labels
 from keras_snn._results import PlottedResult, Rows
 from keras_snn._types import Data
 from keras_snn._validation import check_integer
