@@ -121,6 +121,31 @@ def test_convert_takes_neurons_by_name(files, capsys):
     assert found == [keras_snn.neurons.MultiThreshold()] * len(found) != []
 
 
+def test_convert_chooses_what_loses_little(files, capsys):
+    with np.load(files / "data.npz") as data:
+        x, y = (np.concatenate([data[name]] * 20)[:400] for name in "xy")
+    np.savez(files / "more.npz", x=x, y=y)
+    arguments = ["--calibration", files / "more.npz", "--output", files / "chosen.keras"]
+    wish = ["--max-loss", 20, "--minimize", "spikes", "--neurons", "ttfs"]
+    status, out, _ = run(capsys, "convert", files / "cnn.keras", *arguments, *wish)
+    assert status == 0
+    assert "loss of accuracy, points" in out
+    model = keras.models.load_model(files / "cnn.keras")
+    options = {"max_loss": 20, "minimize": "spikes", "neurons": ["ttfs"], "verbose": 0}
+    expected = keras_snn.convert(model, x, y, **options)
+    snn = keras.models.load_model(files / "chosen.keras")
+    np.testing.assert_array_equal(snn.predict(x, verbose=0), expected.predict(x, verbose=0))
+    status, _, err = run(
+        capsys, "convert", files / "cnn.keras", *arguments, "--force", *wish[:2], "--delay", 1
+    )
+    assert status == 0
+    status, _, err = run(
+        capsys, "convert", files / "cnn.keras", *arguments, "--force", *wish[:2], "--neuron", "signed"
+    )
+    assert status == 1
+    assert "`neuron` is chosen by max_loss" in err
+
+
 def test_convert_without_data_warns_in_one_line(files, capsys):
     status, _, err = run(capsys, "convert", files / "cnn.keras", "--output", files / "snn.keras")
     assert status == 0

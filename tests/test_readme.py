@@ -126,8 +126,8 @@ def test_the_advice_on_options_runs(rng, capsys):
     x = networks.data_for(model, rng, samples=530)
     y = model.predict(x, verbose=0).argmax(axis=-1)
     names = {"keras_snn": keras_snn, "model": model, "x_train": x, "y_train": y}
-    names |= {"x_test": x[:30], "y_test": y[:30]}
-    assert run_blocks("docs/choosing_options.md", names) == 5
+    names |= {"x_test": x[:30], "y_test": y[:30], "x_validation": x[:400], "y_validation": y[:400]}
+    assert run_blocks("docs/choosing_options.md", names) == 6
     assert "inherited" in capsys.readouterr().out
     assert names["found"].accuracy >= names["found"].full_accuracy - 0.005
 

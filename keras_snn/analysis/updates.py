@@ -6,7 +6,7 @@ from keras_snn.analysis.contents import CURRENT, Contents
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.program import Program
 
-__all__ = ["updates_of"]
+__all__ = ["latency_of", "updates_of"]
 
 
 def updates_of(program: Program, contents: Contents) -> tuple[dict[str, int], int]:
@@ -46,3 +46,16 @@ def updates_of(program: Program, contents: Contents) -> tuple[dict[str, int], in
 
 def _hands_on_spikes(code):
     return bool((code >= CURRENT).any())
+
+
+def latency_of(program: Program) -> int:
+    """Return after how many time steps the outputs of a program are there.
+
+    Of time codes, that is the longest chain of windows, one after the other; else all steps count.
+    """
+    after = {}
+    for node in program.graph.nodes.values():
+        is_time_code = isinstance(node, kinds.Spike) and node.neuron.is_time_code
+        before = max((after[name] for name in node.inputs), default=0)
+        after[node.name] = before + (node.neuron.window if is_time_code else 0)
+    return max(after.values()) or program.timesteps

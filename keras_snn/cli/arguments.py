@@ -3,12 +3,14 @@
 import argparse
 import inspect
 import pathlib
+from typing import get_args
 
 import keras_snn
 from keras_snn.analysis.energy import ENERGY_FIGURES
 from keras_snn.cli import commands
 from keras_snn.cli.output import EXPORTS
 from keras_snn.conversion.options import DEFAULT_TIMESTEPS, choices
+from keras_snn.conversion.search import Minimize
 
 __all__ = ["parser"]
 
@@ -89,6 +91,7 @@ def _add_convert(found):
         "convert a .keras file into a spiking one",
         "cnn.keras --calibration train.npz -o snn.keras",
         "cnn.keras --calibration tfds:mnist --timesteps 32 -o s.keras",
+        "cnn.keras --calibration tfds:mnist:test --max-loss 0.1 -o s.keras",
     )
     command.add_argument("model", type=pathlib.Path, help="trained model, .keras")
     command.add_argument("--output", "-o", type=_keras_path, required=True, help="spiking model, .keras")
@@ -205,7 +208,20 @@ def _add_conversion_options(command):
     add("bias-correction", "add what rates lack on average", choices=methods)
     add("nonspiking", choices=choices("nonspiking"))
     add("dtype", "dtype or policy of the spiking model, such as mixed_bfloat16")
+    add("relays", "whether sums that no relu rectifies are sent in spikes", type=_auto_or_not)
     add("seed", "for what is random", type=int)
+    text = "choose the cheapest network that loses at most this, in percent; the data may hold labels y"
+    add("max-loss", text, type=float)
+    add("minimize", "with --max-loss: what costs", choices=get_args(Minimize))
+    text = "with --max-loss: neurons to choose among"
+    _add_choice(command, "neurons", choices("neuron"), text, nargs="+", default=argparse.SUPPRESS)
+
+
+def _auto_or_not(text):
+    known = {"auto": "auto", "yes": True, "no": False}
+    if text not in known:
+        raise argparse.ArgumentTypeError(f"must be auto, yes or no, received '{text}'")
+    return known[text]
 
 
 def _steps_or_auto(text):

@@ -92,12 +92,14 @@ def convert(options):
     if options.output.exists() and options.model.exists() and options.output.samefile(options.model):
         raise ValueError(f"'{options.output}' is the model to convert. Name another --output.")
     model = load_model(options.model)
-    data = None
+    data, labels = None, {}
     if options.calibration is not None:
-        data = read_data(options.calibration, split="train[:1000]", raw_pixels=options.raw_pixels)
-        data = _inputs(data, model, options.calibration)
+        arrays = read_data(options.calibration, split="train[:1000]", raw_pixels=options.raw_pixels)
+        data = _inputs(arrays, model, options.calibration)
+        if "max_loss" in vars(options) and "y" in arrays:
+            labels = {"y": arrays["y"]}
     write_line(options, f"Converting '{model.name}'")
-    snn = keras_snn.convert(model, data, **_conversion_options(options))
+    snn = keras_snn.convert(model, data, **labels, **_conversion_options(options))
     snn.save(options.output)
     text = f"{snn.conversion_report.show(options.width)}\n\nwrote {options.output}"
     return Result(text, {"output": str(options.output), "report": snn.conversion_report.get_config()})
@@ -107,13 +109,15 @@ def _conversion_options(options):
     """Return what was given of the arguments of `keras_snn.convert`."""
     given = vars(options)
     neuron = given.get("neuron", "if")
+    names = inspect.signature(keras_snn.convert).parameters.keys() - {"model"}
+    found = {name: given[name] for name in names if name in given}
     of_if = {name: given[name] for name in ("reset", "initial_potential") if name in given}
+    if "max_loss" in found and not of_if:
+        return found
     if neuron == "if":
         neuron = keras_snn.neurons.IntegrateAndFire(**of_if)
     elif of_if:
         raise ValueError(f"--reset and --initial-potential need --neuron if. Received: --neuron {neuron}.")
-    names = inspect.signature(keras_snn.convert).parameters.keys() - {"model"}
-    found = {name: given[name] for name in names if name in given}
     return {**found, "neuron": neuron}
 
 

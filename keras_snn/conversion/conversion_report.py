@@ -12,6 +12,7 @@ from keras_snn._results import PlottedResult, Rows
 from keras_snn._table import show_table
 from keras_snn._types import Config, Data
 from keras_snn.analysis.diagnosis import Diagnosis, diagnose
+from keras_snn.conversion.search_report import Search
 from keras_snn.graph import nodes as kinds
 from keras_snn.simulation.model import SpikingModel
 
@@ -59,11 +60,13 @@ class ConversionReport(PlottedResult):
         layers: `LayerReport`s in the order of the spiking model.
         options: Dict of the options of `convert`.
         versions: Dict of the versions that made it.
+        search: The `Search` that chose neurons and their precision, if there was one.
     """
 
     layers: tuple[LayerReport, ...]
     options: dict
     versions: dict
+    search: Search | None = None
 
     @property
     def nonspiking_layers(self) -> list[str]:
@@ -99,7 +102,8 @@ class ConversionReport(PlottedResult):
     def show(self, width: int | None = None) -> str:
         """Return the report as text, in lines of at most `width` characters as far as that goes."""
         wrapped = [line for note in self._notes() for line in textwrap.wrap(note, width or 100)]
-        return "\n".join([show_table(*self.tables(), width=width), "", *wrapped])
+        found = [] if self.search is None else ["", self.search.show(width)]
+        return "\n".join([show_table(*self.tables(), width=width), "", *wrapped, *found])
 
     def to_markdown(self) -> str:
         """Return what `print` shows, as a table in Markdown."""
@@ -131,7 +135,9 @@ class ConversionReport(PlottedResult):
             {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
             for row in config["layers"]
         ]
-        return cls(tuple(LayerReport(**row) for row in rows), config["options"], config["versions"])
+        search = config.get("search")
+        search = None if search is None else Search.from_config(search)
+        return cls(tuple(LayerReport(**row) for row in rows), config["options"], config["versions"], search)
 
 
 def report_on(model, stands_for, histograms, options, versions):

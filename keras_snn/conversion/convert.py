@@ -1,7 +1,8 @@
 """The conversion, step by step."""
 
+import dataclasses
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import keras
@@ -26,6 +27,7 @@ from keras_snn.conversion.options import (
 from keras_snn.conversion.place_neurons import encode, place_readouts, to_spiking
 from keras_snn.conversion.relays import with_relays, without_costly_relays
 from keras_snn.conversion.scales import measure, options_by_layer, scales_of
+from keras_snn.conversion.search import Minimize, Wish, check_chosen, check_unused, search
 from keras_snn.conversion.sizes import shapes_of_data
 from keras_snn.conversion.tuning import choose_readout_delay, closest
 from keras_snn.graph import nodes as kinds
@@ -46,7 +48,11 @@ __all__ = ["convert"]
 def convert(
     model: AnyModel,
     calibration_data: Data | None = None,
+    y: Data | None = None,
     *,
+    max_loss: float | None = None,
+    minimize: Minimize = "operations",
+    neurons: Sequence[str | neurons.Neuron] | None = None,
     timesteps: int | None = None,
     neuron: str | neurons.Neuron = "if",
     normalization: Normalization = "percentile",
@@ -78,6 +84,17 @@ def convert(
         calibration_data: Some hundred samples of the training data, as for `predict`: array,
             list or dict of arrays, `tf.data.Dataset` or `keras.utils.PyDataset`, of `x` or `(x, y)`.
             Without it the scales are estimated from batch norm statistics and weights.
+        y: Labels of the samples, if these are arrays; for `max_loss` alone.
+        max_loss: What may be lost, in percent: points of accuracy, or without labels of agreement with
+            `model`; of a model that does not classify, the relative RMS error of its outputs. Neurons,
+            levels or time steps and scales are then chosen: of all networks that lose at most so much, with a
+            confidence of 95 %, the one that costs least. Every second sample calibrates, the others judge, so
+            give some thousand that the model was not trained on. What was tried is in
+            `snn.conversion_report.search`.
+        minimize: With `max_loss`, what costs: `"operations"`, updates of neurons among them; `"timesteps"`
+            until the output is there; `"energy"`, by `OperationCounts.energy`; or `"spikes"`.
+        neurons: With `max_loss`, names of neurons, or neurons, to choose among, as those that a target has;
+            `None` for those that may cost least.
         timesteps: Number of time steps of a simulation, 64 if `None`; `snn.timesteps` may be set later.
             Of time codes, the window of a layer, which decides the levels.
         neuron: `"if"`, `"signed"`, `"multi_threshold"`, `"burst"`, the time codes `"ttfs"` and `"digits"`, or
@@ -137,14 +154,44 @@ def convert(
     """
     given = dict(locals())
     model, data = given.pop("model"), given.pop("calibration_data")
+    wish = {name: given.pop(name) for name in ("y", "max_loss", "minimize", "neurons")}
     options = Options(**given)
     options.check_data(data)
+    if max_loss is not None:
+        return _cheapest(model, data, options, **wish)
+    check_unused(wish)
     return _converted(model, data, options if data is not None else options.without_data())
+
+
+def _cheapest(model, data, options, *, y, **wish):
+    """Return the spiking model of `convert` with `max_loss`."""
+    wish = Wish(**wish)
+    check_chosen(data, options)
+    _check_is_analog(model)
+
+    measured = {}
+
+    def with_options(samples, **changed):
+        of_one = dataclasses.replace(options, **changed, verbose=0)
+        # Scales of all candidates follow from the same measurements, of two graphs.
+        key = of_one.neuron.is_time_code
+        if key not in measured:
+            measured[key] = _measured(model, samples, of_one)
+        graph, found = measured[key]
+        return _with_neurons(model, samples, of_one, list(graph), found)
+
+    on_data = {"batch_size": options.batch_size, "verbose": options.verbose}
+    return search(model, data, y, wish, with_options, **on_data)
 
 
 def _converted(model, data, options):
     """Return the spiking model of `convert`, whose steps these are."""
     _check_is_analog(model)
+    return _with_neurons(model, data, options, *_measured(model, data, options))
+
+
+def _measured(model, data, options):
+    """Return the folded graph of a network, alone in a list, and what is measured of it."""
     shapes = shapes_of_data(model, data)
     source = lower(model, input_shapes=shapes, nonspiking=options.nonspiking)
     _check_becomes_spiking(model, source, options.nonspiking)
@@ -156,17 +203,20 @@ def _converted(model, data, options):
     on_data = {"batch_size": options.batch_size, "verbose": options.verbose}
     needs_maxima = options.input_encoding == "poisson"
     of_model = {"needs_maxima": needs_maxima, "dtype": _policy_of(model), **on_data}
-    measured = measure(source, graph, data, options_of, **of_model)
-    # Only one graph holds weights beside those of the two models.
-    del source
+    # Only one graph holds weights beside those of the two models: that of the source goes.
+    return [graph], measure(source, graph, data, options_of, **of_model)
+
+
+def _with_neurons(model, data, options, held, measured):
+    """Return the spiking model of a graph and its measurements, as `_measured` returns them."""
+    options_of = options_by_layer(held[0], options)
     build = _Build(model, data, options, options_of, measured)
     if options.normalization == "auto":
-        candidates = (build.model_of(graph, method) for method in ("percentile", "mse", "ltb"))
+        candidates = (build.model_of(held[0], method) for method in ("percentile", "mse", "ltb"))
+        on_data = {"batch_size": options.batch_size, "verbose": options.verbose}
         snn = closest(candidates, data, **on_data)
     else:
         # The graph is gone when the layers of the one after it are made.
-        held = [graph]
-        del graph
         snn = build.model_of(held.pop(), options.normalization)
     snn = _tuned(snn, data, options, options_of)
     _warn_of_silence(snn.conversion_report)

@@ -41,6 +41,7 @@ class Neuron:
         is_time_code: Whether the neuron sends its value in one window, once; see `TimeCode`.
         window: Number of time steps of that window, or `None`.
         code: The `TimeCode`, or `None`.
+        searched_timesteps: Numbers of time steps that a search tries, fewest first.
     """
 
     alias: ClassVar[str | None] = None
@@ -57,6 +58,7 @@ class Neuron:
     is_time_code: Any = False
     window: Any = None
     code: Any = None
+    searched_timesteps: ClassVar[tuple[int, ...]] = (8, 16, 32, 64, 128, 256, 512)
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -96,6 +98,13 @@ class Neuron:
             state: The state after the last step.
         """
         raise NotImplementedError
+
+    def precisions(self) -> tuple[tuple["Neuron", int | None], ...]:
+        """Return what a search may choose among: pairs `(neuron, timesteps)`, the coarsest first.
+
+        `timesteps` is `None` where the neuron has levels instead.
+        """
+        return tuple((self, timesteps) for timesteps in self.searched_timesteps)
 
     # --- Firing rates ----------------------------------------------------------
 

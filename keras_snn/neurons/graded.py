@@ -84,6 +84,7 @@ class MultiThreshold(Counting):
     max_rate: float | tuple[float, ...] | None = None
 
     alias = "multi_threshold"
+    searched_timesteps = (1, 2, 4, 8, 16)
     is_signed = True
 
     def __post_init__(self):

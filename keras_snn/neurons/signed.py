@@ -68,6 +68,7 @@ class SignedIntegrateAndFire(Counting):
     initial_potential: float = 0.5
 
     alias = "signed"
+    searched_timesteps = (2, 4, 8, 16, 32, 64, 128)
     is_signed = True
     spike_values = "−1, 0 or 1"
 

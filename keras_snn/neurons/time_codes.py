@@ -64,6 +64,12 @@ class TimeCode(Neuron):
         """The smallest number."""
         return -float(self.levels) if self.signed else 0.0
 
+    def precisions(self) -> tuple[tuple["TimeCode", None], ...]:
+        return self._of_all_levels()
+
+    def _of_all_levels(self):
+        return tuple((dataclasses.replace(self, levels=2**bits - 1), None) for bits in range(3, 11))
+
     def relay(self) -> "TimeCode":
         """Return the signed neuron that sends a sum which no relu rectifies."""
         return dataclasses.replace(self, signed=True)
@@ -284,6 +290,9 @@ class DigitCode(TimeCode):
         if self.base != "auto":
             hint = "Use 2 for bits, or 'auto'."
             check_integer("base", self.base, minimum=2, maximum=self.levels + 1, hint=hint)
+
+    def precisions(self) -> tuple[tuple["DigitCode", None], ...]:
+        return dataclasses.replace(self, base="auto")._of_all_levels()
 
     @property
     def code(self) -> "DigitCode":

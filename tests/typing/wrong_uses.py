@@ -13,7 +13,7 @@ from keras_snn import layers, neurons, plots
 
 def converting(model: keras.Model, x: np.ndarray):
     keras_snn.convert(model, x, timestep=8)  # wrong: reportCallIssue
-    keras_snn.convert(model, x, 8)  # wrong: reportCallIssue
+    keras_snn.convert(model, x, 8)  # wrong: reportArgumentType
     keras_snn.convert(model, x, timesteps="8")  # wrong: reportArgumentType
     keras_snn.convert(model, x, normalization="percentiles")  # wrong: reportArgumentType
     keras_snn.convert(model, x, input_encoding="rate")  # wrong: reportArgumentType
