@@ -91,7 +91,7 @@ def _add_convert(found):
         "convert a .keras file into a spiking one",
         "cnn.keras --calibration train.npz -o snn.keras",
         "cnn.keras --calibration tfds:mnist --timesteps 32 -o s.keras",
-        "cnn.keras --calibration tfds:mnist:test --max-loss 0.1 -o s.keras",
+        "cnn.keras --calibration val.npz --max-loss 0.1 -o snn.keras",
     )
     command.add_argument("model", type=pathlib.Path, help="trained model, .keras")
     command.add_argument("--output", "-o", type=_keras_path, required=True, help="spiking model, .keras")

@@ -1,5 +1,6 @@
 """The options of a conversion: their checks, and those of single layers."""
 
+import dataclasses
 import inspect
 import typing
 
@@ -17,8 +18,9 @@ from keras_snn.neurons import IntegrateAndFire, MultiThreshold, SignedIntegrateA
 
 
 def options(**given):
+    fields = {field.name for field in dataclasses.fields(Options)}
     parameters = inspect.signature(keras_snn.convert).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    defaults = {p.name: p.default for p in parameters if p.name in fields}
     return Options(**{**defaults, **given})
 
 
