@@ -44,11 +44,12 @@ docs: $(VENV)/tested
 	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python -m pdoc --docformat google --no-show-source --output-directory docs/api keras_snn
 	@echo "The reference is in docs/api/index.html"
 
-# A wheel and a source distribution in dist/, checked as PyPI does.
+# A wheel and a source distribution in dist/, checked as PyPI does and tried in environments of their own.
 package: $(VENV)-package/built
 	rm -rf dist
 	$(VENV)-package/bin/python -m build
 	$(VENV)-package/bin/python -m twine check --strict dist/*
+	$(PYTHON) tools/try_package.py dist
 
 $(VENV)-package/built:
 	@$(PYTHON) -m venv $(VENV)-package

@@ -15,6 +15,7 @@ import numpy as np
 __all__ = ["check_file", "load_model", "output_path", "read_data", "replacing"]
 
 _PREFIX = "tfds:"
+_HDF5 = (".h5", ".hdf5")
 _NO_FILES = {
     stat.S_ISDIR: "a folder",
     stat.S_ISFIFO: "a pipe",
@@ -104,15 +105,18 @@ def output_path(argument, path):
 
 
 def load_model(path):
-    """Load a Keras model, with one message for whatever is wrong with the file.
+    """Load a Keras model from a .keras file, or from an .h5 or .hdf5 file of Keras 2 or 3.
 
-    Code in the file is refused, unless `keras.config.enable_unsafe_deserialization` was called.
+    There is one message for whatever is wrong with the file. Code in it is refused; in a .keras file it is
+    loaded after `keras.config.enable_unsafe_deserialization`.
 
     Raises:
         ValueError: If there is no file, or it does not load.
     """
     path = _existing(path, "a .keras file")
-    if not zipfile.is_zipfile(path):
+    if path.suffix in _HDF5:
+        _check_hdf5(path)
+    elif not zipfile.is_zipfile(path):
         raise ValueError(
             f"'{path}' must be a .keras file. Received: another format, or a file that was cut short. "
             "Save the model again."
@@ -123,6 +127,31 @@ def load_model(path):
         raise ValueError(
             f"'{path}' must be a .keras file. Received: one that does not load ({_reason(error)})."
         ) from error
+
+
+def _check_hdf5(path):
+    """Raise a `ValueError` if an HDF5 file holds no model, or one with code, which Keras would run."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            config = file.attrs.get("model_config")
+    except OSError:
+        config = None
+    if config is None:
+        raise ValueError(
+            f"'{path}' must be a whole model. Received: another format, weights alone, or a file that was "
+            "cut short. Save the model with model.save."
+        )
+    if any(name in _text_of(config) for name in ('"Lambda"', "__lambda__")):
+        raise ValueError(
+            f"'{path}' must hold no code. Received: a model with a Lambda layer. Load it in Python, "
+            "if you trust whoever wrote it, and replace that layer."
+        )
+
+
+def _text_of(value):
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def read_data(source, *, split, raw_pixels=False):

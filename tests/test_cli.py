@@ -1,9 +1,11 @@
 import contextlib
+import inspect
 import json
 import os
 import re
 import subprocess
 import sys
+import typing
 
 import keras
 import networks
@@ -13,6 +15,9 @@ import pytest
 import keras_snn
 from keras_snn.cli import main
 from keras_snn.cli.arguments import parser
+from keras_snn.cli.choices import CHOICES, DEFAULT_NEURON, DEFAULT_TIMESTEPS
+from keras_snn.conversion import options
+from keras_snn.conversion.search import Minimize
 
 
 @pytest.fixture
@@ -267,8 +272,10 @@ def test_wrong_usage_has_a_status_of_its_own(arguments, wrong, capsys):
 def test_every_command_has_help_with_examples_that_it_understands(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
-    commands = re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE)
-    assert {"demo", "check", "convert", "evaluate", "report", "export", "layers"} == set(commands)
+    commands = re.findall(r"^    (\w+)(?: |$)", capsys.readouterr().out, re.MULTILINE)
+    assert {"demo", "check", "convert", "evaluate", "report", "export", "layers", "completion"} == set(
+        commands
+    )
     for command in commands:
         with pytest.raises(SystemExit) as stopped:
             main([command, "--help"])
@@ -476,7 +483,7 @@ def test_an_interrupted_command_leaves_nothing(files, capsys, monkeypatch):
 def test_an_interruption_while_it_starts_is_one_line(tmp_path):
     (tmp_path / "keras.py").write_text("import os; os.write(2, b'noise'); raise KeyboardInterrupt")
     stopped = subprocess.run(
-        [sys.executable, "-c", START],
+        [sys.executable, "-c", START, json.dumps([["layers"]])],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
         capture_output=True,
         check=False,
@@ -542,11 +549,13 @@ def test_several_inputs_are_the_arrays_of_their_names(rng, tmp_path, capsys):
 
 # Runs one command after the other, each with what it exited with behind it.
 START = """
-import json, sys, keras_snn_command
+import json, sys
+sys.argv[0] = "keras-snn"
+from keras_snn.cli import main
 for arguments in json.loads(sys.argv.pop()) if len(sys.argv) > 1 else [[]]:
     sys.argv[1:] = arguments
     try:
-        status = keras_snn_command.main()
+        status = main()
     except SystemExit as stopped:
         status = stopped.code
     print("status", status, flush=True)
@@ -688,3 +697,98 @@ def test_report_of_bad_files_is_one_line_and_writes_nothing(files, capsys, monke
         "keras-snn: error: Plots need matplotlib. Install it with pip install 'keras-snn[plots]'.\n",
     )
     assert sorted(files.iterdir()) == before
+
+
+def test_the_choices_that_help_shows_are_those_of_the_library():
+    for name, shown in CHOICES.items():
+        if name == "energy":
+            allowed = keras_snn.ENERGY_FIGURES
+        elif name == "minimize":
+            allowed = typing.get_args(Minimize)
+        else:
+            allowed = [value for value in options.choices(name.replace("-", "_")) if isinstance(value, str)]
+        assert shown == tuple(allowed), name
+    assert options.DEFAULT_TIMESTEPS == DEFAULT_TIMESTEPS
+    assert inspect.signature(keras_snn.convert).parameters["neuron"].default == DEFAULT_NEURON
+
+
+@pytest.mark.process
+def test_help_needs_no_keras(tmp_path):
+    """To import it takes seconds."""
+    (tmp_path / "keras.py").write_text("raise SystemExit('imported')")
+    for arguments in (["--help"], ["convert", "--help"], ["--version"]):
+        shown = subprocess.run(
+            [sys.executable, "-m", "keras_snn", *arguments],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (shown.returncode, shown.stderr) == (0, "")
+        assert "keras-snn" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["convrt"], "convert"),
+        (["convert", "a.keras", "-o", "b.keras", "--normalization", "percentil"], "percentile"),
+        (["convert", "a.keras", "-o", "b.keras", "--sed", "3"], "--seed"),
+        (["demo", "--sampels", "3"], "--samples"),
+    ],
+)
+def test_a_misspelt_word_is_answered_with_the_nearest(arguments, meant, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert capsys.readouterr().err.endswith(f"Did you mean {meant}?\n")
+
+
+def test_the_demo_leaves_files_for_the_command_that_it_proposes(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(capsys, "demo", "--samples", 20, "--output", "digits")
+    assert status == 0
+    written = sorted(path.relative_to(tmp_path).as_posix() for path in (tmp_path / "digits").iterdir())
+    assert written == re.findall(r"^wrote (.*)$", out, re.MULTILINE)
+    assert {"digits/cnn.keras", "digits/snn.keras", "digits/report.html"} < set(written)
+    while proposed := re.search(r"^next: keras-snn ((?:convert|evaluate) .*)$", err, re.MULTILINE):
+        arguments = proposed[1].replace(" test.npz", " digits/test.npz").split()
+        status, out, err = run(capsys, *arguments)
+        assert status == 0, err
+    assert re.search(
+        r"^next: keras-snn report digits/few_steps.keras --data digits/test.npz", err, re.MULTILINE
+    )
+    assert run(capsys, "demo", "--samples", 20, "--output", "digits")[0] == 1
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".hdf5"])
+def test_hdf5_files_of_keras_convert_but_not_those_with_code(suffix, rng, tmp_path, capsys):
+    model = networks.randomize(keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "relu")]), rng)
+    x = networks.data_for(model, rng)
+    model.save(tmp_path / f"cnn{suffix}")
+    np.savez(tmp_path / "x.npz", x=x)
+    convert = ["--calibration", tmp_path / "x.npz", "-o", tmp_path / "snn.keras", "--timesteps", 4]
+    assert run(capsys, "convert", tmp_path / f"cnn{suffix}", *convert)[0] == 0
+    expected = keras_snn.convert(model, x, timesteps=4, verbose=0).predict(x, verbose=0)
+    found = keras.models.load_model(tmp_path / "snn.keras").predict(x, verbose=0)
+    np.testing.assert_array_equal(found, expected)
+
+    code = keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda v: v + 1), keras.layers.Dense(3)])
+    code.save(tmp_path / f"code{suffix}")
+    model.save_weights(tmp_path / "only.weights.h5")
+    (tmp_path / f"text{suffix}").write_text("no model")
+    for name, wrong in (
+        (f"code{suffix}", "must hold no code. Received: a model with a Lambda layer"),
+        ("only.weights.h5", "must be a whole model. Received: another format, weights alone"),
+        (f"text{suffix}", "must be a whole model. Received: another format"),
+    ):
+        status, _, err = run(capsys, "check", tmp_path / name)
+        assert status == 1
+        assert wrong in err
+
+
+def test_completion_of_a_shell_has_every_command(capsys):
+    pytest.importorskip("shtab")
+    status, out, _ = run(capsys, "completion", "bash")
+    assert status == 0
+    assert all(name in out for name in ("convert", "--calibration", "multi_threshold"))

@@ -40,10 +40,24 @@ ALLOWED = {
     "reporting": BASE
     | {"_results", "_table", "_data", "_files", "neurons", "graph", "simulation", "analysis", "conversion"},
     "export": BASE | {"_files", "neurons", "layers", "graph", "simulation", "conversion"},
-    "cli": {"", "_files", "_table", "conversion", "graph", "simulation", "analysis", "reporting"},
+    "_start": set(),
+    "__main__": {"cli"},
+    "cli": {
+        "",
+        "_start",
+        "_version",
+        "_files",
+        "_table",
+        "conversion",
+        "graph",
+        "simulation",
+        "analysis",
+        "reporting",
+    },
     "callbacks": {"reporting"},
     "rules": {"graph"},
     "": {
+        "_start",
         "callbacks",
         "errors",
         "layers",
@@ -80,8 +94,9 @@ def imported_parts(path):
                 parts = name.split(".")
                 yield parts[1] if len(parts) > 1 and parts[1] in ALLOWED else ""
             else:
-                # Only where the backend is TensorFlow.
-                of_backend = "" if path.name == "_data.py" and name == "tensorflow" else r"|tensorflow\b"
+                # Only where the backend is TensorFlow, and where the command starts.
+                may = path.name in ("_data.py", "_start.py") and name == "tensorflow"
+                of_backend = "" if may else r"|tensorflow\b"
                 assert not re.match(r"keras\.src\b" + of_backend, name), f"{name} in {path}"
 
 

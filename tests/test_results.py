@@ -12,6 +12,7 @@ from keras import layers
 
 import keras_snn
 from keras_snn import _results
+from keras_snn.conversion.search_report import Search, Trial
 
 
 class Cells(html.parser.HTMLParser):
@@ -59,6 +60,11 @@ def results(rng):
     yield keras_snn.calibrate_exit(snn, x, y)
     yield keras_snn.report(snn, x, y, path=None)
     yield keras_snn.report(snn, x, path=None)
+    trials = (
+        Trial("'if', 4 steps", 0.5, 1.25, 1234.5, "chosen"),
+        Trial("'ttfs'", None, None, None, "unjudged"),
+    )
+    yield Search(1.0, "accuracy", "operations", 0.95, 100, 400, None, True, "All were tried.", trials)
 
 
 def test_every_result_is_short_in_a_terminal_a_table_in_a_notebook_and_plain_as_a_dict(rng):

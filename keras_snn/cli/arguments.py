@@ -1,49 +1,45 @@
 """The arguments of the commands."""
 
 import argparse
-import inspect
 import pathlib
-from typing import get_args
 
-import keras_snn
-from keras_snn.analysis.energy import ENERGY_FIGURES
-from keras_snn.cli import commands
-from keras_snn.cli.output import EXPORTS
-from keras_snn.conversion.options import DEFAULT_TIMESTEPS, choices
-from keras_snn.conversion.search import Minimize
+from keras_snn._version import __version__
+from keras_snn.cli.choices import CHOICES, DEFAULT_NEURON, DEFAULT_TIMESTEPS, EXPORTS
+from keras_snn.cli.suggesting import SuggestingParser
 
 __all__ = ["parser"]
 
 _DATA = ".npz with x{} (several inputs: with arrays of their names), or tfds:name[:split] such as tfds:mnist"
 _EXIT = "exit status: 0 done, 1 could not, 2 wrong usage, 130 interrupted"
-_DEFAULTS = {p.name: p.default for p in inspect.signature(keras_snn.convert).parameters.values()}
 
 
 def parser():
     """Return the parser of the command line."""
-    top = argparse.ArgumentParser(
+    top = SuggestingParser(
         prog="keras-snn",
         description="Spiking neural networks from trained Keras models.",
         epilog=f"keras-snn COMMAND --help shows options and examples.\n{_EXIT}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument("--version", action="version", version=f"keras-snn {keras_snn.__version__}")
+    top.add_argument("--version", action="version", version=f"keras-snn {__version__}")
     found = top.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_check, _add_convert, _add_evaluate, _add_report, _add_export, _add_layers):
+    for add in (
+        *(_add_demo, _add_check, _add_convert, _add_evaluate, _add_report, _add_export, _add_layers),
+        _add_completion,
+    ):
         add(found)
     return top
 
 
-def _add_command(found, run, summary, *examples):
-    """Add the command of a function and return its parser.
+def _add_command(found, name, summary, *examples):
+    """Add a command and return its parser.
 
     Args:
         found: The commands.
-        run: The function; it has the name of the command.
+        name: Name of the command, and of its function in `keras_snn.cli.commands`.
         summary: What the command does.
         examples: Arguments that show its use.
     """
-    name = run.__name__
     lines = "\n".join(f"  keras-snn {name} {example}".rstrip() for example in examples)
     command = found.add_parser(
         name,
@@ -52,7 +48,7 @@ def _add_command(found, run, summary, *examples):
         epilog=f"examples:\n{lines}\n\n{_EXIT}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.set_defaults(run=run)
+    command.set_defaults(command=name)
     command.add_argument("--quiet", "-q", action="store_true", help="the result only, no progress")
     command.add_argument("--json", action="store_true", help="the result as JSON, no progress")
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -62,20 +58,28 @@ def _add_command(found, run, summary, *examples):
 def _add_demo(found):
     command = _add_command(
         found,
-        commands.demo,
+        "demo",
         "convert and run a small digit network that comes along",
         "",
         "--samples 200 --json",
+        "--output digits",
     )
     command.add_argument("--samples", type=_positive, default=1000, help="test images, at most 1000")
+    command.add_argument(
+        "--output",
+        "-o",
+        type=pathlib.Path,
+        metavar="FOLDER",
+        help="new folder for the network, the spiking network, the digits and a report, to go on with",
+    )
 
 
 def _add_check(found):
     command = _add_command(
-        found, commands.check, "show what would become of every layer of a .keras file", "cnn.keras"
+        found, "check", "show what would become of every layer of a .keras or .h5 file", "cnn.keras"
     )
-    command.add_argument("model", type=pathlib.Path, help="trained model, .keras")
-    command.add_argument("--nonspiking", choices=choices("nonspiking"), default="error")
+    command.add_argument("model", type=pathlib.Path, help="trained model, .keras or .h5")
+    command.add_argument("--nonspiking", choices=CHOICES["nonspiking"], default="error")
     command.add_argument(
         "--shape",
         type=_shape,
@@ -87,13 +91,13 @@ def _add_check(found):
 def _add_convert(found):
     command = _add_command(
         found,
-        commands.convert,
-        "convert a .keras file into a spiking one",
+        "convert",
+        "convert a .keras or .h5 file into a spiking one",
         "cnn.keras --calibration train.npz -o snn.keras",
         "cnn.keras --calibration tfds:mnist --timesteps 32 -o s.keras",
         "cnn.keras --calibration val.npz --max-loss 0.1 -o snn.keras",
     )
-    command.add_argument("model", type=pathlib.Path, help="trained model, .keras")
+    command.add_argument("model", type=pathlib.Path, help="trained model, .keras or .h5")
     command.add_argument("--output", "-o", type=_keras_path, required=True, help="spiking model, .keras")
     _add_data(command, "calibration", "", required=False)
     _add_conversion_options(command)
@@ -103,7 +107,7 @@ def _add_convert(found):
 def _add_evaluate(found):
     command = _add_command(
         found,
-        commands.evaluate,
+        "evaluate",
         "accuracy of a spiking .keras file after every step",
         "snn.keras --data test.npz",
         "snn.keras --data tfds:mnist --timesteps 16 --json",
@@ -117,7 +121,7 @@ def _add_evaluate(found):
 def _add_report(found):
     command = _add_command(
         found,
-        commands.report,
+        "report",
         "write an HTML report on a spiking .keras file",
         "snn.keras --data test.npz -o report.html",
         "snn.keras --data tfds:mnist:test[:1000] --timesteps 16",
@@ -126,14 +130,16 @@ def _add_report(found):
     _add_data(command, "data", ", and y if known", required=True)
     command.add_argument("--output", "-o", type=pathlib.Path, default=pathlib.Path("report.html"))
     command.add_argument("--timesteps", type=_positive, help="default: as converted")
-    _add_choice(command, "energy", ENERGY_FIGURES, "figures of the energy estimate", default="45nm_float32")
+    _add_choice(
+        command, "energy", CHOICES["energy"], "figures of the energy estimate", default="45nm_float32"
+    )
     command.add_argument("--force", action="store_true", help="overwrite the output")
 
 
 def _add_export(found):
     command = _add_command(
         found,
-        commands.export,
+        "export",
         "write a spiking .keras file as a SavedModel, or as a NIR, ONNX or LiteRT file",
         "snn.keras -o folder",
         "snn.keras -o net.onnx",
@@ -162,8 +168,19 @@ def _add_export(found):
 
 
 def _add_layers(found):
-    command = _add_command(found, commands.layers, "list the Keras layers that convert", "", "--markdown")
+    command = _add_command(found, "layers", "list the Keras layers that convert", "", "--markdown")
     command.add_argument("--markdown", action="store_true", help="as the table in the README")
+
+
+def _add_completion(found):
+    command = _add_command(
+        found,
+        "completion",
+        "print what lets a shell complete commands and options",
+        "bash",
+        "zsh",
+    )
+    command.add_argument("shell", choices=["bash", "zsh", "tcsh"], help="to be read by its start-up file")
 
 
 def _add_data(command, name, more, *, required):
@@ -190,31 +207,30 @@ def _add_conversion_options(command):
         command.add_argument(f"--{name}", default=argparse.SUPPRESS, help=text, **how)
 
     add("timesteps", f"default: {DEFAULT_TIMESTEPS}, or the window of a time code", type=_positive)
-    methods, text = choices("normalization"), "what sets the scales"
+    methods, text = CHOICES["normalization"], "what sets the scales"
     _add_choice(command, "normalization", methods, text, default=argparse.SUPPRESS)
     add("percentile", "in percent, in (0, 100]", type=float)
     add("per-channel", "a scale for every channel", action="store_true")
-    text = f"default {_DEFAULTS['neuron']}"
-    _add_choice(command, "neuron", choices("neuron"), text, default=argparse.SUPPRESS)
+    text = f"default {DEFAULT_NEURON}"
+    _add_choice(command, "neuron", CHOICES["neuron"], text, default=argparse.SUPPRESS)
     add("reset", "of neurons if: of the potential after a spike", choices=["subtract", "zero"])
     add("initial-potential", "of neurons if: as a fraction of the threshold; default: 0.5", type=float)
-    add("input-encoding", choices=choices("input_encoding"))
+    add("input-encoding", choices=CHOICES["input-encoding"])
     add("input-rate", "spikes per step of the largest input, for poisson", type=float)
-    add("max-pool", choices=choices("max_pool"))
-    add("softmax", choices=choices("softmax"))
+    add("max-pool", choices=CHOICES["max-pool"])
+    add("softmax", choices=CHOICES["softmax"])
     add("delay", "steps that a layer waits for each one before it", type=int)
     add("readout-delay", "first steps that the read-out leaves out, or auto", type=_steps_or_auto)
-    methods = [method for method in choices("bias_correction") if isinstance(method, str)]
-    add("bias-correction", "add what rates lack on average", choices=methods)
-    add("nonspiking", choices=choices("nonspiking"))
+    add("bias-correction", "add what rates lack on average", choices=CHOICES["bias-correction"])
+    add("nonspiking", choices=CHOICES["nonspiking"])
     add("dtype", "dtype or policy of the spiking model, such as mixed_bfloat16")
     add("relays", "whether sums that no relu rectifies are sent in spikes", type=_auto_or_not)
     add("seed", "for what is random", type=int)
     text = "choose the cheapest network that loses at most this, in percent; the data may hold labels y"
     add("max-loss", text, type=float)
-    add("minimize", "with --max-loss: what costs", choices=get_args(Minimize))
+    add("minimize", "with --max-loss: what costs", choices=CHOICES["minimize"])
     text = "with --max-loss: neurons to choose among"
-    _add_choice(command, "neurons", choices("neuron"), text, nargs="+", default=argparse.SUPPRESS)
+    _add_choice(command, "neurons", CHOICES["neuron"], text, nargs="+", default=argparse.SUPPRESS)
 
 
 def _auto_or_not(text):

@@ -7,6 +7,7 @@ import shutil
 import sys
 import warnings
 
+from keras_snn import _start
 from keras_snn.cli.arguments import parser
 from keras_snn.cli.output import write_line
 
@@ -19,14 +20,10 @@ def main(arguments=None):
     options.width = min(shutil.get_terminal_size().columns, 100)
     options.verbose = int(sys.stderr.isatty() and not (options.quiet or options.json))
     try:
-        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.filterwarnings("always", category=UserWarning, module=r"keras_snn(\.|$)")
-            warnings.showwarning = lambda message, *_, **__: write_line(
-                options, f"keras-snn: warning: {message}"
-            )
-            result = options.run(options)
+        result = _run(options)
         print(json.dumps(result.data) if options.json else result.text, flush=True)
+        if result.next:
+            write_line(options, f"next: keras-snn {result.next}")
     except BrokenPipeError:
         # Whoever reads has read enough; Python would report it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -38,6 +35,19 @@ def main(arguments=None):
             raise
         return _fail(_one_message(error))
     return _fail(result.error) if result.error else 0
+
+
+def _run(options):
+    """Return the `Result` of the command; what it prints while it works goes to standard error."""
+    _start.load()
+    # After Keras, for whose start the messages are held back.
+    from keras_snn.cli import commands
+
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("always", category=UserWarning, module=r"keras_snn(\.|$)")
+        warnings.showwarning = lambda message, *_, **__: write_line(options, f"keras-snn: warning: {message}")
+        return getattr(commands, options.command)(options)
 
 
 def _fail(message, status=1):

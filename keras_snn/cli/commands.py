@@ -1,72 +1,29 @@
 """The commands: functions of their options that return a `Result`."""
 
 import dataclasses
-import importlib.resources
 import inspect
+import shlex
 import textwrap
-import time
 
 import keras
-import numpy as np
 
 import keras_snn
 from keras_snn._files import load_model, read_data, replacing
 from keras_snn._table import show_table
-from keras_snn.cli.output import EXPORTS, Result, check_output, write_line
+from keras_snn.cli.arguments import parser
+from keras_snn.cli.choices import EXPORTS
+from keras_snn.cli.demo import demo
+from keras_snn.cli.output import Result, write_line
+from keras_snn.cli.paths import check_output
 from keras_snn.graph.rules.registry import table
 from keras_snn.graph.tracing import names_of_inputs
 from keras_snn.simulation.internals import internals
 
-__all__ = ["check", "convert", "demo", "evaluate", "export", "layers", "report"]
+__all__ = ["check", "completion", "convert", "demo", "evaluate", "export", "layers", "report"]
 
-_DEMO_STEPS = (1, 2, 4, 8, 16, 32, 64)
 # The package that Keras needs to write it, and what installs it.
 _NEEDS = {".onnx": ("tf2onnx", "keras-snn[onnx]")}
 _BACKENDS = {"jax": "JAX", "torch": "PyTorch"}
-
-
-def demo(options):
-    """Convert and run the network that comes along."""
-    folder = importlib.resources.files("keras_snn.demo")
-    with importlib.resources.as_file(folder / "mnist_cnn.keras") as path:
-        model = keras.models.load_model(path)
-    with (folder / "mnist.npz").open("rb") as file, np.load(file) as data:
-        x, y, x_calibration = data["x_test"], data["y_test"], data["x_calibration"]
-    x, y = x[: options.samples], y[: options.samples]
-
-    write_line(options, f"Converting '{model.name}' on {len(x_calibration)} training digits")
-    start = time.perf_counter()
-    snn = keras_snn.convert(model, x_calibration, timesteps=_DEMO_STEPS[-1], verbose=options.verbose)
-    converted = time.perf_counter()
-    write_line(options, f"Simulating {snn.timesteps} steps of {len(x)} test digits")
-    run = snn.simulate(x, y, record=["spike_counts"], batch_size=100, verbose=options.verbose)
-    seconds = {"conversion": converted - start, "simulation": time.perf_counter() - converted}
-
-    of_ann = model.predict(x, batch_size=100, verbose=0).argmax(axis=-1)
-    agrees = (run.outputs_over_time.argmax(axis=-1) == of_ann[:, None]).mean(axis=0)
-    accuracy = {
-        "ann": float(np.mean(of_ann == y)),
-        "snn": {steps: float(run.accuracy_over_time[steps - 1]) for steps in _DEMO_STEPS},
-        "agreement": {steps: float(agrees[steps - 1]) for steps in _DEMO_STEPS},
-    }
-    rates = {name: float(rate.mean()) for name, rate in run.firing_rates.items()}
-    rows = [("time steps", "SNN accuracy", "agrees with ANN")]
-    rows += [(n, f"{accuracy['snn'][n]:.2%}", f"{accuracy['agreement'][n]:.2%}") for n in _DEMO_STEPS]
-    firing = [("layer", "spikes per neuron and step"), *((n, f"{rate:.4f}") for n, rate in rates.items())]
-    parts = [
-        snn.conversion_report.show(options.width),
-        f"ANN accuracy  {accuracy['ann']:.2%}",
-        show_table(rows, right=range(3)),
-        show_table(firing, right=[1]),
-        f"conversion {seconds['conversion']:.1f} s, simulation {seconds['simulation']:.1f} s",
-    ]
-    data = {
-        "accuracy": accuracy,
-        "firing_rates": rates,
-        "seconds": seconds,
-        "report": snn.conversion_report.get_config(),
-    }
-    return Result("\n\n".join(parts), data)
 
 
 def check(options):
@@ -83,6 +40,9 @@ def check(options):
             "notes": list(report.notes),
         },
         None if report.converts else error,
+        next=f"convert {_quoted(options.model)} --calibration train.npz -o snn.keras"
+        if report.converts
+        else "",
     )
 
 
@@ -102,7 +62,11 @@ def convert(options):
     snn = keras_snn.convert(model, data, **labels, **_conversion_options(options))
     snn.save(options.output)
     text = f"{snn.conversion_report.show(options.width)}\n\nwrote {options.output}"
-    return Result(text, {"output": str(options.output), "report": snn.conversion_report.get_config()})
+    return Result(
+        text,
+        {"output": str(options.output), "report": snn.conversion_report.get_config()},
+        next=f"evaluate {_quoted(options.output)} --data test.npz",
+    )
 
 
 def _conversion_options(options):
@@ -141,7 +105,11 @@ def evaluate(options):
     shown = {2**i for i in range(run.timesteps.bit_length())} | {run.timesteps}
     rows = [[steps, *(f"{curve[steps - 1]:.2%}" for curve in curves.values())] for steps in sorted(shown)]
     text = show_table([header, *rows], right=range(len(header)))
-    return Result(text, {"samples": len(y), **{name: curve.tolist() for name, curve in curves.items()}})
+    return Result(
+        text,
+        {"samples": len(y), **{name: curve.tolist() for name, curve in curves.items()}},
+        next=f"report {_quoted(options.model)} --data {_quoted(options.data)} -o report.html",
+    )
 
 
 def report(options):
@@ -162,7 +130,11 @@ def report(options):
     )
     lines = [textwrap.fill(line, options.width) for line in str(report).splitlines()]
     text = "\n".join([*lines, "", f"wrote {options.output} and {json_file}"])
-    return Result(text, {"output": [str(options.output), str(json_file)], "report": report.facts})
+    return Result(
+        text,
+        {"output": [str(options.output), str(json_file)], "report": report.facts},
+        next=f"export {_quoted(options.model)} -o folder",
+    )
 
 
 def export(options):
@@ -209,7 +181,25 @@ def _check_can_export(kind, path):
 def layers(options):
     """List the layers that convert."""
     names = list(keras_snn.supported_layers())
-    return Result(table() if options.markdown else "\n".join(names), names)
+    text = table() if options.markdown else "\n".join(names)
+    return Result(text, names, next="" if options.markdown else "check cnn.keras")
+
+
+def completion(options):
+    """Print a script that lets a shell complete commands and options."""
+    try:
+        import shtab
+    except ImportError as error:
+        raise ImportError(
+            f"`completion` needs the package shtab. Received: {error}. "
+            "Install it: pip install 'keras-snn[completion]'."
+        ) from error
+    script = shtab.complete(parser(), options.shell)
+    return Result(script, script)
+
+
+def _quoted(path):
+    return shlex.quote(str(path))
 
 
 def _load_spiking(path):

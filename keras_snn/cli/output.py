@@ -2,43 +2,28 @@
 
 import dataclasses
 import sys
-import tempfile
 
-from keras_snn._files import check_file
-
-__all__ = ["EXPORTS", "Result", "check_output", "write_line"]
-
-# What Keras calls the format of a file by its suffix; NIR files are those of `export_nir`.
-EXPORTS = {".nir": "nir", ".onnx": "onnx", ".tflite": "litert"}
+__all__ = ["Result", "write_line"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a command found: as text, as data for --json, and what keeps it from being a success."""
+    """What a command found.
+
+    Attributes:
+        text: As text.
+        data: As data for --json.
+        error: What keeps it from being a success, or `None`.
+        next: A command to go on with, after `keras-snn`; "" if there is none.
+    """
 
     text: str
     data: object
     error: str | None = None
+    next: str = ""
 
 
 def write_line(options, text):
     """Report progress, unless the user wants none."""
     if not (options.quiet or options.json):
         print(text, file=sys.stderr)
-
-
-def check_output(path, *, overwrite):
-    """Raise before any work if a result could not be written."""
-    if not path.parent.is_dir():
-        raise ValueError(f"'{path.parent}' must be a folder. Received: no such folder.")
-    try:
-        with tempfile.TemporaryDirectory(dir=path.parent):
-            pass
-    except OSError as error:
-        raise ValueError(
-            f"'{path.parent}' must be a folder that can be written. Received: {error.strerror}."
-        ) from error
-    if path.is_dir() or (path.exists() and not overwrite):
-        hint = "Name another --output" if path.is_dir() else "Use --force to overwrite it"
-        raise ValueError(f"'{path}' exists. {hint}.")
-    check_file(path)
