@@ -1,5 +1,7 @@
 """No error of the package's own leaves it but those of `keras_snn.errors`, whatever the network is."""
 
+import copy
+
 import keras
 import networks
 import numpy as np
@@ -104,3 +106,24 @@ def test_models_of_keras_2_are_refused_as_such(use, own):
     model = (type("Mine", (kind,), {}) if own else kind)()
     with pytest.raises(TypeError, match=f"Received: {type(model).__name__} of tf_keras, which is Keras 2"):
         use(model)
+
+
+@pytest.mark.parametrize("own", ["layer", "function"])
+def test_what_keras_does_not_know_is_named_when_it_is_copied(own, rng):
+    def doubled_tanh(x):
+        return 2 * ops.tanh(x)
+
+    layer = Squash() if own == "layer" else layers.Dense(6, activation=doubled_tanh, name="squash")
+    model = networks.randomize(_between(layer), rng)
+    snn = keras_snn.convert(model, timesteps=3, nonspiking="allow", normalization="none")
+    name = "Squash" if own == "layer" else "doubled_tanh"
+    copies = (snn.as_functional, lambda: keras.models.clone_model(snn), lambda: copy.deepcopy(snn))
+    for copied in copies:
+        with pytest.raises(ValueError, match=f"Layer 'squash.*registered with Keras.*Received: {name},"):
+            copied()
+    with keras.saving.custom_object_scope({"Squash": Squash, "doubled_tanh": doubled_tanh}):
+        assert [type(copied()).__name__ for copied in copies] == [
+            "Functional",
+            "SpikingModel",
+            "SpikingModel",
+        ]

@@ -1,10 +1,10 @@
-"""A layer of somebody else: called as in `predict`, and held where it cannot be copied."""
+"""Layers of users: called as in `predict`, held where they cannot be copied, named where they are unknown."""
 
 import types
 
 import keras
 
-__all__ = ["Held", "as_in_predict"]
+__all__ = ["Held", "as_in_predict", "unregistered"]
 
 
 def as_in_predict(layer, inputs):
@@ -17,6 +17,26 @@ def as_in_predict(layer, inputs):
         return layer(inputs, **kwargs)
     with keras.StatelessScope(state_mapping=[(v, v.value) for v in layer.variables]):
         return layer(inputs, **kwargs)
+
+
+def unregistered(config):
+    """Return the names of the classes and functions in a config that Keras does not find, sorted.
+
+    Args:
+        config: What `keras.saving.serialize_keras_object` returns.
+    """
+    if isinstance(config, (list, tuple)):
+        return sorted({name for part in config for name in unregistered(part)})
+    if not isinstance(config, dict):
+        return []
+    found = set(unregistered(list(config.values())))
+    is_of_keras = (config.get("module") or "").partition(".")[0] == "keras"
+    if "class_name" in config and "registered_name" in config and not is_of_keras:
+        is_function = config["class_name"] == "function"
+        name = config["config"] if is_function else config["registered_name"] or config["class_name"]
+        if isinstance(name, str) and keras.saving.get_registered_object(name) is None:
+            found.add(name.rpartition(">")[2])
+    return sorted(found)
 
 
 class Held(keras.layers.Layer):

@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_snn._types import Config, Shape, State, Tensor, Tensors
 from keras_snn.layers.base import SpikingLayer
-from keras_snn.layers.held import as_in_predict
+from keras_snn.layers.held import as_in_predict, unregistered
 from keras_snn.layers.owning import OwnsLayer
 from keras_snn.layers.time_axis import count_steps, differences, sum_steps
 
@@ -123,7 +123,19 @@ class NonSpiking(OwnsLayer, SpikingLayer):
 
     @classmethod
     def from_config(cls, config: Config) -> Any:
-        layer = keras.saving.deserialize_keras_object(config["layer"])
+        # Before Keras takes the config apart.
+        unknown = unregistered(config["layer"])
+        try:
+            layer = keras.saving.deserialize_keras_object(config["layer"])
+        except (TypeError, ValueError) as error:
+            if not unknown:
+                raise
+            # The message of Keras names the model around the layer.
+            raise ValueError(
+                f"Layer '{config['name']}' must be registered with Keras, to be copied or loaded. Received: "
+                f"{', '.join(unknown)}, unknown to Keras. Decorate it with "
+                "keras.saving.register_keras_serializable(), or use a keras.saving.custom_object_scope."
+            ) from error
         return super().from_config({**config, "layer": layer})
 
 
