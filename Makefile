@@ -23,7 +23,7 @@ quick: $(VENV)/tested
 test: lint
 	$(PYTEST)
 
-# Every test there is, compiled, and ten times as many random networks.
+# Every test there is, compiled, and many more random networks.
 test-all: lint
 	KERAS_SNN_EXAMPLES=400 $(PYTEST) --thorough
 	$(MAKE) test-backends

@@ -38,7 +38,15 @@ def pairs(first, second):
     longer = max(len(first), len(second))
     kept = {(i % len(first), i % len(second)) for i in range(longer)}
     quick = [i for i, pair in enumerate(both) if pair in kept]
-    return thorough([(first[i], second[j]) for i, j in both], quick=quick)
+    parameters = [(_parameter(first[i]), _parameter(second[j])) for i, j in both]
+    return thorough(
+        [pytest.param(*a.values, *b.values, marks=[*a.marks, *b.marks]) for a, b in parameters], quick=quick
+    )
+
+
+def named(value):
+    """Return what a value goes by in the name of a test."""
+    return getattr(value, "__name__", str(value))
 
 
 def few(values, number=1):

@@ -30,9 +30,9 @@ from keras_snn.simulation.compiled_functions import set_watch
 from keras_snn.simulation.from_layers import as_spiking_model
 from keras_snn.simulation.internals import internals
 
-EXAMPLES = int(os.environ.get("KERAS_SNN_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("KERAS_SNN_EXAMPLES", "16"))
 SEED = int(os.environ.get("KERAS_SNN_SEED", "0"))
-SHARDS = 4
+SHARDS = 2
 LARGEST = 256
 
 # What cases have that does not matter, and those that once failed.

@@ -69,6 +69,7 @@ def by_hand(chains, shape, timesteps):
 
 
 @pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.compiled
 def test_rates_stay_within_one_spike_over_ten_thousand_steps(policy, rng):
     """|r − clip(z/θ, 0, 1)| ≤ 1/t, as in the theory: each step rounds a potential by half a unit, no more."""
     timesteps, theta = 10_000, rng.uniform(0.3, 3.0)
@@ -105,6 +106,7 @@ def test_rates_stay_within_one_spike_over_ten_thousand_steps(policy, rng):
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.compiled
 def test_readouts_of_half_precision_count_ten_thousand_spikes(policy, rng):
     """In half precision a sum would stop at 256, or at 2048."""
     a = rng.uniform(0, 1, 40)

@@ -8,7 +8,7 @@ import networks
 import numpy as np
 import pytest
 from keras import layers
-from running import few
+from running import few, named, pairs, thorough
 from test_contracts import EXAMPLES, SEED, _between
 
 import keras_snn
@@ -59,8 +59,7 @@ def check_all_agree(snn, x, *, tolerance):
 EXACT = [network for network in networks.NETWORKS if network is not networks.rows]
 
 
-@pytest.mark.parametrize("network", few(EXACT), ids=lambda network: network.__name__)
-@pytest.mark.parametrize("code", DYADIC[::2], ids=str)
+@pytest.mark.parametrize(("network", "code"), pairs(few(EXACT), DYADIC[::2]), ids=named)
 def test_on_dyadic_weights_all_agree(network, code, rng):
     model = networks.build_dyadic(network, rng)
     x = networks.data_for(model, rng, samples=4, dyadic=True)
@@ -75,7 +74,7 @@ def test_in_float64_all_agree_where_relus_follow_relus(rng):
     check_all_agree(snn, x, tolerance=1e-6)
 
 
-@pytest.mark.parametrize("example", EXAMPLES[SEED % 4 :: 4])
+@pytest.mark.parametrize("example", thorough(EXAMPLES, quick=range(SEED % 8, len(EXAMPLES), 8)))
 def test_in_float64_all_agree_for_rules(example, rng):
     model = _between(example, rng)
     x = networks.data_for(model, rng, samples=4)

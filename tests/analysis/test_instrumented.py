@@ -6,6 +6,7 @@ import keras
 import networks
 import numpy as np
 import pytest
+import running
 from test_contracts import EXAMPLES, SEED, _between
 
 import keras_snn
@@ -33,7 +34,6 @@ NEURONS = [
     DigitCode(15, 4),
 ]
 SAMPLES = 2
-BY_NAME = [pytest.param(network, id=network.__name__) for network in networks.NETWORKS]
 
 
 def convert(model, x, neuron, **options):
@@ -72,15 +72,16 @@ def check(snn, x):
     return counts
 
 
-@pytest.mark.parametrize("neuron", NEURONS, ids=str)
-@pytest.mark.parametrize("network", BY_NAME[SEED % 3 :: 3])
+@pytest.mark.parametrize(
+    ("network", "neuron"), running.pairs(networks.NETWORKS[SEED % 3 :: 3], NEURONS), ids=running.named
+)
 def test_counts_of_networks_are_those_of_a_run(network, neuron, rng):
     model = networks.build(network, rng)
     x = networks.data_for(model, rng, samples=SAMPLES)
     check(convert(model, x, neuron, normalization="percentile", percentile=90.0), x)
 
 
-@pytest.mark.parametrize("example", EXAMPLES[SEED % 4 :: 4])
+@pytest.mark.parametrize("example", running.thorough(EXAMPLES, quick=range(SEED % 8, len(EXAMPLES), 8)))
 def test_counts_of_rules_are_those_of_a_run(example, rng):
     model = _between(example, rng)
     x = networks.data_for(model, rng, samples=SAMPLES)
@@ -104,8 +105,11 @@ def test_neurons_of_every_kind_side_by_side_are_counted_apart(neuron, rng):
     check(convert(model, x, neuron, layer_options={"part1": {"neuron": other}}), x)
 
 
-@pytest.mark.parametrize("relays", ["auto", False, True])
-@pytest.mark.parametrize("neuron", [*NEURONS[5:], DigitCode(15, "auto")], ids=str)
+@pytest.mark.parametrize(
+    ("relays", "neuron"),
+    running.pairs(["auto", False, True], [*NEURONS[5:], DigitCode(15, "auto")]),
+    ids=str,
+)
 def test_sums_that_no_relu_rectifies_are_counted_as_numbers_and_as_spikes(neuron, relays, rng):
     x = inputs = keras.Input((4, 4, 2))
     x = first = keras.layers.Conv2D(2, 1)(keras.layers.Conv2D(3, 2, activation="relu")(x))

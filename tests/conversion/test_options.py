@@ -5,6 +5,7 @@ import keras
 import networks
 import numpy as np
 import pytest
+import running
 import tensorflow as tf
 from keras import layers
 
@@ -58,25 +59,17 @@ def given(options, x, timesteps):
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-def test_results_depend_on_neither_unroll_nor_batches(tool, rng):
-    """Law 9, random spikes included."""
+def test_results_depend_on_neither_unroll_nor_batches_nor_files(tool, rng, tmp_path):
+    """Laws 8, 9, 10 and 13, random spikes included."""
     model = networks.make_dyadic(small_model(rng), rng)
     x = networks.data_for(model, rng, dyadic=True)
-    snn = convert(model, x, normalization="percentile", percentile=100, **TOOLS[tool])
+    options = {"normalization": "percentile", "percentile": 100, "timesteps": 8, **TOOLS[tool]}
+    snn = convert(model, x, **options)
     for layer in snn.layers:
         # Scales are no powers of two; weights made so again.
         layer.set_weights([np.round(w * 64) / 64 for w in layer.get_weights()])
-    contracts.law_9_results_depend_on_neither_unroll_nor_batches(
-        snn, given(TOOLS[tool], x, snn.timesteps), len(x)
-    )
-
-
-@pytest.mark.parametrize("tool", TOOLS)
-def test_saved_and_loaded_it_spikes_the_same(tool, rng, tmp_path):
-    model = small_model(rng)
-    x = networks.data_for(model, rng)
-    snn = convert(model, x, **TOOLS[tool])
-    x = given(TOOLS[tool], x, snn.timesteps)
+    x = given(options, x, snn.timesteps)
+    contracts.law_9_results_depend_on_neither_unroll_nor_batches(snn, x, len(x))
     loaded = contracts.law_8_saved_and_loaded_it_spikes_the_same(snn, x, tmp_path / "snn.keras")
     contracts.law_10_a_file_says_the_same(snn, loaded)
     assert program_of(loaded) == program_of(snn)
@@ -162,8 +155,7 @@ NUMBERS = {
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("case", NUMBERS)
-@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize(("case", "moved"), running.pairs(NUMBERS, [False, True]))
 def test_numbers_of_things_are_no_poisson_input(case, moved, rng):
     """Beside what is: an image of integers, and floats that a layer without a rule takes."""
     numbers, look_up = NUMBERS[case]()
@@ -366,6 +358,7 @@ def test_a_binary_network_is_right_from_the_first_step(function, reset, at_zero,
     assert all(row.scale in (None, 1.0) for row in report.values())
 
 
+@pytest.mark.compiled
 def test_a_binary_activation_is_trained_through_a_straight_line(rng):
     model = keras.Sequential([keras.Input((8,)), layers.Dense(16), BinaryActivation(), layers.Dense(1)])
     x = rng.normal(0, 1, (512, 8)).astype("float32")

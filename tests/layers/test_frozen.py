@@ -6,6 +6,7 @@ import pickle
 import keras
 import numpy as np
 import pytest
+import running
 from contracts import assert_same
 
 import keras_snn
@@ -129,8 +130,9 @@ def flags(model):
     return [(tuple(v.shape), v.trainable) for v in model.weights]
 
 
-@pytest.mark.parametrize("make", [by_hand, converted], ids=lambda f: f.__name__)
-@pytest.mark.parametrize("freeze", FREEZING, ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    ("make", "freeze"), running.pairs([by_hand, converted], FREEZING), ids=lambda f: f.__name__
+)
 def test_a_copy_trains_what_the_model_trains(make, freeze, tmp_path):
     model = make()
     freeze(model)
@@ -142,8 +144,9 @@ def test_a_copy_trains_what_the_model_trains(make, freeze, tmp_path):
             assert [w.shape for w in other.trainable_weights] == [w.shape for w in model.trainable_weights]
 
 
-@pytest.mark.parametrize("make", [by_hand, converted], ids=lambda f: f.__name__)
-@pytest.mark.parametrize("freeze", FREEZING[:-1], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    ("make", "freeze"), running.pairs([by_hand, converted], FREEZING[:-1]), ids=lambda f: f.__name__
+)
 def test_loaded_it_goes_on_training_with_the_state_of_its_optimizer(make, freeze, rng, tmp_path):
     """Weights that train have a momentum each, in the order of the weights."""
     model = make()

@@ -197,6 +197,7 @@ def test_the_shape_of_the_input_may_be_given_as_to_any_layer(twin):
     assert model.input_shape == (None, *shape)
 
 
+@pytest.mark.compiled
 def test_penalty_on_spikes_trains_the_weights(rng):
     """With no other loss, the layer falls silent."""
     x = rng.uniform(0, 1, (8, 6, 5)).astype("float32")

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import running
 from keras import layers, ops
 
 import keras_snn
@@ -13,9 +14,7 @@ USES = {
 }
 
 
-@pytest.mark.parametrize("use", USES)
-@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "float16"])
-@pytest.mark.compiled
+@pytest.mark.parametrize(("use", "dtype"), running.pairs(USES, ["mixed_bfloat16", "float16"]))
 def test_integers_that_name_things_are_not_rounded(use, dtype, rng):
     keras.utils.set_random_seed(1)
     inputs = keras.Input((4,), dtype="int32")
@@ -31,7 +30,6 @@ def test_integers_that_name_things_are_not_rounded(use, dtype, rng):
         np.testing.assert_allclose(np.asarray(found, "float32"), expected, atol=atol)
 
 
-@pytest.mark.compiled
 def test_integers_beyond_float32_are_kept(rng):
     inputs = keras.Input((2,), dtype="int32")
     last = ops.cast(ops.mod(inputs, 10), "float32")

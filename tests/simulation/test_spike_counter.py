@@ -111,11 +111,11 @@ def test_charge_agrees_with_trains_of_spikes(network, rng):
     """Behind all that is linear, max pooling and read-outs of averages, with nothing counted step by step."""
     model = networks.build(network, rng)
     x = networks.data_for(model, rng)
-    snn = convert(model, x, timesteps=40)
+    snn = convert(model, x, timesteps=12)
     assert internals(snn).counter.looped == ()
     set_watch(snn, True)
-    snn.predict(x, batch_size=5, verbose=0)
-    assert sum(layer.unsure for layer in internals(snn).counter.read(40).values()) == 0
+    snn.predict(x, batch_size=7, verbose=0)
+    assert sum(layer.unsure for layer in internals(snn).counter.read(12).values()) == 0
     assert counted(snn) == expected(snn, x)
 
 

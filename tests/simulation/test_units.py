@@ -18,9 +18,9 @@ def network(rng):
     x = inputs
     for _ in range(2):
         x = layers.ReLU(6.0)(layers.Dense(8)(x))
-    return networks.randomize(keras.Model(inputs, layers.Dense(3)(x)), rng), rng.normal(
-        0, 4, (300, 6)
-    ).astype("float32")
+    return networks.randomize(keras.Model(inputs, layers.Dense(3)(x)), rng), rng.normal(0, 4, (60, 6)).astype(
+        "float32"
+    )
 
 
 LOADS = {
