@@ -40,9 +40,16 @@ test-backends: $(VENV)/backends
 test-oldest: $(VENV)-oldest/tested
 	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)-oldest/bin/python -m pytest -n 2 --dist worksteal $(LAWS)
 
-docs: $(VENV)/tested
-	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python -m pdoc --docformat google --no-show-source --output-directory docs/api keras_snn
-	@echo "The reference is in docs/api/index.html"
+# Strictly, and without the network; what was built is looked at.
+docs: $(VENV)/documented
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
+	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python -m pytest tests/test_site.py
+	@echo "The site is in site/index.html"
+
+$(VENV)/documented: $(VENV)/tested
+	@echo "Installing what the documentation is built with"
+	@$(VENV)/bin/python -m pip install --quiet --editable '.[test,docs]'
+	@touch $@
 
 # A wheel and a source distribution in dist/, checked as PyPI does and tried in environments of their own.
 package: $(VENV)-package/built

@@ -1,6 +1,6 @@
 """Bad input, case by case: what comes, and what the package says.
 
-`python tests/reliability.py` prints the table of docs/reliability.md.
+`python tests/reliability.py` prints the table of tests/reliability_messages.md.
 """
 
 import contextlib

@@ -8,10 +8,10 @@ from reliability import CASES, NotPermittedError, World
 
 import keras_snn
 
-DOCUMENT = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+DOCUMENT = (ROOT / "tests" / "reliability_messages.md").read_text(encoding="utf-8")
 TABLE = [
     line
-    for line in DOCUMENT.partition("## Bad input, case by case")[2].splitlines()
+    for line in DOCUMENT.splitlines()
     if line.startswith("| ") and not line.startswith(("| comes in ", "| --- "))
 ]
 NAME = "<script>alert(1)"
