@@ -418,7 +418,9 @@ def test_an_export_is_what_its_suffix_names(name, spiking, files, capsys):
     np.testing.assert_allclose(runs_like(path, x), expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["net.xyz", "net.onnx.gz", "net.ONNX", "net.keras", "net.h5", "a.v2"])
+@pytest.mark.parametrize(
+    "name", ["net.xyz", "net.onnx.gz", "net.ONNX", "net.keras", "net.h5", "a.v2", ".nir"]
+)
 def test_an_export_of_another_suffix_is_refused_by_name(name, spiking, files, capsys):
     before = sorted(files.iterdir())
     with pytest.raises(SystemExit) as stopped:
@@ -428,6 +430,24 @@ def test_an_export_of_another_suffix_is_refused_by_name(name, spiking, files, ca
         capsys.readouterr().err
     )
     assert sorted(files.iterdir()) == before
+
+
+def test_an_export_to_a_folder_named_as_a_file_is_refused(spiking, files, capsys):
+    with pytest.raises(SystemExit):
+        main(["export", str(spiking[0]), "-o", f"{files}/net.tflite/"])
+    assert "must be a folder that does not end in .nir, .onnx, .tflite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["net.onnx", "net.tflite", "net", "net.v2"])
+def test_the_suffix_decides_what_the_method_exports(name, spiking, files, monkeypatch):
+    snn = keras.models.load_model(spiking[0])
+    monkeypatch.setattr(keras.Model, "export", lambda self, path, kind, **_: kind)
+    formats = {"net.onnx": "onnx", "net.tflite": "litert"}
+    assert snn.export(files / name) == formats.get(name, "tf_saved_model")
+    assert snn.export(str(files / name), format="openvino") == "openvino"
+    for other in (".nir", ".keras"):
+        with pytest.raises(ValueError, match="must end in .onnx or .tflite, or name a folder"):
+            snn.export(files / f"net{other}")
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="Keras writes these on TensorFlow")

@@ -271,7 +271,13 @@ def _keras_path(text):
 
 def _export_path(text):
     path = pathlib.Path(text)
-    if path.suffix and path.suffix not in EXPORTS and not text.endswith("/"):
+    # `pathlib` takes `.nir` for a name without a suffix.
+    suffix = path.suffix or (path.name if path.name in EXPORTS else "")
+    if text.endswith("/") and suffix in EXPORTS:
+        raise argparse.ArgumentTypeError(
+            f"must be a folder that does not end in {', '.join(EXPORTS)}, received '{text}'"
+        )
+    if suffix and not text.endswith("/") and (suffix not in EXPORTS or not path.suffix):
         raise argparse.ArgumentTypeError(
             f"must be a folder or end in {', '.join(EXPORTS)}, received '{text}'; "
             f"for a folder of this name use '{text}/'"

@@ -39,6 +39,7 @@ __all__ = ["export_nir", "import_nir"]
 Difference = Literal["reset", "threshold", "initial_potential"]
 PoolingForm = Literal["sum", "average", "convolution"]
 OutputForm = Literal["current", "spikes"]
+_OF_OTHER_FORMATS = (".onnx", ".tflite", ".keras", ".pb")
 # What the text of NIR demands, what ours do, and how to comply with the text.
 _DIFFERENCES = {
     "reset": (
@@ -75,7 +76,7 @@ def export_nir(
 
     Args:
         snn: A `SpikingModel`; or a Sequential or Functional model of spiking layers.
-        path: Name of the file.
+        path: Name of the file, mostly `.nir`; none that ends in the suffix of another format.
         dt: Length of a time step, in the unit that the reader uses. r of the neurons is 1 / dt, so that a
             step adds the current as it is; not all readers take another r than 1.
         accept: Names of what readers may do differently, as they follow the text of NIR and not the
@@ -106,10 +107,13 @@ def export_nir(
     check_choice("pooling", pooling, get_args(PoolingForm))
     check_choice("output", output, get_args(OutputForm))
     check_number("output_threshold", output_threshold, above=0)
-    accept = (accept,) if isinstance(accept, str) else tuple(accept)
-    for name in accept:
-        check_choice("accept", name, get_args(Difference))
+    accept = _checked_accept(accept)
     path = output_path("path", path)
+    if path.suffix in _OF_OTHER_FORMATS:
+        raise ValueError(
+            f"`path` must end in .nir. Received: path='{path}', the name of another format. "
+            "Change the name, or use snn.export."
+        )
 
     model = as_spiking_model(snn) if is_handwritten(snn) else snn
     graph = program_of(model).graph
@@ -205,6 +209,18 @@ def import_nir(
         events=encoding == "events",
     )
     return build(program, name=name or path.stem)
+
+
+def _checked_accept(accept):
+    """Return `accept` as a tuple."""
+    if isinstance(accept, str):
+        accept = (accept,)
+    if not isinstance(accept, Iterable):
+        raise TypeError(
+            f"`accept` must be names of differences. Received: accept={accept!r}. Use any of "
+            f"{', '.join(map(repr, get_args(Difference)))}."
+        )
+    return tuple(check_choice("accept", name, get_args(Difference)) for name in accept)
 
 
 def _nir():

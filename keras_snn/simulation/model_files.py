@@ -16,6 +16,10 @@ _NOT_AS_HDF5 = (
     "`filepath` must end in .keras. Received: {}, a format that would not load again. Change the name."
 )
 
+# The formats that Keras exports, by suffix, and what writes files that it does not.
+_EXPORTED = {".onnx": "onnx", ".tflite": "litert"}
+_NOT_EXPORTED = {".nir": "keras_snn.export_nir(snn, path)", ".keras": "snn.save(path)"}
+
 
 class StoredModel(keras.Model):
     """Base of `SpikingModel`: what of `keras.Model` writes files and reads them."""
@@ -64,12 +68,23 @@ class StoredModel(keras.Model):
             self.conversion_report = report
             raise
 
-    def export(self, filepath, *args, input_signature=None, **kwargs):
-        """As `keras.Model.export`; the network takes batches of any size and runs `timesteps` steps."""
+    def export(self, filepath, format=None, *args, input_signature=None, **kwargs):  # noqa: A002 - as in Keras
+        """As `keras.Model.export`; the network takes batches of any size and runs `timesteps` steps.
+
+        Where `format` is `None`, the suffix decides: `.onnx`, `.tflite`, else a SavedModel. A suffix of what
+        Keras does not export raises a `ValueError`.
+        """
+        suffix = pathlib.Path(filepath).suffix if isinstance(filepath, (str, os.PathLike)) else ""
+        if suffix in _NOT_EXPORTED:
+            raise ValueError(
+                "`filepath` must end in .onnx or .tflite, or name a folder. Received: "
+                f"filepath='{filepath}'. Use {_NOT_EXPORTED[suffix]}."
+            )
         # A model that was never called, Keras refuses without.
         if input_signature is None:
             input_signature = [internals(self).inputs.signature(self.passes)]
-        return super().export(filepath, *args, input_signature=input_signature, **kwargs)
+        wanted = format or _EXPORTED.get(suffix, "tf_saved_model")
+        return super().export(filepath, wanted, *args, input_signature=input_signature, **kwargs)
 
     def compile_from_config(self, config):
         """As `keras.Model.compile_from_config`, of a model with or without an optimizer."""

@@ -627,3 +627,13 @@ def test_files_that_simulators_wrote_fire_what_they_fired(client, reset):
         model = import_nir(files / f"{client}.nir", timesteps=timesteps, **given)
     np.testing.assert_array_equal(np.round(model.predict(x, verbose=0) * timesteps), counts)
     assert counts.sum() > 10
+
+
+def test_a_file_is_not_named_as_another_format(rng, tmp_path):
+    snn, _ = dyadic_snn("dense", rng)
+    for suffix in (".onnx", ".tflite", ".keras"):
+        with pytest.raises(ValueError, match=f"`path` must end in .nir. Received: .*net{suffix}"):
+            export_nir(snn, tmp_path / f"net{suffix}", accept=EVERYTHING)
+    with pytest.raises(TypeError, match="`accept` must be names of differences. Received: accept=None"):
+        export_nir(snn, tmp_path / "net.nir", accept=None)
+    assert not list(tmp_path.iterdir())
