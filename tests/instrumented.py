@@ -74,10 +74,16 @@ def without_zeros(graph, inputs, names):
                         made += each * int(np.count_nonzero(weights))
             made += values[name].size if np.any(node.bias) else 0
         elif isinstance(node, kinds.ChannelAffine) and np.any(node.shift):
-            scale = np.broadcast_to(node.scale, taken[0].shape)
-            made += sum(1 for v, s in zip(taken[0].ravel(), scale.ravel(), strict=True) if v != 0 and s != 0)
-            made += values[name].size
+            made += _of_factors(node, taken[0]) + values[name].size
     return made
+
+
+def _of_factors(node, x):
+    if _only_adds(node):
+        return 0
+    return sum(
+        1 for v, s in zip(x.ravel(), np.broadcast_to(node.scale, x.shape).ravel(), strict=True) if v * s
+    )
 
 
 class _Run:
@@ -193,19 +199,7 @@ class _Run:
         """Add the value of a node to an accumulator, whose places its values have."""
         node = self.graph.nodes[name]
         if name not in self.steady and _is_summed_in_place(self.graph, name):
-            if isinstance(node, kinds.Add):
-                for source in node.inputs:
-                    self._into(source, places, sums, arrivals)
-            elif isinstance(node, kinds.Rearrange):
-                shape = self.graph.nodes[node.inputs[0]].shape
-                where = node.move(1 + np.arange(math.prod(shape)).reshape(1, *shape), leading=1).ravel()
-                before = np.full(math.prod(shape) + 1, -1)
-                before[where] = places
-                self._into(node.inputs[0], before[1:], sums, arrivals)
-            elif isinstance(node, kinds.Concatenate):
-                self._side_by_side(node, places, sums, arrivals)
-            else:
-                self._weighted(node, places, sums, arrivals)
+            self._into_in_place(node, places, sums, arrivals)
             return
         if isinstance(node, kinds.Concatenate) and name not in self.values:
             self._side_by_side(node, places, sums, arrivals)
@@ -219,6 +213,30 @@ class _Run:
                 sums[place] += number
             elif number != 0:
                 self._spike(number, sender, np.array([place]), np.ones(1), sums, arrivals)
+
+    def _into_in_place(self, node, places, sums, arrivals):
+        """Add what a node adds up to an accumulator, product by product."""
+        if isinstance(node, kinds.Add):
+            for source in node.inputs:
+                self._into(source, places, sums, arrivals)
+        elif isinstance(node, kinds.Rearrange):
+            shape = self.graph.nodes[node.inputs[0]].shape
+            where = node.move(1 + np.arange(math.prod(shape)).reshape(1, *shape), leading=1).ravel()
+            before = np.full(math.prod(shape) + 1, -1)
+            before[where] = places
+            self._into(node.inputs[0], before[1:], sums, arrivals)
+        elif isinstance(node, kinds.Concatenate):
+            self._side_by_side(node, places, sums, arrivals)
+        elif _only_adds(node) and self._is_added_up(node.inputs[0]):
+            self.biased = True
+            for place, number in zip(places, np.broadcast_to(node.shift, node.shape).ravel(), strict=True):
+                self._add(sums, place, number)
+            self._into(node.inputs[0], places, sums, arrivals)
+        else:
+            self._weighted(node, places, sums, arrivals)
+
+    def _is_added_up(self, name):
+        return name not in self.steady and _is_summed_in_place(self.graph, name)
 
     def _side_by_side(self, node, places, sums, arrivals):
         sizes = [self.graph.nodes[name].shape[node.axis] for name in node.inputs]
@@ -400,7 +418,13 @@ def _is_wanted_once(graph, name):
         isinstance(user, kinds.Rearrange) and user.function != "repeat"
     ):
         return _is_wanted_once(graph, user.name)
+    if _only_adds(user):
+        return _is_wanted_once(graph, user.name)
     return isinstance(user, (kinds.Add, kinds.Spike, kinds.Readout, kinds.Activation))
+
+
+def _only_adds(node):
+    return isinstance(node, kinds.ChannelAffine) and bool(np.all(node.scale == 1))
 
 
 def _is_lone_factor(graph, name):

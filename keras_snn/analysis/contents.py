@@ -107,7 +107,7 @@ def own_sums(graph: Graph) -> set[str]:
         if len(of_node) == 1:
             user = graph.nodes[of_node[0]]
             goes_in = isinstance(user, (*ACCUMULATING, kinds.Activation))
-            if goes_in or (user.name in wanted and _moves(user)):
+            if goes_in or (user.name in wanted and (_moves(user) or _only_adds(user))):
                 wanted.add(name)
     found = set()
     for name, node in graph.nodes.items():
@@ -122,6 +122,10 @@ def _moves(node):
     if isinstance(node, kinds.Rearrange):
         return node.function != "repeat"
     return isinstance(node, kinds.Concatenate)
+
+
+def _only_adds(node):
+    return isinstance(node, kinds.ChannelAffine) and node.only_adds
 
 
 class _Found:

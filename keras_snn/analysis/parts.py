@@ -40,7 +40,8 @@ class Part:
         if self.is_linear:
             fan = fan_out(node, self.graph.nodes[node.inputs[0]].shape)
             self._look(node.inputs[0], fan)
-            self.of_source.append((node.inputs[0], Reach(fan)))
+            # What only adds a constant meets no value with a weight.
+            self.of_source.append((node.inputs[0], Reach(0 * fan if _only_adds(node) else fan)))
         elif isinstance(node, ACCUMULATING) and not self.is_analog:
             for name in node.inputs:
                 self._look(name, np.ones(self.graph.nodes[name].shape, int))
@@ -151,6 +152,8 @@ def _static(node, graph, sums, itemsize, known):
     neurons, is_affine = math.prod(node.shape), isinstance(node, kinds.Affine)
     weights, shift = (node.kernel, node.bias) if is_affine else (node.scale, node.shift)
     has_bias = bool(np.any(shift))
+    if _only_adds(node):
+        weights = np.zeros((*shift.shape, 0))
     stored = weights.size + shift.size * has_bias
     # Calls of a shared layer share its weights, each of its parts by place and shape.
     key = (node.source, node.name.removeprefix((*node.origins, "")[0]), weights.shape)
@@ -158,15 +161,23 @@ def _static(node, graph, sums, itemsize, known):
     known.add(key)
     return {
         "name": node.name,
-        "macs": neurons * math.prod(weights.shape[:-1]) if is_affine else neurons,
+        "macs": neurons * math.prod(weights.shape[:-1]) if is_affine else neurons * bool(weights.size),
         "biases": neurons if has_bias else 0,
-        "dense": int(fan_out(node, graph.nodes[node.inputs[0]].shape, zeros=True).sum()),
+        "dense": _reached(node, graph) if weights.size else 0,
         "weights": weights.size,
         "zeros": int(np.sum(weights == 0)),
         "footprint": 0 if is_known else stored * itemsize,
-        "is_factor": not is_affine,
+        "is_factor": not is_affine and bool(weights.size),
         "sums": sums,
     }
+
+
+def _reached(node, graph):
+    return int(fan_out(node, graph.nodes[node.inputs[0]].shape, zeros=True).sum())
+
+
+def _only_adds(node):
+    return isinstance(node, kinds.ChannelAffine) and node.only_adds
 
 
 def _is_linear(node):

@@ -105,7 +105,7 @@ def _sharing(graph):
     """
     groups = []
     for node in relus(graph):
-        before = graph.nodes[node.inputs[0]]
+        before = graph.weighted_before(node)
         for others, group in groups:
             if isinstance(before, kinds.Affine) and _share_weights(before, others):
                 group.append(node)
@@ -131,7 +131,7 @@ def channels_apart(graph, per_channel):
     return {
         node.name: node.shape[-1]
         for node in relus(graph)
-        if node.shape and (per_channel(node.name) or _is_depthwise(graph.nodes[node.inputs[0]]))
+        if node.shape and (per_channel(node.name) or _is_depthwise(graph.weighted_before(node)))
     }
 
 

@@ -123,8 +123,9 @@ def _shared_fields(node):
 def _layer_of(graph, node, users):
     """Return the name of the first node of the layer that a node becomes part of."""
     if isinstance(node, kinds.Spike):
-        source = graph.nodes[node.inputs[0]]
-        alone = users[source.name] == [node.name] and source.name not in graph.output_names
+        source = graph.weighted_before(node)
+        between = {source.name, *node.inputs}
+        alone = all(len(users[name]) == 1 and name not in graph.output_names for name in between)
         if isinstance(source, kinds.Affine) and alone:
             return source.name
     return node.name

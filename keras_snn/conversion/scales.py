@@ -28,7 +28,7 @@ def options_by_layer(graph, options):
 
 def _layer_names(graph, node):
     """Return the names of the source layers that an activation and the linear layer before it come from."""
-    before = graph.nodes[node.inputs[0]]
+    before = graph.weighted_before(node)
     origins = node.origins + (before.origins if isinstance(before, kinds.Affine) else ())
     # Later calls of a shared layer have the options of the first.
     return tuple(dict.fromkeys(origin.split("/call_")[0] for origin in origins))

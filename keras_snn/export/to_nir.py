@@ -12,6 +12,7 @@ import re
 import numpy as np
 
 from keras_snn.export.pieces import NotInNIRError, Piece, Value, channels_first, channels_of, refuse_pads
+from keras_snn.export.places import kernel_on_ones
 from keras_snn.export.windows import dense_kernel, embedded_kernel
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.graph import free_name
@@ -196,6 +197,8 @@ def _nir_convolution(writer, *, weight, bias, groups, **per_axis):
 @_write.register
 def _write_channel_affine(node: kinds.ChannelAffine, writer, x):
     refuse_pads(x)
+    if node.only_adds and node.shift.ndim > 1:
+        return _added_by_place(node, writer, x)
     scale, shift = (np.broadcast_to(v, x.shape).reshape(-1) for v in (node.scale, node.shift))
     pieces = []
     for piece in x.pieces:
@@ -224,6 +227,31 @@ def _write_channel_affine(node: kinds.ChannelAffine, writer, x):
             layer = writer.nir.Affine(_cast(weight, writer.dtype), _cast(bias, writer.dtype))
         pieces.append(Piece((writer.put(node.name, layer, piece.sources),), piece.order))
     return Value(x.shape, tuple(pieces))
+
+
+def _added_by_place(node, writer, x):
+    """Return the sum of what a convolution gives and a constant: of a convolution of ones beside it."""
+    layer = writer.graph.nodes[node.inputs[0]]
+    given = writer.values[layer.inputs[0]] if isinstance(layer, kinds.Affine) and layer.window else None
+    kernel = None
+    if given is not None:
+        *spatial, channels = given.shape
+        pads = given.pads[:-1] or ((0, 0),) * len(spatial)
+        kernel = kernel_on_ones(layer, spatial, pads, np.broadcast_to(node.shift, x.shape))
+    if kernel is None:
+        raise NotInNIRError("a constant that differs from place to place", "use biases")
+    once, shape = (1,) * len(spatial), (*spatial, 1)
+    ones = dataclasses.replace(
+        layer, name=f"{node.name}_ones", shape=shape, strides=once, dilation=once, groups=1
+    )
+    ones = dataclasses.replace(ones, kernel=np.zeros((*once, channels, 1)), bias=np.ones(1), padding="valid")
+    ones = _convolution(ones, writer, dataclasses.replace(given, pads=()))
+    of_ones = dataclasses.replace(
+        layer, name=node.name, kernel=kernel, bias=np.zeros_like(layer.bias), groups=1
+    )
+    added = _convolution(of_ones, writer, dataclasses.replace(ones, pads=given.pads))
+    (first,), (second,) = x.pieces, added.pieces
+    return Value(x.shape, (Piece(first.sources + second.sources, first.order),))
 
 
 @_write.register

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import keras
 
-from keras_snn.graph.nodes import Node
+from keras_snn.graph.nodes import ChannelAffine, Node
 
 __all__ = ["Graph", "free_name"]
 
@@ -48,6 +48,15 @@ class Graph:
             for name in node.inputs:
                 users[name].append(node.name)
         return users
+
+    def weighted_before(self, node):
+        """Return the node whose value `node` takes, without a constant that is added to it.
+
+        In front of neurons that is their linear layer, if there is one.
+        """
+        before = self.nodes[node.inputs[0]]
+        adds = isinstance(before, ChannelAffine) and before.only_adds
+        return self.nodes[before.inputs[0]] if adds else before
 
     def with_nodes(self, nodes, renamed=None):
         """Return the graph of these nodes that the outputs need, in order.

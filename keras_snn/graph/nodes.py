@@ -142,6 +142,11 @@ class ChannelAffine(Node):
     shift: np.ndarray
     moments: tuple[np.ndarray, np.ndarray] | None = None
 
+    @property
+    def only_adds(self):
+        """Whether it multiplies by nothing."""
+        return bool(np.all(self.scale == 1))
+
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Activation(Node):

@@ -122,7 +122,8 @@ def fold(graph):
 
     It goes into the linear layer before it, if nothing else takes that layer's value;
     else forward, through layers that it commutes with, into the next linear layers.
-    A shift does not pass zero padding, and a negative scale does not pass a maximum.
+    A negative scale does not pass a maximum. A shift of spikes in front of zero padding becomes a constant
+    after the linear layer, another one at every place; of numbers it stays in front.
 
     Source:
         Rueckauer et al. (2017), doi:10.3389/fnins.2017.00682, "Conversion of Batch-Normalization
@@ -242,8 +243,12 @@ class _Folding:
         if self._is_only_user(source):
             folded = folded_into(source, node) if isinstance(source, kinds.Affine) else None
             if folded is not None:
-                self._put(folded)
-                self._replace(node.name, source.name)
+                affine, added = folded
+                self._put(affine)
+                if added.any():
+                    self._put(channel_affine((), node.name, affine, 1.0, added, origins=node.origins))
+                else:
+                    self._replace(node.name, source.name)
                 return True
             if isinstance(source, kinds.Add) and self._absorbs(source):
                 self._distribute(source, node)
@@ -276,18 +281,43 @@ class _Folding:
 
     def _move_forward(self, source, node, user):
         """Move a `ChannelAffine` after one user of it, or into it; return whether there was a move."""
+        by_place = self._sends_spikes(source.name)
         if isinstance(user, kinds.Affine):
-            folded = folded_before(user, node, node.shape)
-            if folded is not None:
-                self._put(dataclasses.replace(folded, inputs=(source.name,)))
-            return folded is not None
-        moved = moved_after(self.nodes, node, user)
-        if moved is None:
-            return False
-        inputs = tuple(source.name if name == node.name else name for name in user.inputs)
-        self._put(dataclasses.replace(user, inputs=inputs))
-        # The node keeps its name if it moves whole.
-        factor = channel_affine(self.nodes, node.name, user, *moved, origins=node.origins)
-        self._put(factor, (*self._places[user.name], 0))
-        self._replace(user.name, factor.name)
+            folded = folded_before(user, node, node.shape, by_place=by_place)
+            if folded is None:
+                return False
+            affine, added = folded
+            moved = (1.0, added) if added.any() else None
+            user = dataclasses.replace(affine, inputs=(source.name,))
+        else:
+            moved = moved_after(self.nodes, node, user, by_place=by_place)
+            if moved is None:
+                return False
+            inputs = tuple(source.name if name == node.name else name for name in user.inputs)
+            user = dataclasses.replace(user, inputs=inputs)
+        self._put(user)
+        if moved is not None:
+            # The node keeps its name if it moves whole.
+            factor = channel_affine(self.nodes, node.name, user, *moved, origins=node.origins)
+            self._put(factor, (*self._places[user.name], 0))
+            self._replace(user.name, factor.name)
         return True
+
+    def _sends_spikes(self, name):
+        """Whether a value is, or is to become, spikes of neurons, at least a part of it.
+
+        Only for them is a shift better added after a linear map, at every place, than before it: the map
+        then adds where it would multiply.
+        """
+        pending, seen = [name], set()
+        while pending:
+            name = pending.pop()
+            node = self.nodes[name]
+            is_neuron = isinstance(node, kinds.Activation) and node.becomes_spiking
+            if is_neuron or isinstance(node, (kinds.Spike, kinds.Encode)):
+                return True
+            moves = isinstance(node, (kinds.Rearrange, kinds.Concatenate))
+            if name not in seen and (moves or (isinstance(node, kinds.Pool) and node.function == "max")):
+                pending += node.inputs
+            seen.add(name)
+        return False

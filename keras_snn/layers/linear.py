@@ -7,6 +7,7 @@ together; only the neuron loops over time.
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_snn import neurons
 from keras_snn._types import Config, Shape, State, Tensor, Tensors
@@ -40,6 +41,8 @@ class SpikingLinear(SpikingTwin):
 
     Args:
         neuron: Name or object of `keras_snn.neurons`.
+        bias_per_place: Whether there is a bias of every neuron, and not of every channel alone: the first
+            weight, `place_bias`.
         return_state: Whether to return `(spikes, *state)`.
         stateful: Whether to keep the membrane potential from call to call.
 
@@ -55,11 +58,18 @@ class SpikingLinear(SpikingTwin):
             is the activation.
     """
 
-    options = {"neuron": "if", **SpikingTwin.options}
+    options = {"neuron": "if", "bias_per_place": False, **SpikingTwin.options}
 
-    def __init__(self, *args: Any, neuron: str | neurons.Neuron = "if", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        neuron: str | neurons.Neuron = "if",
+        bias_per_place: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.neuron = neurons.get(neuron)
+        self.bias_per_place = bias_per_place
         function = self.analog.activation
         self._activation = keras.activations.serialize(function)
         # Of another function the name may be the same.
@@ -71,8 +81,17 @@ class SpikingLinear(SpikingTwin):
             )
         self.analog.activation = keras.activations.linear
 
+    def build(self, input_shape: Any) -> None:
+        if self.bias_per_place:
+            shape = self.current_shape(input_shape)[2:]
+            self.place_bias = self.add_weight(shape=shape, initializer="zeros", name="place_bias")
+        super().build(input_shape)
+
     def current(self, inputs: Tensors) -> Tensor:
-        return self.analog(inputs)
+        current = self.analog(inputs)
+        if self.bias_per_place:
+            current = current + ops.cast(self.place_bias, current.dtype)
+        return current
 
     def current_shape(self, input_shape: Any) -> Any:
         batch, timesteps, *shape = input_shape
@@ -85,8 +104,8 @@ class SpikingLinear(SpikingTwin):
         return self.neuron.step(current, state)
 
     def get_config(self) -> Config:
-        of_neuron = {"activation": self._activation, "neuron": self.neuron.serialized()}
-        return {**super().get_config(), **of_neuron}
+        config = {**super().get_config(), "activation": self._activation, "neuron": self.neuron.serialized()}
+        return config | ({"bias_per_place": True} if self.bias_per_place else {})
 
 
 class SpikingDense(SpikingLinear, analog_class=keras.layers.Dense): ...

@@ -29,9 +29,9 @@ def build(program, *, unroll="auto", name=None):
 def build_with_nodes(program, *, unroll="auto", name=None):
     """Return the `SpikingModel` of a `Program`, and the nodes that each of its calls stands for.
 
-    A linear layer and the neurons after it become one spiking layer, under the name of
-    the linear layer; every other node becomes a layer of its own. Calls of a shared layer
-    that came out with equal weights are calls of one layer again.
+    A linear layer and the neurons after it, with a constant that is added between them, become one spiking
+    layer, under the name of the linear layer; every other node becomes a layer of its own. Calls of a shared
+    layer that came out with equal weights are calls of one layer again.
 
     Args:
         program: A `Program`.
@@ -43,9 +43,8 @@ def build_with_nodes(program, *, unroll="auto", name=None):
     """
     graph = program.graph
     builder = _Builder(program)
-    for node in graph.nodes.values():
-        if not isinstance(node, kinds.Input) and not builder.belongs_to_next(node):
-            builder.add(node)
+    for nodes in builder.groups():
+        builder.add(nodes)
     model = SpikingModel(
         builder.layers,
         builder.calls,
@@ -97,18 +96,25 @@ class _Builder:
         self.known_as = {name: name for name in keras.tree.flatten(self.graph.inputs)}
         self.constant = constant_nodes(self.graph, program.events)
 
-    def belongs_to_next(self, node):
-        """Whether `node` is a linear layer whose value only neurons take: they become one layer."""
-        if node.name in self.graph.output_names or len(self.users[node.name]) != 1:
-            return False
-        user = self.graph.nodes[self.users[node.name][0]]
-        return isinstance(node, kinds.Affine) and isinstance(user, kinds.Spike)
+    def groups(self):
+        """Return tuples of the nodes that become one layer, in order of their last."""
+        nodes = [node for node in self.graph.nodes.values() if not isinstance(node, kinds.Input)]
+        of_neurons = {node.name: self._with_linear(node) for node in nodes if isinstance(node, kinds.Spike)}
+        inside = {node.name for group in of_neurons.values() for node in group[:-1]}
+        return [of_neurons.get(node.name, (node,)) for node in nodes if node.name not in inside]
 
-    def add(self, node):
-        """Make the layer of a node, or call one that is there."""
-        nodes = (node,)
-        if isinstance(node, kinds.Spike) and self.belongs_to_next(self.graph.nodes[node.inputs[0]]):
-            nodes = (self.graph.nodes[node.inputs[0]], node)
+    def _with_linear(self, spike):
+        """Return neurons, after the linear layer and the constant before them if no other takes those."""
+        linear, before = self.graph.weighted_before(spike), self.graph.nodes[spike.inputs[0]]
+        nodes = (linear, spike) if before is linear else (linear, before, spike)
+        alone = all(
+            len(self.users[node.name]) == 1 and node.name not in self.graph.output_names
+            for node in nodes[:-1]
+        )
+        return nodes if isinstance(linear, kinds.Affine) and alone else (spike,)
+
+    def add(self, nodes):
+        """Make the layer of some nodes, or call one that is there."""
         name, inputs = self.names[nodes[0].name], nodes[0].inputs
         shapes = [self.graph.nodes[i].shape for i in inputs]
         layer = self._shared_layer(nodes, shapes)
@@ -116,7 +122,7 @@ class _Builder:
             layer, weights = self._new_layer(nodes, name)
             _build(layer, shapes, weights)
         self._call(name, layer, [self.known_as[i] for i in inputs], nodes)
-        self.known_as[node.name] = name
+        self.known_as[nodes[-1].name] = name
 
     def _call(self, name, layer, inputs, nodes):
         if layer not in self.layers:
@@ -149,7 +155,9 @@ class _Builder:
         if len(nodes) > 1:
             analog, weights = analog_layer(nodes[0], **options)
             config = {k: v for k, v in analog.get_config().items() if k != "activation"}
-            return _TWINS[type(analog)](**config, neuron=node.neuron), weights
+            added = [between.shift for between in nodes[1:-1]]
+            twin = _TWINS[type(analog)](**config, neuron=node.neuron, bias_per_place=bool(added))
+            return twin, [*added, *weights]
         if isinstance(node, kinds.Spike):
             return spiking_layers.SpikingActivation("relu", neuron=node.neuron, **options), []
         if isinstance(node, kinds.Encode):

@@ -177,6 +177,22 @@ def test_a_file_read_back_is_the_network(network, rng, tmp_path):
     assert len(first.edges) == len(second.edges)
 
 
+def test_a_bias_that_differs_from_place_to_place_is_a_convolution_of_ones(rng, tmp_path):
+    steps = [layers.Conv2D(3, 3, **RELU), layers.BatchNormalization(), layers.ZeroPadding2D(((1, 0), (0, 0)))]
+    steps += [layers.Conv2D(4, (3, 2), strides=2, padding="same", **RELU), layers.Flatten(), layers.Dense(3)]
+    source = networks.randomize(chain((9, 8, 2), *steps), rng)
+    x = networks.data_for(source, rng, samples=8)
+    snn = keras_snn.convert(source, x, timesteps=16, verbose=0)
+    assert any(getattr(layer, "bias_per_place", False) for layer in snn.layers)
+    export_nir(snn, tmp_path / "snn.nir", accept=EVERYTHING)
+    again = import_nir(tmp_path / "snn.nir", timesteps=16)
+    ours, theirs = (
+        list(model.simulate(x, record="spike_counts").spike_counts.values()) for model in (snn, again)
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_arrays_edges_and_units_are_those_of_the_network(rng, tmp_path):
     snn, _ = dyadic_snn("conv, same with strides", rng)
     export_nir(snn, tmp_path / "net.nir", dt=0.25, accept=EVERYTHING)

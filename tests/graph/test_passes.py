@@ -57,19 +57,33 @@ def test_fold_moves_several_batch_norms_forward_through_relu_pooling_and_flatten
     [
         lambda: [layers.Conv2D(4, 3, padding="same")],
         lambda: [layers.Conv2D(4, (2, 1), padding="same")],
-        lambda: [layers.Conv2D(4, (1, 2), padding="same")],
-        lambda: [layers.DepthwiseConv2D(3, padding="same")],
+        lambda: [layers.Conv2D(4, (1, 3), strides=(1, 2), padding="same")],
+        lambda: [layers.Conv2D(4, 2, dilation_rate=(2, 3), padding="same", use_bias=False)],
+        lambda: [layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2)],
+        lambda: [layers.Conv2D(6, 3, padding="same", groups=3)],
         lambda: [layers.Conv2DTranspose(4, 2, strides=2)],
-        lambda: [layers.ZeroPadding2D(((0, 0), (1, 0))), layers.Conv2D(4, 3)],
+        lambda: [layers.Conv2DTranspose(4, (3, 4), strides=(3, 2), padding="same")],
+        lambda: [layers.Reshape((6, 18)), layers.Conv1D(4, 3, padding="causal", dilation_rate=2)],
+        lambda: [layers.ZeroPadding2D(((0, 0), (1, 0))), layers.Conv2D(4, 3, strides=2)],
+        lambda: [layers.ZeroPadding2D(((0, 2), (1, 0))), layers.Conv2D(4, 3, padding="same")],
+        lambda: [layers.MaxPooling2D(2), layers.Conv2D(4, 3, padding="same")],
     ],
 )
-def test_fold_keeps_a_shift_of_any_channel_before_zeros_that_come_in(padded, rng):
-    for beta, kept in ((np.zeros(3), False), (np.array([0, 0.5, 0]), True), (rng.normal(0, 1, 3), True)):
-        graph = folded(
-            rng, layers.ReLU(), layers.BatchNormalization(), *padded(), norm=(rng.uniform(0.5, 2, 3), beta)
-        )
-        assert kinds_in(graph)[:2] == ["Input", "Activation"]
-        assert ("ChannelAffine" in kinds_in(graph)) == kept
+def test_fold_adds_a_shift_at_every_place_after_a_map_that_pads_spikes_with_zeros(padded, rng):
+    for beta in (np.zeros(3), np.array([0, 0.5, 0]), rng.normal(0, 1, 3)):
+        norm = (rng.uniform(0.5, 2, 3), beta)
+        graph = folded(rng, layers.ReLU(), layers.BatchNormalization(), *padded(), norm=norm)
+        *before, last = graph.nodes.values()
+        if beta.any():
+            assert isinstance(last, kinds.ChannelAffine)
+            assert last.only_adds
+            (*before, last) = before
+        # The map is of the spikes, or of what moves them.
+        assert isinstance(last, kinds.Affine)
+        assert not any(isinstance(n, kinds.ChannelAffine) for n in before)
+        # Of numbers a shift is as well added before the map.
+        graph = folded(rng, layers.BatchNormalization(), *padded(), norm=norm)
+        assert isinstance(list(graph.nodes.values())[-1], kinds.Affine)
 
 
 def test_fold_passes_same_padding_that_pads_nothing(rng):
@@ -186,7 +200,9 @@ def test_fold_moves_through_a_concatenation(twice, axis, rng):
 @pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.5), (2.0, 0.0)])
 def test_fold_keeps_what_varies_in_space_when_the_rest_does_not(scale, offset, rng):
     inputs = keras.Input((4, 2))
-    x = layers.Concatenate(1)([layers.Rescaling(scale, offset)(layers.ReLU()(inputs)), inputs])
+    # What a linear layer gives is no spike.
+    other = layers.Dense(2)(layers.ReLU()(inputs))
+    x = layers.Concatenate(1)([layers.Rescaling(scale, offset)(layers.Add()([other, inputs])), inputs])
     for last in (layers.Conv1D(4, 2), layers.Conv1D(4, 2, groups=2)):
         graph = lower(networks.randomize(keras.Model(inputs, last(x)), rng))
         after = fold(graph)

@@ -4,6 +4,7 @@ Time does not appear: a node describes what happens at every step.
 """
 
 import keras
+import numpy as np
 
 from keras_snn import layers
 from keras_snn.graph import nodes as kinds
@@ -28,7 +29,11 @@ def _rule(layer_class):
 
 
 def _linear(layer, x, *, emit):
-    return emit(kinds.Spike, emit.call(layer.analog, x), neuron=layer.neuron)
+    current = emit.call(layer.analog, x)
+    if layer.bias_per_place:
+        added = keras.ops.convert_to_numpy(layer.place_bias)
+        current = emit(kinds.ChannelAffine, current, scale=np.ones_like(added), shift=added, part="bias")
+    return emit(kinds.Spike, current, neuron=layer.neuron)
 
 
 def _max_pooling(layer, x, *, emit):
