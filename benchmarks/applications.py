@@ -138,7 +138,7 @@ def activations(graph, x, calls):
     values = build_analog(graph, lambda name: keras.layers.Identity()).predict(x, verbose=0) if calls else {}
     found = {}
     for node in relus(graph):
-        # A linear layer and the relu behind it are one call, under the name of the former.
+        # A linear layer and the relu after it are one call, under the name of the former.
         names = [name.replace("/", "_") for name in (*node.inputs, node.name)]
         found[next(name for name in names if name in calls)] = values[node.name]
     return found
@@ -153,7 +153,7 @@ def compare(expected, counts):
 
 
 def ideal(snn, x, timesteps, expected):
-    """Return what `compare` says if every neuron gives its count at once."""
+    """Return what `compare` returns if every neuron gives its count at once."""
     layers = [layer for layer in snn.layers if hasattr(layer, "neuron")]
     neurons = [layer.neuron for layer in layers]
     for layer in layers:

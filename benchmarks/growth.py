@@ -2,7 +2,7 @@
 
     python benchmarks/growth.py [--repeats 5] [--figure growth.png]
 
-CPU and wall time of `predict`, medians, in one process, behind a first call that traces and compiles. From
+CPU and wall time of `predict`, medians, in one process, after a first call that traces and compiles. From
 row to row the work doubles, so the ratio to the row before should be 2 where the cost is proportional to it.
 """
 

@@ -6,7 +6,7 @@ All is of one small CNN: what a call keeps does not depend on sizes. `model.pred
 are of a plain Keras model: what they grow by is of Keras and TensorFlow.
 
 The first tenth of the calls warms up. The growth per call is the mean of those over 20 equal parts of the
-others, with its 95 % interval by Student's t; garbage is collected behind each part.
+others, with its 95 % interval by Student's t; garbage is collected after each part.
 """
 
 import argparse
@@ -78,7 +78,7 @@ def resident():
 
 
 def measure(name, share):
-    """Print the memory behind the warm-up and in the end, the growth per call and its interval."""
+    """Print the memory after the warm-up and in the end, the growth per call and its interval."""
     make, number = ROWS[name]
     call = make()
     # What is imported stays: collections of garbage need not look at it.

@@ -99,48 +99,48 @@ def of_type(net, kind):
     return {name.split(".")[0]: module for name, module in net.named_modules() if isinstance(module, kind)}
 
 
-def spikingjelly(path, x, timesteps, told, start, subtracts):
+def spikingjelly(path, x, timesteps, configured, start, subtracts):
     from spikingjelly.activation_based import neuron
     from spikingjelly.activation_based.nir_exchange import import_from_nir
 
     net = import_from_nir(path, dt=1.0)
     nodes = of_type(net, neuron.IFNode)
-    for node in nodes.values() if told else ():
+    for node in nodes.values() if configured else ():
         if subtracts:
             node.v_reset = None
         node.v = start
     return step_by_step(net, {name: getattr(net, name) for name in nodes}, x, timesteps)
 
 
-def read(path, told):
-    """Return the NIR graph of a file; if told, for readers that count the batch as its first axis."""
+def read(path, configured):
+    """Return the NIR graph of a file; if configured, for readers that count the batch as its first axis."""
     import nir
 
     graph = nir.read(path)
-    for node in graph.nodes.values() if told else ():
+    for node in graph.nodes.values() if configured else ():
         if isinstance(node, nir.Flatten):
             node.start_dim = 1
     return graph
 
 
-def norse(path, x, timesteps, told, start, subtracts):
+def norse(path, x, timesteps, configured, start, subtracts):
     from norse.torch import from_nir
     from norse.torch.module.iaf import IAFCell
 
-    graph = read(path, told)
+    graph = read(path, configured)
     net = from_nir(graph)
     return step_by_step(net, of_type(net, IAFCell), x, timesteps)
 
 
-def snntorch(path, x, timesteps, told, start, subtracts):
+def snntorch(path, x, timesteps, configured, start, subtracts):
     import torch
     from snntorch import Leaky
     from snntorch.import_nir import import_from_nir
 
-    graph = read(path, told)
+    graph = read(path, configured)
     net = import_from_nir(graph)
     nodes = of_type(net, Leaky)
-    for name, node in nodes.items() if told else ():
+    for name, node in nodes.items() if configured else ():
         node.beta, node.init_hidden = torch.tensor(1.0), True
         # A reset to zero that comes a step later loses the current of that step.
         node.reset_mechanism, node.reset_delay = ("subtract", True) if subtracts else ("zero", False)
@@ -148,7 +148,7 @@ def snntorch(path, x, timesteps, told, start, subtracts):
     return step_by_step(net, nodes, x, timesteps)
 
 
-def sinabs(path, x, timesteps, told, start, subtracts):
+def sinabs(path, x, timesteps, configured, start, subtracts):
     import nir
     import torch
     from sinabs.activation import MembraneReset, SingleSpike
@@ -158,7 +158,7 @@ def sinabs(path, x, timesteps, told, start, subtracts):
     graph = nir.read(path)
     net = from_nir(graph, batch_size=len(x))
     nodes = of_type(net, IAFSqueeze)
-    for name, node in nodes.items() if told else ():
+    for name, node in nodes.items() if configured else ():
         node.spike_fn, node.min_v_mem = SingleSpike, None
         if not subtracts:
             node.reset_fn = MembraneReset()
@@ -223,7 +223,8 @@ def main():
         f"{options.samples} images.\n"
     )
     print(
-        "| client | neurons | pooling | weights | as shipped | told |\n| --- | --- | --- | --- | --- | --- |"
+        "| client | neurons | pooling | weights | as shipped | configured |\n"
+        "| --- | --- | --- | --- | --- | --- |"
     )
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "net.nir"
@@ -238,20 +239,22 @@ def main():
                 keras_snn.export_nir(snn, path, pooling=pooling, accept=accept)
                 for client in versions:
                     cells = [
-                        outcome(client, expected, path, first_first, options.timesteps, told, start, accept)
-                        for told in (False, True)
+                        outcome(
+                            client, expected, path, first_first, options.timesteps, configured, start, accept
+                        )
+                        for configured in (False, True)
                     ]
                     print(
                         f"| {client} | {neurons} | {pooling} | {weights} | {' | '.join(cells)} |", flush=True
                     )
 
 
-def outcome(client, expected, path, x, timesteps, told, start, subtracts):
-    """Return in words how a client runs the file."""
+def outcome(client, expected, path, x, timesteps, configured, start, subtracts):
+    """Describe how a client runs the file."""
     try:
         # One of them prints.
         with contextlib.redirect_stdout(sys.stderr):
-            found = CLIENTS[client][1](path, x, timesteps, told, start, bool(subtracts))
+            found = CLIENTS[client][1](path, x, timesteps, configured, start, bool(subtracts))
     except Exception as error:
         return f"{type(error).__name__}: {str(error).splitlines()[0][:60]}"
     return compare(expected, found)

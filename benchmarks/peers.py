@@ -31,7 +31,7 @@ _MARK = "measured:"
 
 
 def prepare(folder, timesteps, epochs):
-    """Train and convert the network; keep it as models for us and as arrays for the others, and say so."""
+    """Train and convert the network; keep it as models for us and as arrays for the others, and report it."""
     import keras
     import tensorflow_datasets as tfds
     from machine import describe
@@ -181,12 +181,12 @@ def serve(name, folder, batch_size, timesteps):
         x, y = arrays["x"][: SIZES[batch_size]], arrays["y"][: SIZES[batch_size]]
     run = ROWS[name][1](folder, timesteps)
     scores = [run(x[i : i + batch_size]) for i in range(0, len(x), batch_size)]
-    say = functools.partial(print, flush=True)
-    say(_MARK, float(np.mean(np.concatenate(scores).argmax(axis=-1) == y)))
+    report = functools.partial(print, flush=True)
+    report(_MARK, float(np.mean(np.concatenate(scores).argmax(axis=-1) == y)))
     for _ in sys.stdin:
         cpu, wall = seconds(lambda: [run(x[i : i + batch_size]) for i in range(0, len(x), batch_size)])
-        say(_MARK, cpu / (len(x) * timesteps), wall / (len(x) * timesteps))
-    say(_MARK, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        report(_MARK, cpu / (len(x) * timesteps), wall / (len(x) * timesteps))
+    report(_MARK, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def numbers(process):

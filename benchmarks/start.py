@@ -51,7 +51,7 @@ def seconds(code, repeats=5):
 
 def main():
     print(f"{describe()}; medians of 5 processes\n\n| what | seconds |\n| --- | --- |")
-    print(f"| import keras_snn, behind import keras | {seconds(IMPORT):.2f} |", flush=True)
+    print(f"| import keras_snn, after import keras | {seconds(IMPORT):.2f} |", flush=True)
     conversion, first, compiling = seconds(PREDICTION)
     print(f"| CIFAR-10 network: conversion on 64 images | {conversion:.1f} |")
     print(f"| first predict of 64 images, T = 100 | {first:.1f} |")

@@ -33,7 +33,7 @@ def take_turns(ways, repeats):
 
 
 def median_times(function, repeats):
-    """Return the medians of CPU and wall seconds, behind a first call that is not counted."""
+    """Return the medians of CPU and wall seconds, after a first call that is not counted."""
     return np.median(take_turns({"": function}, repeats)[""], axis=0)
 
 

@@ -2,7 +2,8 @@
 
 python examples/06_nir.py --output digits.nir
 
-Needs the package nir: pip install -e '.[nir]'. docs/deploying.md says how each reader is told the reset.
+Needs the package nir: pip install -e '.[nir]'. docs/deploying.md shows how to configure each reader for
+the reset.
 """
 
 import argparse

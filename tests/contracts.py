@@ -152,7 +152,7 @@ def law_9_results_do_not_depend_on_which_calls_take_fewer_steps(snn, x):
         assert_same(run(light=light, part=(1, timesteps - 2)[i % 2]), expected)
 
 
-def law_10_a_file_says_the_same(snn, loaded):
+def law_10_a_file_holds_the_same(snn, loaded):
     """The .keras file keeps arrays, edges and units; other formats are tested with their writers."""
     assert [layer.name for layer in loaded.layers] == [layer.name for layer in snn.layers]
     for ours, theirs in zip(snn.layers, loaded.layers, strict=True):

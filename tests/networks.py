@@ -164,7 +164,7 @@ def dense_block(relu, norm):
 
 
 def depthwise(relu, norm):
-    """Inverted residuals, as in MobileNetV2: no relu behind the last convolution of a block."""
+    """Inverted residuals, as in MobileNetV2: no relu after the last convolution of a block."""
     inputs = keras.Input((8, 8, 3))
     x = _chain(
         inputs, layers.ZeroPadding2D(((0, 1), (0, 1))), layers.Conv2D(4, 3, strides=2), *norm(), relu()

@@ -1,4 +1,4 @@
-"""Bad input, case by case: what comes, and what the package says.
+"""Bad input, case by case: what comes, and how the package answers.
 
 `python tests/reliability.py` prints the table of tests/reliability_messages.md.
 """
@@ -35,7 +35,7 @@ from keras_snn.layers import PoissonEncoder, SpikingConv2D, SpikingDense, Spikin
 
 __all__ = ["CASES", "Case", "NotPermittedError", "World", "show"]
 
-# What Keras says around a value.
+# What Keras puts around a value.
 _AROUND = ".+(?={0})|(?<={0}).+"
 
 
@@ -51,7 +51,7 @@ class Case:
         where: Where it comes in.
         what: What comes.
         answer: Class of the error; the exit status of the command; or `None` if it is accepted.
-        run: Function of a `World` that lets it come; returns what is said if that is no error.
+        run: Function of a `World` that lets it come; returns the message if that is no error.
         foreign: Pattern of the part of the message that comes from another package, or varies.
     """
 
@@ -62,7 +62,7 @@ class Case:
     foreign: str = ""
 
     def message(self, world):
-        """Return what the package says, with what varies replaced."""
+        """Return the answer of the package, with what varies replaced."""
         if isinstance(self.answer, type):
             error = _raised(self.run, world)
             text = (
@@ -167,7 +167,7 @@ class World:
             "narrow": {"x": x[:, :2], "y": y},
             "short": {"x": x, "y": y[:3]},
             "classes": {"x": x, "y": y + 7},
-            "words": {"x": x, "y": np.array(list("abcdef"))},
+            "text": {"x": x, "y": np.array(list("abcdef"))},
             "only_x": {"x": x},
             "only_z": {"z": x},
         }.items():
@@ -222,7 +222,7 @@ def command(*arguments):
     return status, err.getvalue()
 
 
-def _says(status, *arguments):
+def _answers(status, *arguments):
     """Return the function of a `World` that returns the message of the command, one line."""
 
     def run(world):
@@ -393,7 +393,7 @@ _RUN = [
     ),
     _python("simulate: negative labels", ValueError, lambda world: world.snn.simulate(world.x, world.y - 1)),
     _python(
-        "simulate: labels in words",
+        "simulate: labels that are text",
         ValueError,
         lambda world: world.snn.simulate(world.x, np.array(list("abcdef"))),
     ),
@@ -455,12 +455,12 @@ def _imported(name, **options):
 
 def _checked(what, name, foreign=""):
     """Return the case of a .keras file on the command line."""
-    return Case("file", what, 1, _says(1, "check", _in(name)), foreign)
+    return Case("file", what, 1, _answers(1, "check", _in(name)), foreign)
 
 
 def _evaluated(what, name):
     """Return the case of an .npz file on the command line."""
-    return Case("file", what, 1, _says(1, "evaluate", _in("snn.keras"), "--data", _in(name)))
+    return Case("file", what, 1, _answers(1, "evaluate", _in("snn.keras"), "--data", _in(name)))
 
 
 _LOADS = r"(?<=does not load \().*(?=\)\.)"
@@ -495,7 +495,7 @@ _FILES = [
     _evaluated(".npz of another shape", "narrow.npz"),
     _evaluated(".npz with fewer y than x", "short.npz"),
     _evaluated(".npz with labels that are no classes", "classes.npz"),
-    _evaluated(".npz with labels in words", "words.npz"),
+    _evaluated(".npz with labels that are text", "text.npz"),
     _evaluated(".npz without y", "only_x.npz"),
     _evaluated(".npz without x", "only_z.npz"),
     Case("file", ".nir, cut short", ValueError, _imported("half.nir"), _NIR),
@@ -510,7 +510,7 @@ _FILES = [
 
 
 def _command(what, status, *arguments):
-    return Case("command", what, status, _says(status, *arguments))
+    return Case("command", what, status, _answers(status, *arguments))
 
 
 def _convert_to(output, *options):
@@ -546,7 +546,9 @@ _WRITE = [
     _python("report as .pdf", ValueError, lambda w: keras_snn.report(w.snn, w.x, path=w / "report.pdf")),
     _python("export_nir over a folder", OSError, lambda w: keras_snn.export_nir(w.plain, w / "folder.keras")),
     _python(
-        "export_nir of what NIR cannot say", ExportError, lambda w: keras_snn.export_nir(w.snn, w / "a.nir")
+        "export_nir of what NIR cannot express",
+        ExportError,
+        lambda w: keras_snn.export_nir(w.snn, w / "a.nir"),
     ),
 ]
 
@@ -588,7 +590,7 @@ def _disk_command(*arguments):
         if arguments[0] == "export" and keras.backend.backend() == "torch":
             raise NotPermittedError("Keras writes no SavedModel on PyTorch")
         output = folder / ("new" if arguments[0] == "export" else "new.keras")
-        return _says(1, *[a(world) if callable(a) else a for a in arguments], "-o", output)(world)
+        return _answers(1, *[a(world) if callable(a) else a for a in arguments], "-o", output)(world)
 
     return run
 
@@ -722,9 +724,15 @@ _SIGINT = [
             lambda world: world.snn.save(world / "snn.keras"),
             _load_again,
         ),
-        ("keras-snn convert", "calibrating", 130, _says(130, *_convert_to("new.keras")), None),
-        ("keras-snn convert --force", "writing", 130, _says(130, *_convert_to("snn.keras", "--force")), None),
-        ("keras-snn report", "simulating", 130, _says(130, *_REPORT, _in("new.html")), None),
+        ("keras-snn convert", "calibrating", 130, _answers(130, *_convert_to("new.keras")), None),
+        (
+            "keras-snn convert --force",
+            "writing",
+            130,
+            _answers(130, *_convert_to("snn.keras", "--force")),
+            None,
+        ),
+        ("keras-snn report", "simulating", 130, _answers(130, *_REPORT, _in("new.html")), None),
     )
 ]
 

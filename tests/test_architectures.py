@@ -1,8 +1,8 @@
-"""The laws on random architectures, composed of all that converts, with random options, and by hand.
+"""The laws on random architectures, composed of all that converts, with random options, and hand-written.
 
 An architecture is plain data: a dict that `build` makes a model of. A step that does not fit
 the value it meets is left out, so any list of steps will do and a failing one shrinks to few.
-`KERAS_SNN_EXAMPLES` says how many to try, `KERAS_SNN_SEED` which ones.
+`KERAS_SNN_EXAMPLES` is how many to try, `KERAS_SNN_SEED` which ones.
 """
 
 import itertools
@@ -75,7 +75,7 @@ FOUND = {
         },
     ),
     "a state in half precision": (
-        "by hand",
+        "hand-written",
         {"steps": [{"step": "activation", **_HOW}], "dtype": "mixed_bfloat16"},
     ),
     "averages of volumes in float64": (
@@ -104,8 +104,8 @@ FOUND = {
             "options": {"bias_correction": True},
         },
     ),
-    "a layer behind others in one step": (
-        "by hand",
+    "a layer after others in one step": (
+        "hand-written",
         {
             "steps": [
                 {
@@ -119,8 +119,8 @@ FOUND = {
             ]
         },
     ),
-    "a batch norm behind a resizing": (
-        "by hand",
+    "a batch norm after a resizing": (
+        "hand-written",
         {
             "steps": [
                 {"step": "activation", **_HOW},
@@ -134,7 +134,7 @@ FOUND = {
         },
     ),
     "a value returned twice": (
-        "by hand",
+        "hand-written",
         {
             "steps": [{"step": step, **_HOW} for step in ("activation", ("permute", {"order": 1}))],
             "shape": (7, 3),
@@ -290,7 +290,7 @@ def batch_norm(network, x, axis, **options):
     return network(layers.BatchNormalization(axis=axis, **options), x)
 
 
-@_step(units=few, stride=st.integers(1, 2), norm=st.sampled_from(["no", "before", "behind"]))
+@_step(units=few, stride=st.integers(1, 2), norm=st.sampled_from(["no", "before", "after"]))
 def block(network, x, units, stride, norm):
     layer = layers.Dense(units)
     if len(x.shape) > 2:
@@ -298,7 +298,7 @@ def block(network, x, units, stride, norm):
         layer = kind(units, **_windows(sizes, (3,) * 3, (stride,) * 3, 1, "same"))
     network.values.append(network(layer, x))
     network.run([("batch_norm", {"axis": 0})] * (norm == "before"))
-    return network.run([("operation", {"name": "ReLU"})] + [("batch_norm", {"axis": 0})] * (norm == "behind"))
+    return network.run([("operation", {"name": "ReLU"})] + [("batch_norm", {"axis": 0})] * (norm == "after"))
 
 
 @_step(function=st.sampled_from(["Max", "Average"]), window=per_axis, strides=per_axis, same=flags)
@@ -497,7 +497,7 @@ def check(architecture):
         if architecture["saved"]:
             with tempfile.TemporaryDirectory() as folder:
                 loaded = contracts.law_8_saved_and_loaded_it_spikes_the_same(snn, x, f"{folder}/snn.keras")
-            contracts.law_10_a_file_says_the_same(snn, loaded)
+            contracts.law_10_a_file_holds_the_same(snn, loaded)
 
 
 def _check_calibration(graph, x):
@@ -704,7 +704,7 @@ def _twin(x, step, neuron, pooling, softmax, averages):
     return twin.from_config({**config, "method": pooling})
 
 
-def build_by_hand(case):
+def build_handwritten(case):
     """Return the model, its calls `(layer, inputs, value)`, and data."""
     x = inputs = keras.Input((TIMESTEPS, *case["shape"]))
     calls, rng = [], np.random.default_rng(case["seed"])
@@ -733,20 +733,20 @@ def build_by_hand(case):
     return model, calls, rng.integers(0, 5, (3, *inputs.shape[1:])) / 4
 
 
-def check_by_hand(case):
+def check_handwritten(case):
     """The laws hold for a model of spiking layers."""
     keras.utils.clear_session(free_memory=False)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(_dtype(case["dtype"], [how["step"] for how in case["steps"]]))
     try:
         with mock.patch.object(keras.Model, "run_eagerly", True):
-            _check_by_hand(case)
+            _check_handwritten(case)
     finally:
         keras.config.set_dtype_policy(before)
 
 
-def _check_by_hand(case):
-    model, calls, x = build_by_hand(case)
+def _check_handwritten(case):
+    model, calls, x = build_handwritten(case)
     if not any(isinstance(layer, keras_snn.layers.SpikingLayer) for layer, *_ in calls):
         return
     tensors = {id(model.inputs[0]): ops.convert_to_tensor(x, model.compute_dtype)}
@@ -756,7 +756,7 @@ def _check_by_hand(case):
         _check_steps(layer, given, ops.convert_to_numpy(tensors[id(output)]))
     values = {id(output): ops.convert_to_numpy(tensors[id(output)]) for *_, output in calls}
     expected = [values[id(output)] for output in model.outputs]
-    # Else Keras would train batch norms behind a Resizing, whose default it takes for all (3.15).
+    # Else Keras would train batch norms after a Resizing, whose default it takes for all (3.15).
     _assert_equal(keras.tree.flatten(model(x, training=False)), expected)
     snn = as_spiking_model(model)
     run = _check_run(snn, x)
@@ -768,8 +768,8 @@ def _check_by_hand(case):
     _check_independence(snn, x, run)
     if case["saved"]:
         with tempfile.TemporaryDirectory() as folder:
-            model.save(f"{folder}/by_hand.keras")
-            loaded = keras.models.load_model(f"{folder}/by_hand.keras")
+            model.save(f"{folder}/handwritten.keras")
+            loaded = keras.models.load_model(f"{folder}/handwritten.keras")
             _assert_equal(keras.tree.flatten(loaded(x, training=False)), expected)
             contracts.law_8_saved_and_loaded_it_spikes_the_same(snn, x, f"{folder}/snn.keras")
 
@@ -798,7 +798,7 @@ def _check_steps(layer, inputs, outputs):
 
 
 def _by_equations(neuron, currents):
-    """Return the spikes of a neuron, `(batch, time, …)`, as its equations say, in NumPy."""
+    """Return the spikes of a neuron, `(batch, time, …)`, by its equations, in NumPy."""
     theta, unit = neuron.v_threshold, neuron.unit
     v, n, spikes = neuron.initial_potential * unit * theta, 0.0, []
     for current in currents:
@@ -836,7 +836,7 @@ hand_steps = st.fixed_dictionaries(
         "averages": flags,
     }
 )
-models_by_hand = st.fixed_dictionaries(
+handwritten_models = st.fixed_dictionaries(
     {
         "shape": shapes,
         "steps": st.integers(1, 5).flatmap(lambda n: st.lists(hand_steps, min_size=n, max_size=n)),
@@ -870,7 +870,7 @@ conversions = st.fixed_dictionaries(
 CHECKS = {
     "architectures": (check, architectures),
     "conversions": (check_options, conversions),
-    "by hand": (check_by_hand, models_by_hand),
+    "hand-written": (check_handwritten, handwritten_models),
 }
 
 
@@ -892,7 +892,7 @@ def test_laws_hold_on_random_architectures(shard):
     _hold("architectures", EXAMPLES // SHARDS, shard)
 
 
-@pytest.mark.parametrize("name", ["conversions", "by hand"])
+@pytest.mark.parametrize("name", ["conversions", "hand-written"])
 def test_laws_hold_with_random_options_and_hand_written(name):
     _hold(name, EXAMPLES // 2)
 

@@ -567,7 +567,7 @@ def test_several_inputs_are_the_arrays_of_their_names(rng, tmp_path, capsys):
     assert (printed["energy"]["mac"], printed["energy"]["ac"]) == pytest.approx((0.23, 0.03))
 
 
-# Runs one command after the other, each with what it exited with behind it.
+# Runs one command after the other, each followed by its exit status.
 START = """
 import json, sys
 sys.argv[0] = "keras-snn"
@@ -603,7 +603,7 @@ def in_terminal(*commands, columns=80, folder=None):
     )
     os.close(theirs)
     output = b""
-    with contextlib.suppress(OSError):  # as Linux says that the other side has closed
+    with contextlib.suppress(OSError):  # Linux reports that the other side has closed
         while part := os.read(ours, 2**16):
             output += part
     os.close(ours)

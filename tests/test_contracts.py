@@ -133,7 +133,7 @@ class TestNetworks:
         x = networks.data_for(model, rng)
         snn = contracts.convert(model, x, timesteps=6)
         loaded = contracts.law_8_saved_and_loaded_it_spikes_the_same(snn, x, tmp_path / "snn.keras")
-        contracts.law_10_a_file_says_the_same(snn, loaded)
+        contracts.law_10_a_file_holds_the_same(snn, loaded)
         assert program_of(loaded) == program_of(snn)
         again = contracts.law_13_a_model_and_its_program_are_the_same(program_of(snn))
         contracts.law_13_a_model_and_its_program_are_the_same(again)
@@ -172,7 +172,7 @@ class TestNeurons:
         x = networks.data_for(model, rng)
         snn = contracts.convert(model, x, timesteps=7, neuron=neuron)
         loaded = contracts.law_8_saved_and_loaded_it_spikes_the_same(snn, x, tmp_path / "snn.keras")
-        contracts.law_10_a_file_says_the_same(snn, loaded)
+        contracts.law_10_a_file_holds_the_same(snn, loaded)
 
     def test_results_depend_on_neither_unroll_nor_batches(self, neuron, rng):
         model = networks.build_dyadic(networks.branches, rng)

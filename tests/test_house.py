@@ -122,7 +122,7 @@ def missing_in(doc, function):
     if not doc:
         return ["everything"]
     missing = []
-    # Errors have no arguments of ours, and the twins those of their Keras layers.
+    # Errors have no arguments of their own, and the twins those of their Keras layers.
     has_others = inspect.isclass(function) and issubclass(function, (keras.layers.Layer, Exception))
     if not has_others and "arguments these are" not in doc:
         variadic = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD

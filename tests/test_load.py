@@ -187,7 +187,7 @@ def test_models_in_threads_of_their_own_give_what_they_give_alone(rng):
 
 
 def test_converted_models_that_nobody_holds_are_gone(rng):
-    """With the functions that ran them; as many objects are left as behind the conversion before."""
+    """With the functions that ran them; as many objects are left as after the conversion before."""
     model = network(rng)
     x = networks.data_for(model, rng, samples=4)
 

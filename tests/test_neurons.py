@@ -31,8 +31,8 @@ def simulate(neuron, currents):
     return np.array(spikes), np.array(potentials)
 
 
-def by_hand(currents, v_threshold, reset, initial_potential):
-    """One neuron after the other, in plain Python, as the equations say."""
+def handwritten(currents, v_threshold, reset, initial_potential):
+    """One neuron after the other, in plain Python, as the equations define."""
     spikes, potentials = np.zeros_like(currents), np.zeros_like(currents)
     for i in range(currents.shape[1]):
         v = initial_potential * v_threshold
@@ -53,7 +53,7 @@ def test_integrate_and_fire_is_its_equations(reset, v_threshold, rng):
     start = float(rng.uniform(0, 0.9))
     neuron = IntegrateAndFire(v_threshold=v_threshold, reset=reset, initial_potential=start)
     spikes, potentials = simulate(neuron, currents)
-    expected_spikes, expected_potentials = by_hand(currents, v_threshold, reset, start)
+    expected_spikes, expected_potentials = handwritten(currents, v_threshold, reset, start)
     np.testing.assert_array_equal(spikes, expected_spikes)
     np.testing.assert_allclose(potentials, expected_potentials, rtol=0, atol=1e-12)
 
@@ -370,7 +370,7 @@ def test_neuron_that_can_exceed_rate_1_is_limited(neuron, largest):
 
 
 class Bare:
-    """A neuron of a user, who says no more than is needed."""
+    """A neuron of a user, who defines no more than is needed."""
 
     v_threshold = 0.75
 
@@ -443,16 +443,16 @@ def test_corrected_neuron_is_the_neuron_under_more_current_and_charge(rng):
         spikes, potentials = simulate(Corrected(neuron, added, before), currents)
         more = currents + (added or 0.0)
         more[0] += before or 0.0
-        expected_spikes, expected_potentials = by_hand(more.reshape(30, -1), 0.75, "subtract", 0.25)
+        expected_spikes, expected_potentials = handwritten(more.reshape(30, -1), 0.75, "subtract", 0.25)
         np.testing.assert_array_equal(spikes.reshape(30, -1), expected_spikes)
         np.testing.assert_allclose(potentials.reshape(30, -1), expected_potentials, rtol=0, atol=1e-12)
 
 
 def test_corrected_neuron_shows_what_is_corrected():
     words = {"current and potential": ((0.5,), (1.0,)), "current": ((0.5,),), "potential": ((), (1.0,))}
-    for said, corrections in {**words, "nothing": ()}.items():
+    for shown, corrections in {**words, "nothing": ()}.items():
         neuron = Corrected(Burst(), *corrections)
-        assert repr(neuron) == f"Corrected(Burst(gamma=5, v_threshold=1.0, initial_potential=0.5), {said})"
+        assert repr(neuron) == f"Corrected(Burst(gamma=5, v_threshold=1.0, initial_potential=0.5), {shown})"
     # Files have lists.
     assert Corrected(Burst(), [0.5], [1.0]) == Corrected(Burst(), (0.5,), (1.0,))
 
@@ -476,8 +476,8 @@ def test_if_charge_gives_the_spike_count(timesteps, rng):
             count += v >= v_threshold
             v = v - v_threshold * (v >= v_threshold)
         charge, state = (ops.convert_to_tensor(x, "float64") for x in (z.sum(axis=0), v))
-        told = ops.convert_to_numpy(neuron.count_spikes(charge, [state]))
-        np.testing.assert_allclose(told, count, rtol=0, atol=1e-9)
+        counted = ops.convert_to_numpy(neuron.count_spikes(charge, [state]))
+        np.testing.assert_allclose(counted, count, rtol=0, atol=1e-9)
 
 
 def test_charge_gives_a_spike_count_only_if_all_of_it_is_kept():

@@ -52,7 +52,7 @@ def seen(x, policy):
     return to_numpy(keras.ops.cast(x, dtype)).astype("float64"), epsilon[dtype]
 
 
-def by_hand(chains, shape, timesteps):
+def handwritten(chains, shape, timesteps):
     """Return a spiking model of chains of layers from one input, with one output each, of one dtype."""
     calls, outputs, ordered = [], {}, []
     for chain, steps in chains.items():
@@ -89,7 +89,7 @@ def test_rates_stay_within_one_spike_over_ten_thousand_steps(policy, rng):
     chains["pool"] = [spiking(neurons["if"]), SpikingMaxPooling1D(2, dtype=policy), Readout(dtype="float64")]
     few = np.array([0.0, -1e-6, 1e-6, 1e-3, 0.999, 1.0, 1.5, -2.0, 0.5, 0.25])
     a = np.concatenate([few, rng.uniform(-0.2, 1.2, 60), rng.uniform(0, 4, 30)])
-    snn = by_hand(chains, (len(a), 1), timesteps)
+    snn = handwritten(chains, (len(a), 1), timesteps)
     rates = snn.predict((theta * a)[None, :, None], verbose=0)
     z = seen(theta * a, policy)[0] / theta
     # Of potentials.
@@ -110,7 +110,7 @@ def test_rates_stay_within_one_spike_over_ten_thousand_steps(policy, rng):
 def test_readouts_of_half_precision_count_ten_thousand_spikes(policy, rng):
     """In half precision a sum would stop at 256, or at 2048."""
     a = rng.uniform(0, 1, 40)
-    snn = by_hand({"y": [SpikingActivation("relu", dtype=policy), Readout(dtype=policy)]}, (40,), 10_000)
+    snn = handwritten({"y": [SpikingActivation("relu", dtype=policy), Readout(dtype=policy)]}, (40,), 10_000)
     rates = snn.predict(a[None], verbose=0)["y"][0].astype("float64")
     expected, epsilon = seen(a, policy)
     assert np.abs(rates - expected).max() <= 1e-4 + epsilon
@@ -194,7 +194,7 @@ def rescaled(model, first, second, *, compensated=True):
     ],
 )
 def test_scales_of_layers_change_no_spike(first, second, rng):
-    """What relu is: 2ᵏ·a before, W/2ᵏ behind, the same network; bit for bit, however large k."""
+    """What relu is: 2ᵏ·a before, W/2ᵏ after, the same network; bit for bit, however large k."""
     model, x = network(rng)
     snn = contracts.convert(model, x, timesteps=12)
     other = contracts.convert(rescaled(model, first, second), x, timesteps=12)

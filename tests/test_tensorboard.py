@@ -25,7 +25,7 @@ QUIET += ["--disable-background-networking", "--disable-component-update", "--wi
 
 @contextlib.contextmanager
 def started(command, pattern):
-    """Start a server; give what `pattern` finds in its output, and end it behind the block."""
+    """Start a server; give what `pattern` finds in its output, and end it after the block."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         lines = []

@@ -1,6 +1,6 @@
 """The rate equations of Rueckauer et al. (2016), arXiv:1612.04052, section 2, on random currents.
 
-In the words there: r is the firing rate after t steps, a the activation, θ the threshold and ε the
+In the notation there: r is the firing rate after t steps, a the activation, θ the threshold and ε the
 surplus above it when a neuron with reset to zero fires. All in float64, to its precision.
 """
 
@@ -77,7 +77,7 @@ def test_higher_layers(reset, rng):
         spikes, potential = (keras.ops.convert_to_numpy(x) for x in layer(before))
         lost = np.zeros(units)
         if reset == "zero":
-            # What was above the threshold, from the potential that the same currents lead to by hand.
+            # What was above the threshold, from the potential after the same currents, step by step.
             v = np.full(units, 0.5 * theta)
             for step in range(t):
                 v = v + theta * (before[0, step] @ kernel + bias)

@@ -36,7 +36,7 @@ def triangle(v, at, width):
     return np.maximum(0, 1 - np.abs(v - at) / width) / width
 
 
-# The surrogates of ds/dV as the documentation says them: of V before the reset, and of n before the spike.
+# The surrogates of ds/dV as the documentation defines them: of V before the reset, and of n before the spike.
 SURROGATES = [
     (IntegrateAndFire(0.8), lambda v, n: triangle(v, 0.8, 0.8)),
     (

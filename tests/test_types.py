@@ -83,7 +83,7 @@ def methods(cls):
 
 
 def classes_in(hint):
-    """Yield the classes of ours that an annotation names."""
+    """Yield the classes of this package that an annotation names."""
     if inspect.isclass(hint) and is_ours(hint):
         yield hint
     for part in typing.get_args(hint):

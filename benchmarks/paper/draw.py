@@ -13,7 +13,7 @@ import numpy as np
 
 FOLDER = pathlib.Path(__file__).parent
 FIGURES = FOLDER.parent.parent / "docs" / "figures"
-# Blue, vermilion and green of Okabe and Ito: told apart by any eye.
+# Blue, vermilion and green of Okabe and Ito: distinguishable by any eye.
 BLUE, RED, GREEN = "#0072B2", "#D55E00", "#009E73"
 
 

@@ -30,7 +30,7 @@ ZERO = {"reset": "zero", "initial_potential": 0.0}
 SUBTRACT = {"reset": "subtract", "initial_potential": 0.0}
 PAPER = {"neuron": SUBTRACT}
 
-# Name: network, time steps, number of test images (None: as --samples says), options of `convert`.
+# Name: network, time steps, number of test images (None: the value of --samples), options of `convert`.
 EXPERIMENTS = {
     "mnist": ("mnist_cnn", 50, 10_000, {}),
     "mnist, V(0) = 0": ("mnist_cnn", 50, 10_000, PAPER),

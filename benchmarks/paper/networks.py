@@ -1,6 +1,6 @@
 """The networks of Rueckauer et al. (2016), arXiv:1612.04052, a small ResNet and MobileNet, and their data.
 
-Weights are kept beside this file in half precision: a network is what these say, for its
+Weights are kept beside this file in half precision: a network is what these define, for its
 ANN and for its SNN.
 """
 
@@ -91,7 +91,7 @@ def binarynet(function):
 
 
 def _normalized(x, layer, suffix, activation):
-    """Return a layer of `x` without bias, a batch norm behind it, and an activation if there is one."""
+    """Return a layer of `x` without bias, a batch norm after it, and an activation if there is one."""
     x = layers.BatchNormalization(name=f"norm_{suffix}")(layer(x))
     return layers.Activation(activation, name=f"relu_{suffix}")(x) if activation else x
 

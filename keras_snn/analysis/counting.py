@@ -52,7 +52,7 @@ def count_operations(
     figures.
 
     Args:
-        model: A `SpikingModel`; a model of spiking layers written by hand, on `(batch, time, …)`; or any
+        model: A `SpikingModel`; a hand-written model of spiking layers, on `(batch, time, …)`; or any
             model that `convert` takes.
         x: Samples, as for `predict`; needed by a spiking model, whose operations depend on them.
         timesteps: Number of steps; `model.timesteps` if `None`.

@@ -23,7 +23,7 @@ class OperationCounts(PlottedResult):
     There are two conventions. *Operations* are additions and multiplications, as the papers on conversion
     count them. Of the spiking network they are those that happen: an addition for every event at every
     weight that is not 0, or where it is added without a weight; two for a value that is no spike, or one
-    without a weight; one for each bias and each constant current at each step; and, where the name says so,
+    without a weight; one for each bias and each constant current at each step; and, where the name has it,
     one for every update of a neuron. Beside them are two baselines: `ann_operations` of the dense source
     network, and `zero_skipping_operations`. The inside of pools, and functions of read-outs, count for no
     network.

@@ -188,12 +188,12 @@ def _became(layer, nodes):
     inner = getattr(layer, "layer", None)
     if inner is None:
         return type(layer).__name__
-    word = type(inner).__name__
+    shown = type(inner).__name__
     if isinstance(nodes[-1], kinds.Opaque):
-        word = nodes[-1].layer_class
+        shown = nodes[-1].layer_class
     elif isinstance(nodes[-1], (kinds.Activation, kinds.Rearrange)):
-        word = nodes[-1].function
-    return f"{type(layer).__name__}({word})"
+        shown = nodes[-1].function
+    return f"{type(layer).__name__}({shown})"
 
 
 def _show_scale(scale):

@@ -37,7 +37,7 @@ def graph_of(source, settings):
     except graphlib.CycleError as error:
         cycle = " → ".join(error.args[1])
         raise UnsupportedLayerError(
-            f"The NIR graph must have no recurrent edges, which have no words here. Received: {cycle}."
+            f"The NIR graph must have no recurrent edges, which are not supported. Received: {cycle}."
         ) from error
     for name in order:
         reader.add(name, nodes[name], sources[name], is_top=name in source.nodes)
@@ -124,7 +124,7 @@ class _Reader:
                 self.outputs.append(self._with_activation(name, x).name)
             return x
         if kind not in _READERS:
-            raise UnknownNodeError("no word for it here")
+            raise UnknownNodeError("not supported")
         return _READERS[kind](self, name, node, x)
 
     def _with_activation(self, name, x):

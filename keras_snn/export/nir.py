@@ -1,7 +1,8 @@
 """NIR files, which simulators and the tool chains of chips read.
 
 A file has layers, weights and neurons. It has no field for how a neuron is reset, where
-it starts, and how long a step is: the metadata of ours does, and readers have to be configured.
+it starts, and how long a step is: files written here have these in their metadata, and readers have to
+be configured.
 """
 
 import os
@@ -48,10 +49,10 @@ _DIFFERENCES = {
     ),
     "threshold": (
         "NIR fires at v > v_threshold; these at v ≥ v_threshold, and what they subtract is v_threshold",
-        "reset to zero, with which the file says it exactly",
+        "reset to zero, which the file expresses exactly",
     ),
     "initial_potential": (
-        "NIR says no potential before the first step, and readers start at 0",
+        "NIR has no potential before the first step, and readers start at 0",
         "convert with IntegrateAndFire(initial_potential=0.0)",
     ),
 }
@@ -130,7 +131,7 @@ def export_nir(
         compact=compact,
     )
     if obstacles or more:
-        raise ExportError(list_parts(model.name, "that a NIR file cannot say", [*obstacles, *more]))
+        raise ExportError(list_parts(model.name, "that a NIR file cannot express", [*obstacles, *more]))
     metadata = _metadata(model, graph, dt=dt) | readouts
     written = nir.NIRGraph(nodes, edges, metadata=metadata, type_check=not compact)
     with replacing(path) as (temporary,):
@@ -197,7 +198,7 @@ def import_nir(
     graph, assumed = graph_of(source, settings)
     if assumed:
         warnings.warn(
-            f"'{path.name}' does not say {', '.join(assumed)}. Assumed: "
+            f"'{path.name}' lacks {', '.join(assumed)}. Assumed: "
             f"{'; '.join(assumed.values())}. Give import_nir what the network was trained with.",
             stacklevel=2,
         )
@@ -262,8 +263,8 @@ def _check_differences(name, graph, accept):
         lines.append(f"  - {what}: {text} ({', '.join(map(repr, layers))}). Instead: {way_out}.")
     everything = (*accept, *found)
     lines.append(
-        f"To write it anyway, with this in the metadata, call export_nir(…, accept={everything!r}), and tell "
-        "the reader, as docs/deploying.md shows."
+        f"To write it anyway, with this in the metadata, call export_nir(…, accept={everything!r}), and "
+        "configure the reader as docs/deploying.md shows."
     )
     raise ExportError("\n".join(lines))
 

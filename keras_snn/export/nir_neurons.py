@@ -162,7 +162,9 @@ def _integration(arrays, settings, assumed):
     tau = _uniform("tau", arrays["tau"])
     if dt is None:
         if np.all(r == 1):
-            raise UnknownNodeError("r = 1 does not tell the length of a step; give import_nir(…, dt=…)")
+            raise UnknownNodeError(
+                "the length of a step does not follow from r = 1; give import_nir(…, dt=…)"
+            )
         dt = tau / _uniform("r", r)
         assumed["dt"] = f"dt={dt:g}"
     if not 0 < dt <= tau:

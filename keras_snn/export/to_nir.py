@@ -107,7 +107,7 @@ class _Writer:
 @functools.singledispatch
 def _write(_node, _writer, *_inputs):
     """Add the NIR nodes for a node; return its `Value`."""
-    raise NotInNIRError("no word for it", "leave it out")
+    raise NotInNIRError("NIR has no node for it", "leave it out")
 
 
 @_write.register
@@ -293,7 +293,7 @@ def _write_pool(node: kinds.Pool, writer, x):
 @_write.register
 def _write_rearrange(node: kinds.Rearrange, writer, x):
     if node.function == "repeat":
-        raise NotInNIRError("no word for repeating values", "leave up-sampling out")
+        raise NotInNIRError("NIR has no node that repeats values", "leave up-sampling out")
     if node.function == "pad":
         before = x.pads or ((0, 0),) * len(x.shape)
         pads = tuple((a + c, b + d) for (a, b), (c, d) in zip(before, node.argument, strict=True))
@@ -361,7 +361,7 @@ def _write_activation(node: kinds.Activation, writer, x):
 
 @_write.register
 def _write_opaque(node: kinds.Opaque, *_):
-    raise NotInNIRError(f"no word for {node.layer_class}", node.way_out)
+    raise NotInNIRError(f"NIR has no node for {node.layer_class}", node.way_out)
 
 
 def _cast(array, dtype):

@@ -54,7 +54,7 @@ class SpikingLayer(keras.layers.Layer):
         value_shape: Shape of the output of one sample and step, once the layer is built.
         divides_by_steps: Whether what the layer hands on is a quotient by the number of steps so far.
         keeps_total: Whether the second tensor of the state is the sum of the outputs so far.
-        tells_output: Whether the output of the last step can be read from the state.
+        output_in_state: Whether the output of the last step can be read from the state.
         draws: Whether the layer draws random numbers. Then the last tensor of its state is a key of
             shape `(batch,)`, int32: equal samples with equal keys get equal numbers.
     """
@@ -62,7 +62,7 @@ class SpikingLayer(keras.layers.Layer):
     draws = False
     divides_by_steps = False
     keeps_total = False
-    tells_output = False
+    output_in_state = False
 
     def __init__(
         self, *, return_state: bool = False, stateful: bool = False, autocast: bool = True, **kwargs: Any
@@ -127,7 +127,7 @@ class SpikingLayer(keras.layers.Layer):
         raise NotImplementedError
 
     def read(self, state: State) -> Tensor:
-        """Return the output of the last step, `(batch, …)`, if `tells_output`."""
+        """Return the output of the last step, `(batch, …)`, if `output_in_state`."""
         raise NotImplementedError
 
     def advance(

@@ -76,7 +76,7 @@ class Readout(SpikingLayer):
         Rueckauer et al. (2017), doi:10.3389/fnins.2017.00682, "Softmax".
     """
 
-    tells_output = True
+    output_in_state = True
 
     def __init__(self, activation: Any = None, delay: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -151,7 +151,7 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
         return self.method != "potential"
 
     @property
-    def tells_output(self) -> bool:
+    def output_in_state(self) -> bool:
         """Whether the output of the last step can be read from the state."""
         return not self.draws
 

@@ -30,7 +30,7 @@ dt { font-weight: 600; } dd { margin: 0; } .note { color: #444; font-size: .9rem
 _INTRODUCTION = (
     "A trained network (the ANN) was turned into a spiking network (the SNN). Its neurons send spikes "
     "({values}) over a number of time steps; the sum of a neuron's spikes, divided by the number of steps, "
-    "is its rate, which stands for how strongly it was active in the ANN. More steps say it more "
+    "is its rate, which stands for how strongly it was active in the ANN. More steps give it more "
     "precisely and cost more operations."
 )
 _LAYERS_LEGEND = (

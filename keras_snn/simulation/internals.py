@@ -94,7 +94,7 @@ def _run_steps(model, inputs):
     plan = plan_for(model, samples if isinstance(samples, int) else inner.expected_batch)
     drive = network.drive(inputs)
     # Those that cannot be read from the state in the end.
-    last = tuple(name for name in inner.output_calls if not network.stateful[name].tells_output)
+    last = tuple(name for name in inner.output_calls if not network.stateful[name].output_in_state)
     requests = Requests(last=last, fired=counter.looped if inner.watched else ())
     run = run_chunks(network, drive, network.start(inputs), plan, requests)
     if inner.watched:

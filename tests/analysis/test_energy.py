@@ -58,9 +58,9 @@ def test_energy_is_the_sum_over_operations(rng):
     np.testing.assert_allclose(energy.snn, spent + updates, rtol=1e-12)
     np.testing.assert_allclose(energy.updates, updates, rtol=1e-12)
     assert (energy.mac, energy.ac, energy.source) == (mac, ac, "figures of the user")
-    said = [_joules(value) for value in (energy.ann, energy.ann_effective, energy.snn)]
+    shown = [_joules(value) for value in (energy.ann, energy.ann_effective, energy.snn)]
     beginning = "ANN {} ({} without zeros), SNN {}, of it updates {}. An estimate: "
-    assert str(energy).startswith(beginning.format(*said, _joules(updates)))
+    assert str(energy).startswith(beginning.format(*shown, _joules(updates)))
 
 
 def test_published_figures_are_those_of_horowitz():

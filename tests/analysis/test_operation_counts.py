@@ -157,7 +157,7 @@ def test_tables_have_the_metrics_of_every_layer(rng):
 
 
 def test_metrics_and_energies_have_readable_units():
-    said = {
+    shown = {
         ("dense", 0): "0",
         ("dense", 10**9 - 1): "999,999,999",
         ("dense", 10**9): "1,000 M",
@@ -167,6 +167,6 @@ def test_metrics_and_energies_have_readable_units():
         ("activation_sparsity", 0.12345): "12.35%",
         ("footprint", None): "",
     }
-    assert {case: show_metric(*case) for case in said} == said
+    assert {case: show_metric(*case) for case in shown} == shown
     energies = {2.5: "2.5e+03 mJ", 1e-4: "0.1 mJ", 9.99e-5: "99.9 µJ", 1e-7: "0.1 µJ", 9.99e-8: "99.9 nJ"}
     assert {energy: _joules(energy) for energy in energies} == energies

@@ -417,7 +417,7 @@ def test_layers_are_channels_last_whatever_the_global_default(rng, tmp_path):
 
 
 def converges(model, x, **options):
-    """Whether the SNN after many steps says what the source does."""
+    """Whether the SNN computes what the source does after many steps."""
     snn = contracts.convert(model, x, timesteps=512, **options)
     with running.compiled():
         outputs, expected = snn.predict(x, verbose=0), model.predict(x, verbose=0)

@@ -35,7 +35,7 @@ def spikes_of(currents, added, charge):
 
 @pytest.mark.parametrize("variant", [True, "bias", "potential"])
 def test_correction_is_what_rates_lack_layer_by_layer(variant, rng):
-    """In NumPy: the second layer lacks what it lacks behind the corrected first one."""
+    """In NumPy: the second layer lacks what it lacks after the corrected first one."""
     model = dense_model(rng)
     x = rng.uniform(0, 1, (40, 5)).astype("float32")
     snn = keras_snn.convert(model, x, timesteps=TIMESTEPS, bias_correction=variant, verbose=0)
@@ -89,7 +89,7 @@ def test_corrected_networks_are_saved_and_still_know_their_source(variant, rng, 
 
 @pytest.mark.parametrize("variant", ["bias", "potential"])
 def test_spikes_of_corrected_neurons_are_counted(variant, rng):
-    """The charge of their inputs does not tell them."""
+    """They do not follow from the charge of their inputs."""
     model = dense_model(rng)
     x = rng.uniform(0, 1, (10, 5)).astype("float32")
     snn = keras_snn.convert(model, x, timesteps=TIMESTEPS, bias_correction=variant, verbose=0)

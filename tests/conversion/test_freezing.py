@@ -1,4 +1,4 @@
-"""What `convert` keeps for `fit` of the source network, and what it leaves behind."""
+"""What `convert` keeps for `fit` of the source network, and what it leaves out."""
 
 import contracts
 import keras

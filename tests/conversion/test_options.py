@@ -71,7 +71,7 @@ def test_results_depend_on_neither_unroll_nor_batches_nor_files(tool, rng, tmp_p
     x = given(options, x, snn.timesteps)
     contracts.law_9_results_depend_on_neither_unroll_nor_batches(snn, x, len(x))
     loaded = contracts.law_8_saved_and_loaded_it_spikes_the_same(snn, x, tmp_path / "snn.keras")
-    contracts.law_10_a_file_says_the_same(snn, loaded)
+    contracts.law_10_a_file_holds_the_same(snn, loaded)
     assert program_of(loaded) == program_of(snn)
     contracts.law_13_a_model_and_its_program_are_the_same(program_of(snn))
 
@@ -105,7 +105,7 @@ def test_models_that_predict_differently_have_different_programs(rng):
 
 @pytest.mark.parametrize("network", networks.NETWORKS)
 def test_graph_of_a_spiking_model_computes_the_source(network, rng):
-    """What the layers say of themselves, put together again, is the network that was converted."""
+    """The graph that the layers describe, is the network that was converted."""
     model = networks.build(network, rng)
     x = networks.data_for(model, rng)
     snn = contracts.convert(model, x, timesteps=4)

@@ -117,7 +117,7 @@ def test_settled_in_float32_too_but_near_thresholds(network, rng):
     ],
 )
 def test_reference_is_the_source_with_rounded_activations(network, options, rng):
-    """Computed in NumPy from the source: a → λ·clip(floor(½ + a·L/λ), 0, L)/L behind every relu."""
+    """Computed in NumPy from the source: a → λ·clip(floor(½ + a·L/λ), 0, L)/L after every relu."""
     timesteps = 6
     model, snn, x = convert_signed(network, rng, timesteps, "float64", **options)
     levels = options.get("levels", timesteps)

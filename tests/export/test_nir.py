@@ -146,7 +146,7 @@ def test_a_file_computes_what_the_network_computes(network, reset, rng, tmp_path
             snn.timesteps,
             reset=reset,
             start=0.75 if accept else 0.0,
-            # What the text says of a reset to zero; what we say of a subtraction.
+            # As the text of NIR for a reset to zero; as our metadata for a subtraction.
             at_threshold=bool(accept),
         )
         for name, ours in zip(sorted(sums), keras.tree.flatten(ran.outputs), strict=True):
@@ -169,7 +169,7 @@ def test_a_file_read_back_is_the_network(network, rng, tmp_path):
     assert back.timesteps == snn.timesteps
     expected, found = (keras.tree.flatten(model.predict(x, verbose=0)) for model in (snn, back))
     contracts.assert_same(found, expected, tolerance=1e-6)
-    # And once more: the same words.
+    # And once more: the same file.
     export_nir(back, tmp_path / "again.nir", accept=EVERYTHING)
     first, second = (nir.read(tmp_path / name) for name in ("net.nir", "again.nir"))
     kinds = [sorted(type(node).__name__ for node in graph.nodes.values()) for graph in (first, second)]
@@ -210,7 +210,7 @@ def test_arrays_edges_and_units_are_those_of_the_network(rng, tmp_path):
         (dense, "output"),
     }
     kernel, bias, *_ = snn.get_weights()
-    # Of the zeros of Keras only the axis of 8 has more behind than before: 3 values lie in 4.
+    # Of the zeros of Keras only the axis of 8 has more after than before: 3 values lie in 4.
     ours = graph.nodes[conv1].weight
     np.testing.assert_array_equal(
         ours[..., -3:, -3:] if ours.shape[-1] == 4 else ours, kernel.transpose(3, 2, 0, 1)
@@ -221,8 +221,8 @@ def test_arrays_edges_and_units_are_those_of_the_network(rng, tmp_path):
     np.testing.assert_array_equal(neurons.r, 4.0)
     np.testing.assert_array_equal(neurons.v_threshold, 1.0)
     np.testing.assert_array_equal(neurons.v_reset, 0.0)
-    said = {name: value for name, value in graph.metadata.items() if name != "written_by"}
-    assert said == {
+    found = {name: value for name, value in graph.metadata.items() if name != "written_by"}
+    assert found == {
         "reset": "subtract",
         "initial_potential": 0.5,
         "threshold": ">=",
@@ -253,7 +253,7 @@ def test_a_reset_to_zero_needs_no_metadata(rng, tmp_path):
 
 
 @pytest.mark.parametrize("pooling", ["sum", "average", "convolution"])
-def test_pooling_is_said_as_asked(pooling, rng, tmp_path):
+def test_pooling_has_the_form_that_is_asked_for(pooling, rng, tmp_path):
     snn, _ = dyadic_snn("conv, same with strides", rng)
     export_nir(snn, tmp_path / "net.nir", pooling=pooling, accept=EVERYTHING)
     kinds = {type(node).__name__ for node in nir.read(tmp_path / "net.nir").nodes.values()}
@@ -317,7 +317,7 @@ def test_hand_written_models_export(rng, tmp_path):
     np.testing.assert_allclose(back.predict(events, verbose=0), expected.mean(axis=1), atol=1e-6)
 
 
-def test_what_is_not_said_is_refused_until_it_is_accepted_by_name(rng, tmp_path):
+def test_what_nir_cannot_express_is_refused_until_it_is_accepted_by_name(rng, tmp_path):
     snn, _ = dyadic_snn("dense", rng)
     with pytest.raises(ExportError) as refused:
         export_nir(snn, tmp_path / "net.nir", accept="threshold")
@@ -402,9 +402,9 @@ def test_all_that_nir_cannot_express_is_listed(rng, tmp_path):
     with pytest.raises(ExportError) as refused:
         export_nir(snn, tmp_path / "net.nir", accept=EVERYTHING)
     text = str(refused.value)
-    assert "has 4 parts that a NIR file cannot say" in text
+    assert "has 4 parts that a NIR file cannot express" in text
     assert "'pool' (Pool): no maximum. Instead: train with average pooling" in text
-    assert "'up' (Rearrange): no word for repeating values" in text
+    assert "'up' (Rearrange): NIR has no node that repeats values" in text
     assert "'back' (Affine): no transposed convolution" in text
     assert "'last' (Affine): a convolution of values that were moved in space" in text
     snn = keras_snn.convert(source, x, neuron=MultiThreshold(), softmax="potential", verbose=0)
@@ -514,10 +514,10 @@ def test_import_follows_the_text_and_names_what_it_assumed(rng, tmp_path):
         nir.Affine(eighths(rng, 4, 5), eighths(rng, 4)),
         last,
     )
-    with pytest.warns(UserWarning, match="does not say") as said:
+    with pytest.warns(UserWarning, match="lacks") as caught:
         model = import_nir(tmp_path / "theirs.nir", timesteps=12)
-    (warning,) = [str(w.message) for w in said]
-    assert "'theirs.nir' does not say" in warning
+    (warning,) = [str(w.message) for w in caught]
+    assert "'theirs.nir' lacks" in warning
     for what in ("reset='zero'", "above the threshold", "dt=0.5"):
         assert what in warning
     x = rng.integers(0, 5, (4, 6, 5, 3)) / 4
@@ -569,7 +569,7 @@ def test_all_that_cannot_be_imported_is_listed(rng, tmp_path):
     with pytest.raises(UnsupportedLayerError) as refused:
         import_nir(tmp_path / "odd.nir")
     text = str(refused.value)
-    assert "'n0' (LI): no word for it here" in text
+    assert "'n0' (LI): not supported" in text
     write(
         tmp_path / "loop.nir",
         first,
@@ -579,7 +579,7 @@ def test_all_that_cannot_be_imported_is_listed(rng, tmp_path):
         edges=[("input", "n0"), ("n0", "n1"), ("n1", "n0"), ("n1", "output")],
     )
     with pytest.raises(
-        UnsupportedLayerError, match="no recurrent edges, which have no words here. Received: n"
+        UnsupportedLayerError, match="no recurrent edges, which are not supported. Received: n"
     ):
         import_nir(tmp_path / "loop.nir")
 
@@ -638,8 +638,8 @@ def test_files_that_simulators_wrote_fire_what_they_fired(client, reset):
         x, counts, timesteps = arrays["x"], arrays["counts"], int(arrays["timesteps"])
     given = {} if reset == "zero" else {"reset": reset}
     # What is subtracted is the threshold, so there is no choice about ties.
-    said = "initial_potential, dt" if given else "reset, threshold, initial_potential, dt"
-    with pytest.warns(UserWarning, match=f"'{client}.nir' does not say {said}. Assumed:"):
+    lacking = "initial_potential, dt" if given else "reset, threshold, initial_potential, dt"
+    with pytest.warns(UserWarning, match=f"'{client}.nir' lacks {lacking}. Assumed:"):
         model = import_nir(files / f"{client}.nir", timesteps=timesteps, **given)
     np.testing.assert_array_equal(np.round(model.predict(x, verbose=0) * timesteps), counts)
     assert counts.sum() > 10

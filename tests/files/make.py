@@ -167,7 +167,7 @@ def compiled():
     return model
 
 
-def by_hand(rng, batch_size=None, **options):
+def handwritten(rng, batch_size=None, **options):
     """Return layers that someone wrote into a Sequential, on events, and events."""
     inputs = keras.Input((TIMESTEPS, 4), batch_size=batch_size)
     hidden = spiking.SpikingDense(6, name="hidden", **options)
@@ -184,7 +184,7 @@ def dyadic_weights(model, rng):
     return model
 
 
-def convolutional_by_hand(rng):
+def handwritten_convolution(rng):
     """Return a Functional model of twins, other layers per step, and a read-out."""
     inputs = keras.Input((TIMESTEPS, 5, 5, 1))
     x = spiking.SpikingConv2D(2, 3, neuron="signed", name="conv")(inputs)
@@ -270,10 +270,10 @@ def architectures():
     for function in ("sign", "heaviside"):
         yield f"network_{function}", lambda rng, f=function: converted(binary(f), rng)
     leaky = neurons.LeakyIntegrateAndFire(leak=0.5)
-    yield "by_hand_lif", lambda rng: by_hand(rng, neuron=leaky)
-    yield "by_hand_delayed", lambda rng: by_hand(rng, neuron=neurons.Delayed(IntegrateAndFire(), 3))
-    yield "by_hand_stateful", lambda rng: by_hand(rng, batch_size=SAMPLES, stateful=True)
-    yield "by_hand_convolution", convolutional_by_hand
+    yield "by_hand_lif", lambda rng: handwritten(rng, neuron=leaky)
+    yield "by_hand_delayed", lambda rng: handwritten(rng, neuron=neurons.Delayed(IntegrateAndFire(), 3))
+    yield "by_hand_stateful", lambda rng: handwritten(rng, batch_size=SAMPLES, stateful=True)
+    yield "by_hand_convolution", handwritten_convolution
     yield "quantized_reference", reference
 
 

@@ -133,7 +133,7 @@ def test_fold_keeps_the_values_of_all_outputs(rng):
     graph = lower(model)
     after = fold(graph)
     assert_same_function(after, graph, rng.normal(0, 1, (3, 6, 6, 3)))
-    # A copy goes on behind the pool; nothing goes into a layer whose own value is needed.
+    # A copy goes on after the pool; nothing goes into a layer whose own value is needed.
     kept = [node.name for node in after.nodes.values() if isinstance(node, kinds.ChannelAffine)]
     assert sorted(kept) == ["again", "norm", "norm_2"]
     assert after.nodes["norm_2"].inputs == ("pool",)
@@ -246,14 +246,14 @@ def test_fold_keeps_a_scale_that_varies_in_space_where_it_is(padding, rng):
     graph, data = lower(model), rng.normal(0, 1, (3, 6, 6, 3))
     by_place, by_channel = rng.uniform(0.5, 2, (6, 6, 1)), rng.uniform(0.5, 2, (1, 1, 3))
     values = evaluate(graph, data, everything=True)["conv"]
-    for scale, kept, said in (
+    for scale, kept, shape in (
         (by_place * by_channel, True, (6, 6, 3)),
         (by_place, True, (6, 6, 3)),
         (np.ones((6, 6, 1)) * by_channel, False, (3,)),
         (np.full((6, 6, 3), 2.5), False, ()),
     ):
         scaled = insert_scale(graph, scale, after="conv")
-        assert scaled.nodes["conv/scale"].scale.shape == said
+        assert scaled.nodes["conv/scale"].scale.shape == shape
         after = fold(scaled)
         assert_same_function(after, scaled, data)
         assert ("ChannelAffine" in kinds_in(after)) == kept
@@ -280,7 +280,7 @@ def test_fold_records_what_each_layer_stands_for(rng):
 def test_fold_keeps_batch_norm_after_a_value_with_another_user(rng):
     graph = fold(lower(networks.build(networks.preactivation, rng)))
     kept = [node for node in graph.nodes.values() if isinstance(node, kinds.ChannelAffine)]
-    # One behind the first convolution, which the sum needs too, and one behind the first sum.
+    # One after the first convolution, which the sum needs too, and one after the first sum.
     assert len(kept) == 2
 
 

@@ -38,7 +38,7 @@ def parts():
     ]
 
 
-def by_hand():
+def handwritten():
     x = inputs = keras.Input((STEPS, 6, 2))
     for layer in parts():
         x = layer(x)
@@ -131,7 +131,7 @@ def flags(model):
 
 
 @pytest.mark.parametrize(
-    ("make", "freeze"), running.pairs([by_hand, converted], FREEZING), ids=lambda f: f.__name__
+    ("make", "freeze"), running.pairs([handwritten, converted], FREEZING), ids=lambda f: f.__name__
 )
 def test_a_copy_trains_what_the_model_trains(make, freeze, tmp_path):
     model = make()
@@ -145,13 +145,13 @@ def test_a_copy_trains_what_the_model_trains(make, freeze, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("make", "freeze"), running.pairs([by_hand, converted], FREEZING[:-1]), ids=lambda f: f.__name__
+    ("make", "freeze"), running.pairs([handwritten, converted], FREEZING[:-1]), ids=lambda f: f.__name__
 )
 def test_loaded_it_goes_on_training_with_the_state_of_its_optimizer(make, freeze, rng, tmp_path):
     """Weights that train have a momentum each, in the order of the weights."""
     model = make()
     freeze(model)
-    x = rng.uniform(0, 1, (SAMPLES, *((STEPS, 6, 2) if make is by_hand else (2,)))).astype("float32")
+    x = rng.uniform(0, 1, (SAMPLES, *((STEPS, 6, 2) if make is handwritten else (2,)))).astype("float32")
     y = rng.uniform(0, 1, model(x).shape)
     model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
     train = {"batch_size": SAMPLES, "verbose": 0, "shuffle": False}
@@ -188,7 +188,7 @@ def test_a_layer_that_is_created_frozen_has_nothing_to_train(tmp_path):
 
 def test_freezing_moves_no_weight_in_the_order(tmp_path, rng):
     """A file of weights loads whatever was frozen, before or after."""
-    model, other = by_hand(), by_hand()
+    model, other = handwritten(), handwritten()
     model.set_weights([rng.uniform(0, 1, w.shape) for w in model.weights])
     model.save_weights(tmp_path / "all.weights.h5")
     for freeze in FREEZING:
@@ -197,6 +197,6 @@ def test_freezing_moves_no_weight_in_the_order(tmp_path, rng):
         other.load_weights(tmp_path / "all.weights.h5")
         assert_same(other.get_weights(), model.get_weights())
         other.save_weights(tmp_path / "frozen.weights.h5")
-        again = by_hand()
+        again = handwritten()
         again.load_weights(tmp_path / "frozen.weights.h5")
         assert_same(again.get_weights(), model.get_weights())

@@ -82,7 +82,7 @@ def test_a_gate_passes_on_what_the_input_of_the_highest_rate_gives(
     def largest(values):
         return np.asarray(analog(**arguments)(values.reshape(-1, *shape))).reshape(outputs.shape)
 
-    # Which of two rates is higher does not tell if they are equal to float32.
+    # Two rates may be equal to float32, so that neither is higher.
     among, silent = largest(np.where(spikes > 0, rates, -1.0)), largest(np.where(spikes > 0, -1.0, rates))
     fires, rests = among > silent + 1e-6, silent > among + 1e-6
     assert fires.any()

@@ -44,7 +44,7 @@ def read(folder):
 
 
 def wanted_scalars(snn, x):
-    """What the recorded counts say."""
+    """The results that follow from the recorded counts."""
     scalars, spikes, all_neurons = {}, 0, 0
     for name, counts in snn.simulate(x, record=["spike_counts"]).spike_counts.items():
         scalars[f"firing_rate/{name}"] = counts.mean(dtype="float64") / STEPS

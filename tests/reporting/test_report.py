@@ -161,7 +161,7 @@ def test_a_page_shows_code_as_code(case, tmp_path):
     ],
 )
 def test_a_page_describes_the_spikes_of_its_neurons(case, neuron, values, rates, tmp_path):
-    """What it says is true of the spikes and rates of a simulation."""
+    """Its figures are those of the spikes and rates of a simulation."""
     model, _, x, *_ = case
     snn = keras_snn.convert(model, x, timesteps=4, neuron=neuron, percentile=60, verbose=0)
     found = keras_snn.report(snn, x, path=tmp_path / "r.html")
@@ -331,7 +331,7 @@ def test_the_cause_is_the_largest_part_of_the_worst_layer(worst, options, words)
     assert all(word in found[0] for word in words), found
 
 
-def test_more_is_said_of_saturated_silent_and_uncalibrated_layers():
+def test_more_causes_are_given_for_saturated_silent_and_uncalibrated_layers():
     layers_ = (layer("a", saturated=0.02), layer("b", silent=1.0, added=0.4, quantisation=0.3))
     found = find_causes(Diagnosis(layers_, 2, 10), LOSING, {**OPTIONS, "calibrated": False})
     assert [text.split("'")[1] for text in found[:3]] == ["b", "a", "b"]

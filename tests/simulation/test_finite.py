@@ -48,7 +48,7 @@ IN_BATCHES = {
     "PyDataset": lambda data: Batched(batches_of(data)),
     "generator": lambda data: (batch for batch in batches_of(data)),
 }
-# Of data of unknown length Keras 3.15 says so on JAX and PyTorch, checked or not.
+# Of data of unknown length Keras 3.15 warns on JAX and PyTorch, checked or not.
 pytestmark = pytest.mark.filterwarnings("ignore:Your input ran out of data")
 
 

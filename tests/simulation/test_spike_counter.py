@@ -25,7 +25,7 @@ def x(snn, rng):
 
 
 def expected(snn, x):
-    """What the trains of spikes say: neurons, spikes, silent, saturated, and the histogram."""
+    """The figures of the trains of spikes: neurons, spikes, silent, saturated, and the histogram."""
     found = {}
     for name, trains in snn.simulate(x, record=["spike_trains"]).spike_trains.items():
         counts = (trains != 0).sum(axis=1)
@@ -39,7 +39,7 @@ def expected(snn, x):
 
 
 def counted(snn):
-    """What the counter says, in the same order; then it is reset."""
+    """The figures of the counter, in the same order; then it is reset."""
     firing = internals(snn).counter.read(snn.timesteps)
     internals(snn).counter.reset()
     return {

@@ -115,7 +115,7 @@ def lower_split(op, x, *, emit):
 def lower_pad(op, x, *, emit, constant_values=None):
     batch, *widths = op.pad_width
     if tuple(batch) != (0, 0) or op.mode != "constant" or constant_values:
-        raise Refusal("no padding with zeros behind the batch axis", "pad with zeros")
+        raise Refusal("no padding of the batch axis with zeros", "pad with zeros")
     return common.pad(x, widths, emit)
 
 
