@@ -52,6 +52,11 @@ class EnergyEstimate:
             "be most of the energy."
         )
 
+    @property
+    def comparison(self) -> str:
+        """Both networks beside each other, without the assumptions."""
+        return f"{_joules(self.snn)}, against {_joules(self.ann)} of the source network"
+
     def __str__(self):
         ann, effective, snn = (_joules(energy) for energy in (self.ann, self.ann_effective, self.snn))
         updates = _joules(self.updates)

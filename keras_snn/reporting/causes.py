@@ -2,7 +2,7 @@
 
 import dataclasses
 
-__all__ = ["Agreement", "find_causes", "steps_that_suffice"]
+__all__ = ["Agreement", "find_causes", "good_news", "steps_that_suffice"]
 
 # Less is not called a loss: a few samples more or less.
 _LOSS = 0.005
@@ -22,12 +22,15 @@ class Agreement:
         ann_accuracy: The same of the source network, or `None`.
         labels: Number of labels of a sample that are each a yes or no; the fractions are then of samples and
             labels. 1 where a sample has one class.
+        confusion: How many samples of each class, a row each, were put into which, a column each; `None`
+            without labels, or where a sample has several.
     """
 
     agreement_over_time: object
     accuracy_over_time: object = None
     ann_accuracy: float | None = None
     labels: int = 1
+    confusion: object = None
 
     @property
     def loss(self) -> float:
@@ -45,8 +48,19 @@ def steps_that_suffice(agreement):
     return max(worse, default=0) + 1
 
 
+def good_news(agreement):
+    """Return what needs no care, as sentences: that nothing is lost, and that fewer steps would do.
+
+    Args:
+        agreement: An `Agreement`, or `None` if the model does not classify.
+    """
+    if agreement is None or agreement.loss > _LOSS:
+        return []
+    return ["The conversion costs no accuracy worth a cause.", *_spare_steps(agreement)]
+
+
 def find_causes(diagnosis, agreement, options):
-    """Return what most likely costs accuracy, most likely first, as sentences.
+    """Return what most likely costs accuracy, as sentences: what makes the others meaningless comes first.
 
     Args:
         diagnosis: A `Diagnosis`.
@@ -65,13 +79,13 @@ def find_causes(diagnosis, agreement, options):
             "The scales were estimated without data: convert again with some hundred training samples as "
             "`calibration_data`."
         )
-    if agreement is not None and agreement.loss <= _LOSS:
-        return ["The conversion costs no accuracy worth a cause.", *_spare_steps(agreement), *notes]
+    if good_news(agreement):
+        return [*notes, *good_news(agreement)]
     if diagnosis.worst is None:
         return notes
     cause = _cause_in(diagnosis.worst, diagnosis.timesteps, options)
     saturation = [] if "saturates" in cause else _saturation(diagnosis, options)
-    return [cause, *saturation, *notes]
+    return [*notes, cause, *saturation]
 
 
 def _spare_steps(agreement):

@@ -9,23 +9,39 @@ import numpy as np
 
 from keras_snn.analysis.operation_counts import show_metric
 from keras_snn.reporting import plots
+from keras_snn.reporting.causes import good_news
+from keras_snn.reporting.drawing import plain_name
 
 __all__ = ["page_of"]
 
 _MOST_PLOTS = 12
+_MOST_CLASSES = 20
+_MOST_RASTERS = 4
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 66rem; margin: 2rem auto; }
-body { padding: 0 1rem; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid #ccc; }
+:root { color-scheme: light dark; --text: #1a1a1a; --soft: #444; --page: #fff; --line: #d8d8d8; }
+:root { --head: #f4f4f4; --bad: #fff4d6; --good: #e2f5ec; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e8e8e8; --soft: #b8b8b8; --page: #17191c; --line: #3a3d42; --head: #25282c; }
+  :root { --bad: #46391a; --good: #17392c; }
+}
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page); }
+body { max-width: 66rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid var(--line); }
 .lead { font-size: 1.1rem; }
-.cause { background: #fff4d6; border-left: 4px solid #e69f00; padding: .5rem 1rem; }
+.cause, .good { background: var(--bad); border-left: 4px solid #e69f00; padding: .5rem 1rem; }
+.good { background: var(--good); border-color: #009e73; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .8rem; }
+.figures div { background: var(--head); padding: .6rem .8rem; border-radius: .4rem; }
+.figures strong { display: block; font-size: 1.35rem; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
-th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #e2e2e2; }
-td { white-space: nowrap; } th { background: #f4f4f4; vertical-align: bottom; }
+th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid var(--line); }
+td { white-space: nowrap; } th { background: var(--head); vertical-align: bottom; }
 .total { font-weight: 600; } th:first-child, td:first-child { text-align: left; }
-.plots { display: flex; flex-wrap: wrap; gap: 1rem; } img { max-width: 100%; height: auto; }
-dl { display: grid; grid-template-columns: max-content auto; gap: .1rem 1rem; font-size: .9rem; }
-dt { font-weight: 600; } dd { margin: 0; } .note { color: #444; font-size: .9rem; }
+.plots { display: flex; flex-wrap: wrap; gap: 1rem; } img { max-width: 100%; height: auto; background: #fff; }
+th[title] { text-decoration: underline dotted; cursor: help; }
+dl { display: grid; grid-template-columns: minmax(6rem, max-content) auto; gap: .1rem 1rem; }
+dl, summary { font-size: .9rem; }
+dt { font-weight: 600; } dd { margin: 0; } .note { color: var(--soft); font-size: .9rem; }
 """
 _INTRODUCTION = (
     "A trained network (the ANN) was turned into a spiking network (the SNN). Its neurons send spikes "
@@ -33,13 +49,18 @@ _INTRODUCTION = (
     "is its rate, which stands for how strongly it was active in the ANN. More steps give it more "
     "precisely and cost more operations."
 )
-_LAYERS_LEGEND = (
-    "λ: the ANN activation that stands for rate 1. rate: its size, mean over neurons and samples. saturated, "
-    "silent: neurons at the largest rate that they can have, or at 0, mean over the samples. correlation: of "
-    "SNN rates with ANN activations; 1 is perfect. mean and largest error: of rate · λ against the "
-    "activation, in its units. error: root mean square, in % of that of the activations; added: the part "
-    "that the layer itself adds. spikes: how many, of whatever size, for one sample over all steps."
-)
+_LAYERS_LEGEND = {
+    "λ": "the ANN activation that stands for rate 1",
+    "rate": "its size, mean over neurons and samples",
+    "saturated": "neurons at the largest rate that they can have, mean over the samples",
+    "silent": "neurons at rate 0, mean over the samples",
+    "correlation": "of SNN rates with ANN activations; 1 is perfect",
+    "mean error": "of rate · λ against the activation, in its units",
+    "largest error": "the largest of these",
+    "error": "root mean square, in % of that of the activations",
+    "added": "the part of it that the layer itself adds",
+    "spikes": "how many, of whatever size, for one sample over all steps",
+}
 _ERRORS_LEGEND = (
     "clipping: an activation has no rate above the largest one. inherited: layers before gave other inputs. "
     "quantisation: after {timesteps} steps rates are only {rates}. unevenness: spikes came too early or too "
@@ -62,47 +83,57 @@ _NEUROBENCH = {
     "connection sparsity": ("connection_sparsity", "connection_sparsity"),
     "footprint": ("ann_footprint", "footprint"),
 }
-_OPERATIONS_LEGEND = (
-    "operations: multiplications and additions, as papers on conversion count them; of the SNN those that "
-    "happen. without zeros: of the ANN, those whose weight and input are not 0; {levels}. with updates: one "
-    "more for every update of a neuron. events: additions for spikes, one for every synapse that a "
-    "threshold, a spike of a burst or a digit reaches. units: if each spike came as its smallest spikes."
-)
+_OPERATIONS_LEGEND = {
+    "operations": "multiplications and additions, as papers count them; of the SNN those that happen",
+    "without zeros": "of the ANN, those whose weight and input are not 0; {levels}",
+    "with updates": "one more for every update of a neuron",
+    "events": "additions for spikes, one for every synapse that a threshold, a burst or a digit reaches",
+    "units": "events, if each spike came as its smallest spikes",
+}
 _LEVELS = {
     True: "its activations are rounded to the levels of the neurons",
     False: "its activations are not rounded, as these neurons have no exact levels",
 }
-_NEUROBENCH_LEGEND = (
-    "Metrics of NeuroBench, which counts otherwise. effective MACs and ACs: multiply-accumulates and "
-    "accumulates with neither weight nor input 0, whatever the input is worth; accumulates where all inputs "
-    "of the layer are −1, 0 or 1. dense: both, if nothing were 0. activation sparsity: activations, or "
-    "neurons and steps, that are 0. connection sparsity: weights that are 0. footprint: memory for weights "
-    "and state; that of pooling and read-out is in the total only."
-)
+_NEUROBENCH_LEGEND = {
+    "effective MACs": "multiply-accumulates with neither weight nor input 0, whatever the input is worth",
+    "effective ACs": "accumulates of that kind: where all inputs of the layer are −1, 0 or 1",
+    "dense": "both, if nothing were 0",
+    "activation sparsity": "activations, or neurons and steps, that are 0",
+    "neuron updates": "how often a neuron takes a step",
+    "connection sparsity": "weights that are 0",
+    "footprint": "memory for weights and state; that of pooling and read-out is in the total only",
+}
 _POINTS_LEGEND = "Without loss, all points lie on the rising line; those along its flat end are clipped."
 
 
 def page_of(report):
     """Return the HTML of a `Report`."""
+    levels = _LEVELS[report.counts.same_levels]
+    operations = {name: text.format(levels=levels) for name, text in _OPERATIONS_LEGEND.items()}
     title = f"Report on the spiking network “{report.name}”"
     parts = [
         f"<h1>{_text(title)}</h1>",
         f'<p class="lead">{_text(report.summary)}</p>',
-        *(f'<p class="cause">{_sentence(finding)}</p>' for finding in report.findings),
+        _figures(report),
+        *_findings(report),
         f'<p class="note">{_text(_introduction(report.diagnosis.layers))}</p>',
         *_over_time(report),
+        *_confusion(report.agreement),
+        *_spikes(report.trains),
         "<h2>Layers</h2>",
         _layers(report),
-        f'<p class="note">{_text(_LAYERS_LEGEND)}</p>',
+        _legend(_LAYERS_LEGEND),
         *_errors(report),
         "<h2>Operations and energy</h2>",
-        _counts(report.counts, _OPERATIONS),
-        f'<p class="note">{_text(_OPERATIONS_LEGEND.format(levels=_LEVELS[report.counts.same_levels]))}</p>',
-        _counts(report.counts, _NEUROBENCH),
-        f'<p class="note">{_text(_NEUROBENCH_LEGEND)}</p>',
+        _counts(report.counts, _OPERATIONS, operations),
+        _legend(operations),
+        '<p class="note">Metrics of NeuroBench, which counts otherwise:</p>',
+        _counts(report.counts, _NEUROBENCH, _NEUROBENCH_LEGEND),
+        _legend(_NEUROBENCH_LEGEND),
         f'<p class="note">{_text(report.energy)}</p>',
         *_not_counted(report.counts),
         "<h2>How it was made</h2>",
+        f"<p>Made on {_text(report.date)} by <code>{_text(_call(report.run))}</code></p>",
         _list({**report.options, **_flat({"run on": report.run, **report.versions})}),
     ]
     return (
@@ -111,6 +142,72 @@ def page_of(report):
         f'<link rel="icon" href="data:,">\n<title>{_text(title)}</title>\n<style>{_STYLE}</style>\n</head>\n'
         "<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
     )
+
+
+def _figures(report):
+    """Return the numbers that matter most, large."""
+    counts, agreement = report.counts, report.agreement
+    shown = {}
+    if agreement is not None and agreement.ann_accuracy is not None:
+        shown["accuracy"] = f"{agreement.accuracy_over_time[-1]:.2%}"
+        shown["accuracy of the ANN"] = f"{agreement.ann_accuracy:.2%}"
+    if agreement is not None:
+        shown["agree"] = f"{agreement.agreement_over_time[-1]:.2%}"
+    shown["time steps"] = f"{report.diagnosis.timesteps:,}"
+    if counts.ann_operations and counts.zero_skipping_operations:
+        needed = counts.operations_with_updates
+        shown["× operations of the ANN"] = f"{needed / counts.ann_operations:.2f}"
+        shown["× those without zeros"] = f"{needed / counts.zero_skipping_operations:.2f}"
+    if report.energy.ann:
+        shown["× energy, estimated"] = f"{report.energy.snn / report.energy.ann:.2f}"
+    tiles = "".join(
+        f"<div><strong>{_text(value)}</strong>{_text(name)}</div>" for name, value in shown.items()
+    )
+    return f'<div class="figures">{tiles}</div>'
+
+
+def _findings(report):
+    good = good_news(report.agreement)
+    return [
+        f'<p class="{"good" if finding in good else "cause"}">{_sentence(finding)}</p>'
+        for finding in report.findings
+    ]
+
+
+def _confusion(agreement):
+    """Return which classes are taken for which: as a table, or of many classes the most frequent mistakes."""
+    if agreement is None or agreement.confusion is None:
+        return []
+    matrix = np.asarray(agreement.confusion)
+    wrong = matrix - np.diag(np.diag(matrix))
+    title = "<h2>Which classes are taken for which</h2>"
+    if len(matrix) <= _MOST_CLASSES:
+        rows = [[i, *(value or "" for value in row)] for i, row in enumerate(matrix.tolist())]
+        note = "Rows: classes of the labels. Columns: classes that the SNN decides for."
+        return [title, _table(["", *range(len(matrix))], rows), f'<p class="note">{note}</p>']
+    places = np.argsort(-wrong, axis=None)[:_MOST_CLASSES]
+    pairs = [np.unravel_index(place, wrong.shape) for place in places if wrong.flat[place]]
+    rows = [[label, decided, wrong[label, decided]] for label, decided in pairs]
+    return [title, _table(["class", "taken for", "samples"], rows)] if rows else []
+
+
+def _spikes(trains):
+    if not trains:
+        return []
+    shown = dict(list(trains.items())[:: max(1, len(trains) // _MOST_RASTERS)][:_MOST_RASTERS])
+    images = []
+    for name, train in shown.items():
+        ax = plots.spike_raster(train)
+        ax.set_title(plain_name(name))
+        images.append(_image(ax, f"Spikes of neurons of {name}"))
+    which = "" if len(shown) == len(trains) else f", of {len(shown)} of {len(trains)} layers"
+    note = f"Spikes for the first sample{which}: up to forty neurons of each, spread over the layer."
+    return ["<h2>Spikes</h2>", f'<p class="note">{note}</p>', f'<div class="plots">{"".join(images)}</div>']
+
+
+def _call(run):
+    given = ", ".join(f"{name}={run[name]!r}" for name in ("timesteps", "batch_size", "energy"))
+    return f"keras_snn.report(snn, x, y, {given})"
 
 
 def _introduction(layers):
@@ -143,7 +240,9 @@ def _over_time(report):
 def _layers(report):
     header = ["layer", "λ", "rate", "saturated", "silent", "correlation", "mean error", "largest error"]
     header += ["error", "added", "spikes"]
-    return _table(header, [_layer_cells(row) for row in report.layers if "firing_rate" in row])
+    return _table(
+        header, [_layer_cells(row) for row in report.layers if "firing_rate" in row], legend=_LAYERS_LEGEND
+    )
 
 
 def _layer_cells(row):
@@ -192,14 +291,14 @@ def _errors(report):
     ]
 
 
-def _counts(counts, columns):
+def _counts(counts, columns, legend):
     rows = []
     for name, part in {**counts.by_layer, "total": counts}.items():
         metrics = part.metrics
         for i, (first, network) in enumerate(((name, "ANN"), ("", "SNN"))):
             keys = (both[i] for both in columns.values())
             rows.append([first, network, *(show_metric(key, metrics.get(key)) for key in keys)])
-    return _table(["for one sample", "", *columns], rows, total=2)
+    return _table(["for one sample", "", *columns], rows, total=2, legend=legend)
 
 
 def _not_counted(counts):
@@ -214,13 +313,24 @@ def _flat(facts):
     }
 
 
-def _table(header, rows, *, total=0):
-    """Return a table, the last `total` rows of it in bold."""
+def _table(header, rows, *, total=0, legend=()):
+    """Return a table, the last `total` rows of it in bold; what a column shows appears when pointed at."""
+    legend = dict(legend)
     cells = ["".join(f"<td>{_text(cell)}</td>" for cell in row) for row in rows]
-    head = "".join(f"<th>{_text(cell)}</th>" for cell in header)
+    head = "".join(f"<th{_title(legend.get(cell))}>{_text(cell)}</th>" for cell in header)
     kinds = [""] * (len(rows) - total) + [' class="total"'] * total
     body = "\n".join(f"<tr{kind}>{row}</tr>" for kind, row in zip(kinds, cells, strict=True))
     return f'<div class="wide"><table>\n<tr>{head}</tr>\n{body}\n</table></div>'
+
+
+def _title(meaning):
+    return "" if meaning is None else f' title="{_text(meaning)}"'
+
+
+def _legend(meanings):
+    """Return what columns show, in text, for paper and where nothing can be pointed at."""
+    items = "".join(f"<dt>{_text(name)}</dt><dd>{_text(meaning)}</dd>" for name, meaning in meanings.items())
+    return f"<details><summary>What the columns show</summary><dl>{items}</dl></details>"
 
 
 def _list(items):

@@ -1,6 +1,7 @@
 """The report on a spiking model: how it does on data, what it costs, and where it loses."""
 
 import dataclasses
+import datetime
 import importlib
 import json
 import os
@@ -17,12 +18,12 @@ from keras_snn._version import __version__
 from keras_snn.analysis.counting import OperationTally
 from keras_snn.analysis.diagnosis import PARTS, Comparison, Diagnosis
 from keras_snn.analysis.energy import EnergyEstimate, Figures, check_figures
-from keras_snn.analysis.observers import Observer, observe
+from keras_snn.analysis.observers import observe
 from keras_snn.analysis.operation_counts import OperationCounts
 from keras_snn.reporting import html, pictures
 from keras_snn.reporting.causes import Agreement, find_causes
 from keras_snn.reporting.drawing import check_matplotlib
-from keras_snn.simulation.classes import EACH, deciding, share_of_equal
+from keras_snn.reporting.observers import Classes, Spikes
 from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.source import alone, source_graph
 
@@ -42,6 +43,9 @@ class Report(PlottedResult):
         options: Dict of the options that the model was converted with; `seed` is `None` if it draws nothing.
         run: Dict of how it was run: steps, samples, samples per batch, and figures of the energy.
         versions: Dict of the versions that converted it and that ran it.
+        trains: Spikes of some neurons for the first sample, `(timesteps, neurons)` by layer; of time codes
+            none.
+        date: When it was made, as in ISO 8601.
     """
 
     name: str
@@ -52,6 +56,8 @@ class Report(PlottedResult):
     options: dict
     run: dict
     versions: dict
+    trains: dict = dataclasses.field(default_factory=dict)
+    date: str = ""
 
     @property
     def headline(self) -> str:
@@ -94,7 +100,8 @@ class Report(PlottedResult):
         cost = (
             f"A neuron spikes {spikes:.3g} times per step on average; a sample takes {snn} million "
             f"operations, {with_updates} million with the updates of neurons, against {ann} million of the "
-            f"source network, {without} million without zeros."
+            f"source network, {without} million without zeros. "
+            f"Energy, as estimated: {self.energy.comparison}."
         )
         if self.agreement is None:
             return f"Run on {samples} for {steps} time steps. {cost}"
@@ -118,6 +125,7 @@ class Report(PlottedResult):
         return plain(
             {
                 "model": self.name,
+                "date": self.date,
                 "timesteps": self.diagnosis.timesteps,
                 "samples": self.diagnosis.samples,
                 "summary": self.summary,
@@ -228,8 +236,10 @@ def _found(model, x, y, energy, **options):
     """Return the `Report` of a run with these options."""
     graph, activations = source_graph(model)
     comparison, tally = Comparison(model, activations), OperationTally(model, graph, activations)
-    classes = _Classes(model, graph)
-    steps, samples = ran = observe(model, x, y, [comparison, tally, classes], graph=tally.graph, **options)
+    classes, spikes = Classes(model, graph), Spikes(() if model.is_time_coded else tuple(activations))
+    steps, samples = ran = observe(
+        model, x, y, [comparison, tally, classes, spikes], graph=tally.graph, **options
+    )
     counts = tally.result(*ran)
     conversion = model.conversion_report
     return Report(
@@ -241,54 +251,9 @@ def _found(model, x, y, energy, **options):
         {"seed": None, **getattr(conversion, "options", {})},
         {"timesteps": steps, "samples": samples, "batch_size": options["batch_size"], "energy": energy},
         {"converted with": dict(getattr(conversion, "versions", {})), "run with": _versions()},
+        spikes.trains,
+        datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     )
-
-
-class _Classes(Observer):
-    """Counts, after every step, the right decisions, and those of the source network; in each way to decide.
-
-    Attributes:
-        ways: Those in which all labels so far can be read.
-    """
-
-    def __init__(self, model, graph):
-        self.rule, self.output = deciding(model), graph.outputs
-        self.ways = () if self.rule is None else self.rule.ways
-        self.same, self.right = dict.fromkeys(self.ways, 0), dict.fromkeys(self.ways, 0)
-        self.ann_right, self.labelled = dict.fromkeys(self.ways, 0), True
-
-    def of_source(self, values):
-        return {} if self.rule is None else values[self.output]
-
-    def take(self, observation):
-        if self.rule is None:
-            return
-        readings = {}
-        if observation.targets is not None and self.labelled:
-            readings = self.rule.readings(np.asarray(observation.targets), observation.samples)
-        self.labelled = bool(readings)
-        self.ways = tuple(way for way in self.ways if way in readings) or self.ways
-        for way in self.same:
-            ours, theirs = (
-                self.rule.decide(observation.outputs, way),
-                self.rule.decide(observation.source, way),
-            )
-            self.same[way] = self.same[way] + share_of_equal(ours, theirs, way).sum(axis=0)
-            if way in readings:
-                right = readings[way]
-                self.right[way] = self.right[way] + share_of_equal(ours, right, way).sum(axis=0)
-                self.ann_right[way] += share_of_equal(theirs[:, None], right, way).sum()
-
-    def result(self, samples):
-        """Return the `Agreement`, or `None` if the model does not classify."""
-        if self.rule is None:
-            return None
-        way = self.ways[0]
-        shares = {"agreement_over_time": self.same[way] / samples}
-        if self.labelled:
-            shares["accuracy_over_time"] = self.right[way] / samples
-            shares["ann_accuracy"] = float(self.ann_right[way] / samples)
-        return Agreement(**shares, labels=self.rule.size if way == EACH else 1)
 
 
 def _versions():

@@ -1,7 +1,9 @@
 import dataclasses
+import datetime
 import html.parser
 import json
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -122,7 +124,8 @@ def test_a_page_has_all_it_shows_inside(case):
     assert "script" not in page.tags
     assert "url(" not in source
     assert "http" not in source
-    assert source.count("data:image/png;base64,") == 3 + 2
+    # Curves, parts of the error; rates and spikes of two layers.
+    assert source.count("data:image/png;base64,") == 3 + 2 + 2
     text = " ".join(page.texts)
     assert report.summary in text
     assert all(finding.replace("`", "") in "".join(page.texts) for finding in report.findings)
@@ -134,6 +137,32 @@ def test_a_page_has_all_it_shows_inside(case):
     assert page.texts.count("total") == 2
     assert "timesteps 6, samples 11, batch_size 4, energy 45nm_float32" in page.texts
     assert f"{report.counts.dense:,}" in page.texts
+
+
+def test_a_report_has_the_classes_and_the_spikes_of_a_simulation(case):
+    _, snn, x, y, report, _ = case
+    run = snn.simulate(x, y, record="spike_trains")
+    expected = np.zeros((3, 3), int)
+    for label, decided in zip(y, run.outputs.argmax(axis=-1), strict=True):
+        expected[label, decided] += 1
+    np.testing.assert_array_equal(report.agreement.confusion, expected)
+    assert report.trains.keys() == run.spike_trains.keys() != set()
+    for name, train in report.trains.items():
+        of_first = run.spike_trains[name][0].reshape(6, -1)
+        assert any(np.array_equal(of_first[:, 0], column) for column in train.T)
+        np.testing.assert_array_equal(train[:, [0, -1]], of_first[:, [0, -1]])
+    assert datetime.datetime.fromisoformat(report.date).tzinfo is not None
+
+
+def test_good_news_is_not_marked_as_a_cause(case, tmp_path):
+    *_, report, _ = case
+    curve = np.array([0.2, 0.7, 0.9, 0.899, 0.9, 0.9])
+    silent = dataclasses.replace(report.diagnosis, layers=(layer("quiet", silent=1.0),))
+    fine = dataclasses.replace(report, agreement=Agreement(curve, curve, 0.902), diagnosis=silent)
+    fine.save(tmp_path / "fine.html")
+    marked = re.findall(r'<p class="(\w+)">(.*?)</p>', (tmp_path / "fine.html").read_text(encoding="utf-8"))
+    kinds = [kind for kind, text in marked if kind in ("good", "cause")]
+    assert kinds == ["cause", "good", "good"]
 
 
 def test_a_page_shows_code_as_code(case, tmp_path):
@@ -334,10 +363,11 @@ def test_the_cause_is_the_largest_part_of_the_worst_layer(worst, options, words)
 def test_more_causes_are_given_for_saturated_silent_and_uncalibrated_layers():
     layers_ = (layer("a", saturated=0.02), layer("b", silent=1.0, added=0.4, quantisation=0.3))
     found = find_causes(Diagnosis(layers_, 2, 10), LOSING, {**OPTIONS, "calibrated": False})
-    assert [text.split("'")[1] for text in found[:3]] == ["b", "a", "b"]
-    assert "'a' saturates in 2.0% of its neurons" in found[1]
-    assert "Almost no neuron of 'b' ever spikes" in found[2]
-    assert "`calibration_data`" in found[3]
+    # First what makes the others meaningless.
+    assert "Almost no neuron of 'b' ever spikes" in found[0]
+    assert "`calibration_data`" in found[1]
+    assert "'b' adds the largest error" in found[2]
+    assert "'a' saturates in 2.0% of its neurons" in found[3]
 
 
 def test_neurons_that_clip_nothing_may_fire_all_the_time():

@@ -1,0 +1,105 @@
+"""What a report looks at while a model runs: decisions, and spikes of some neurons."""
+
+import numpy as np
+from keras import ops
+
+from keras_snn.analysis.observers import Observer
+from keras_snn.reporting.causes import Agreement
+from keras_snn.simulation.classes import EACH, deciding, share_of_equal
+
+__all__ = ["Classes", "Spikes"]
+
+# Neurons of each layer whose spikes are drawn.
+_NEURONS = 40
+_CLASSES = 200
+
+
+class Classes(Observer):
+    """Counts, after every step, the right decisions, and those of the source network; in each way to decide.
+
+    Attributes:
+        ways: Those in which all labels so far can be read.
+        confusion: How often samples of each class are put into each, `(classes, classes)`.
+    """
+
+    def __init__(self, model, graph):
+        self.rule, self.output = deciding(model), graph.outputs
+        self.ways = () if self.rule is None else self.rule.ways
+        self.same, self.right = dict.fromkeys(self.ways, 0), dict.fromkeys(self.ways, 0)
+        self.ann_right, self.labelled = dict.fromkeys(self.ways, 0), True
+        # Of more classes nobody could look at it.
+        size = 0 if self.rule is None or self.rule.size > _CLASSES else max(self.rule.size, 2)
+        self.confusion = np.zeros((size, size), "int64")
+
+    def of_source(self, values):
+        return {} if self.rule is None else values[self.output]
+
+    def take(self, observation):
+        if self.rule is None:
+            return
+        readings = {}
+        if observation.targets is not None and self.labelled:
+            readings = self.rule.readings(np.asarray(observation.targets), observation.samples)
+        self.labelled = bool(readings)
+        self.ways = tuple(way for way in self.ways if way in readings) or self.ways
+        for way in self.same:
+            ours, theirs = (
+                self.rule.decide(observation.outputs, way),
+                self.rule.decide(observation.source, way),
+            )
+            self.same[way] = self.same[way] + share_of_equal(ours, theirs, way).sum(axis=0)
+            if way in readings:
+                right = readings[way]
+                self.right[way] = self.right[way] + share_of_equal(ours, right, way).sum(axis=0)
+                self.ann_right[way] += share_of_equal(theirs[:, None], right, way).sum()
+        for right in [*readings.values()][:1]:
+            self._count(ours=self.rule.decide(observation.outputs[:, -1], self.ways[0]), right=right)
+
+    def _count(self, ours, right):
+        """Count decisions by class, where a sample has one: a single yes or no is one of two."""
+        if self.confusion.size and (ours.ndim == 1 or ours.shape[-1] == 1):
+            np.add.at(self.confusion, (right.reshape(-1).astype(int), ours.reshape(-1).astype(int)), 1)
+
+    def result(self, samples):
+        """Return the `Agreement`, or `None` if the model does not classify."""
+        if self.rule is None:
+            return None
+        way = self.ways[0]
+        shares = {"agreement_over_time": self.same[way] / samples}
+        if self.labelled:
+            shares["accuracy_over_time"] = self.right[way] / samples
+            shares["ann_accuracy"] = float(self.ann_right[way] / samples)
+            if self.confusion.sum() == samples:
+                shares["confusion"] = self.confusion
+        return Agreement(**shares, labels=self.rule.size if way == EACH else 1)
+
+
+class Spikes(Observer):
+    """Keeps the spikes of some neurons of each layer, for the first sample.
+
+    Args:
+        names: Names of the layers; none with time codes, in which a value is a whole train.
+
+    Attributes:
+        trains: Arrays `(timesteps, neurons)` by name of the layer.
+    """
+
+    def __init__(self, names):
+        self.names, self.trains = names, {}
+
+    def of_steps(self, values):
+        return {name: self._some(values[name]) for name in self.names}
+
+    @staticmethod
+    def _some(spikes):
+        size = int(np.prod(spikes.shape[2:]))
+        places = np.unique(np.linspace(0, size - 1, min(size, _NEURONS)).astype(int))
+        # One sample only: what is kept must not grow with the batch.
+        flat = ops.reshape(spikes, (-1, spikes.shape[1], size))[:1]
+        return ops.take(flat, ops.convert_to_tensor(places), axis=-1)
+
+    def take(self, observation):
+        if not self.trains:
+            self.trains = {
+                name: np.asarray(spikes[0], "float32") for name, spikes in observation.steps.items()
+            }
