@@ -140,31 +140,38 @@ def report(options):
 def export(options):
     """Write a spiking file in another format."""
     kind = options.output.suffix if options.output.suffix in EXPORTS else ""
-    if kind != ".nir":
+    # A function of the package, or a format of Keras.
+    write = getattr(keras_snn, EXPORTS.get(kind, ""), None)
+    if write is None:
         _check_can_export(kind, options.output)
     model = _load_spiking(options.model)
     check_output(options.output, overwrite=False)
     write_line(options, f"Exporting '{model.name}'")
-    if kind == ".nir":
-        keras_snn.export_nir(
-            model, options.output, dt=options.dt, accept=options.accept, pooling=options.pooling
-        )
+    if write is None:
+        _export_by_keras(model, options.output, kind)
     else:
-        with replacing(options.output) as (path,):
-            try:
-                model.export(path, verbose=False, format=EXPORTS.get(kind, "tf_saved_model"))
-            except ImportError as error:
-                package, install = _NEEDS.get(kind, ("tensorflow", "tensorflow"))
-                raise ImportError(
-                    f"'{options.output}' needs the package {package}. Received: {error}. "
-                    f"Install it: pip install '{install}'."
-                ) from error
-            except (ValueError, TypeError, OSError, MemoryError, RuntimeError):
-                raise
-            except Exception as error:
-                # TensorFlow has errors of its own for disks.
-                raise OSError(str(error).partition(" [Op:")[0].rpartition("; ")[2]) from error
+        # `--output` is the name of the file, whatever a function calls so.
+        names = inspect.signature(write).parameters.keys() - {"output"}
+        write(model, options.output, **{name: v for name, v in vars(options).items() if name in names})
     return Result(f"wrote {options.output}", {"output": str(options.output)})
+
+
+def _export_by_keras(model, output, kind):
+    """Write a SavedModel, or a file of a suffix that Keras writes."""
+    with replacing(output) as (path,):
+        try:
+            model.export(path, verbose=False, format=EXPORTS.get(kind, "tf_saved_model"))
+        except ImportError as error:
+            package, install = _NEEDS.get(kind, ("tensorflow", "tensorflow"))
+            raise ImportError(
+                f"'{output}' needs the package {package}. Received: {error}. "
+                f"Install it: pip install '{install}'."
+            ) from error
+        except (ValueError, TypeError, OSError, MemoryError, RuntimeError):
+            raise
+        except Exception as error:
+            # TensorFlow has errors of its own for disks.
+            raise OSError(str(error).partition(" [Op:")[0].rpartition("; ")[2]) from error
 
 
 def _check_can_export(kind, path):

@@ -319,6 +319,7 @@ def test_registered_rule_teaches_a_layer(rng, own_registry):
     x = rng.normal(0, 1, (4, 3))
     np.testing.assert_allclose(evaluate(lower(model), x), 2 * x)
     assert "Doubled" in supported_layers()
+    assert supported_layers() == tuple(sorted(set(supported_layers())))
 
 
 def test_a_rule_with_a_wrong_shape_is_found_out(own_registry):

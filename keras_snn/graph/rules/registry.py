@@ -156,8 +156,8 @@ def _is_of_keras(kind):
 
 
 def supported_layers() -> tuple[str, ...]:
-    """Return the names of the Keras layers and operations that convert, sorted."""
-    return sorted(known.name for known in rules() if known.group is not None)
+    """Return the names of the Keras layers and operations that convert, sorted, each once."""
+    return tuple(sorted({known.name for known in rules() if known.group is not None}))
 
 
 def table():
