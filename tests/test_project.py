@@ -62,6 +62,22 @@ def test_pull_requests_are_tested_on_every_python_that_is_promised():
     assert setup()["options"]["python_requires"] == f">={tested[0]}"
 
 
+def test_the_readme_is_short_and_its_links_lead_somewhere_from_pypi():
+    assert len(text_of("README.md").splitlines()) <= 120
+    url = setup()["metadata"]["url"]
+    spec = importlib.util.spec_from_file_location("setup", ROOT / "setup.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    links = re.findall(r"(!?)\[[^\]]*\]\(([^)\s]+)\)", module.description())
+    pages, files = f"{url}/blob/main/", url.replace("github.com", "raw.githubusercontent.com") + "/main/"
+    inside = [(image, target) for image, target in links if target.startswith((pages, files))]
+    assert all(target.startswith("https://") for _, target in links)
+    assert len(inside) > 10
+    for image, target in inside:
+        assert target.startswith(files if image else pages)
+        assert (ROOT / target.removeprefix(pages).removeprefix(files)).exists(), target
+
+
 def test_the_version_is_the_same_everywhere():
     assert f"\nversion: {keras_snn.__version__}\n" in text_of("CITATION.cff")
     assert f"## [{keras_snn.__version__}]" in text_of("CHANGELOG.md")

@@ -20,8 +20,8 @@ from keras_snn.neurons import base as neuron_base
 pytestmark = pytest.mark.compiled
 
 
-def test_the_table_in_the_readme_is_that_of_the_rules():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_table_of_what_converts_is_that_of_the_rules():
+    text = (ROOT / "docs" / "what_converts.md").read_text(encoding="utf-8")
     between = re.search(r"<!-- keras-snn layers --markdown -->\n(.*?)\n<!-- end -->", text, re.DOTALL)
     assert between.group(1) == table()
 
@@ -38,7 +38,7 @@ def test_the_walk_through_a_rule_runs(monkeypatch, capsys):
     contracts.law_2_folding_keeps_the_function(names["model"], names["x"])
 
 
-def test_python_in_the_readme_runs(rng, tmp_path, monkeypatch, capsys):
+def test_python_in_the_readme_and_the_overview_runs(rng, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     hidden = [
         layers.Conv2D(3, 3, activation="relu", name="conv2d"),
@@ -51,11 +51,13 @@ def test_python_in_the_readme_runs(rng, tmp_path, monkeypatch, capsys):
     model.save("cnn.keras")
     x = networks.data_for(model, rng, samples=40)
     names = {"x_train": x, "x_test": x[:8], "y_test": np.arange(8) % 4}
-    assert run_blocks("README.md", names) == 5
+    assert run_blocks("README.md", names) == 1
+    assert (tmp_path / "report.html").exists()
+    assert repr(names["run"]) in capsys.readouterr().out
+    assert run_blocks("docs/overview.md", names) == 5
     assert names["run"].timesteps == 32
     reference = keras_snn.quantized_reference(names["snn"]).predict(x[:8], verbose=0)
     np.testing.assert_allclose(names["settled"], reference, atol=1e-5)
-    assert (tmp_path / "report.html").exists()
     assert [path.name for path in (tmp_path / "logs").iterdir()] == ["evaluate"]
     assert isinstance(keras.models.load_model("snn.keras"), type(names["snn"]))
     assert names["model"].output_shape == (None, 16, 10)
@@ -85,7 +87,7 @@ def test_all_python_in_the_documents_is_run_or_marked():
             assert is_run or why or not is_python(language, code), f"{name} has code that is not run:\n{code}"
 
 
-def test_commands_in_the_readme_run(rng, tmp_path, monkeypatch, capsys):
+def test_commands_in_the_overview_run(rng, tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     pytest.importorskip("nir")
     tfds = pytest.importorskip("tensorflow_datasets")
@@ -100,7 +102,7 @@ def test_commands_in_the_readme_run(rng, tmp_path, monkeypatch, capsys):
         np.savez(f"{name}.npz", x=x, y=y)
     monkeypatch.setattr(tfds, "load", lambda *args, **kwargs: (x, y))
     monkeypatch.setattr(tfds, "as_numpy", lambda data: data)
-    code = "\n".join(code for language, code, _ in blocks("README.md") if language == "sh")
+    code = "\n".join(code for language, code, _ in blocks("docs/overview.md") if language == "sh")
     commands = re.findall(r"^keras-snn (.*)", code, re.MULTILINE)
     assert len(commands) == 7
     for command in commands:

@@ -146,7 +146,8 @@ def test_type_checkers_get_the_package_with_its_stubs():
 
 def test_pyright_accepts_what_documents_do_and_finds_wrong_uses(tmp_path):
     pytest.importorskip("pyright")
-    code = [code for language, code, _ in blocks("README.md") if language == "python"]
+    pages = [*blocks("README.md"), *blocks("docs/overview.md")]
+    code = [code for language, code, _ in pages if language == "python"]
     right = tmp_path / "right_uses.py"
     right.write_text("\n".join([PRELUDE, *code, EPILOGUE]), encoding="utf-8")
     found = collections.defaultdict(list)

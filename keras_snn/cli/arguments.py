@@ -169,7 +169,7 @@ def _add_export(found):
 
 def _add_layers(found):
     command = _add_command(found, "layers", "list the Keras layers that convert", "", "--markdown")
-    command.add_argument("--markdown", action="store_true", help="as the table in the README")
+    command.add_argument("--markdown", action="store_true", help="as a table in Markdown")
 
 
 def _add_completion(found):
