@@ -3,9 +3,6 @@
 import collections
 import os
 import pathlib
-import socket
-import time
-import types
 import warnings
 from typing import Any
 
@@ -16,13 +13,18 @@ from keras_snn._arrays import as_labels
 from keras_snn._data import Batches
 from keras_snn._types import Data
 from keras_snn._validation import check_integer
+from keras_snn.reporting import plots
+from keras_snn.reporting.drawing import check_matplotlib
+from keras_snn.reporting.event_files import EventFile, tensorboard_writers
 from keras_snn.simulation.classes import labels_for
 from keras_snn.simulation.compiled_functions import set_watch
 from keras_snn.simulation.internals import internals
 from keras_snn.simulation.model import SpikingModel
-from keras_snn.simulation.spike_counter import BINS
 
 __all__ = ["SpikeRateTensorBoard"]
+
+# Samples of `accuracy_data` whose spikes are recorded.
+_SAMPLES = 4
 
 
 class SpikeRateTensorBoard(keras.callbacks.Callback):
@@ -42,7 +44,9 @@ class SpikeRateTensorBoard(keras.callbacks.Callback):
         histogram_freq: Epochs of `fit` from one histogram of the firing rates of each layer to the next; 0
             for none. Else `predict` and `evaluate` write them too.
         accuracy_data: `(x, y)`. When a run is over, the model simulates them, and `accuracy_over_time` is
-            written with the time step as the step.
+            written with the time step as the step; so is the firing rate of each layer for the first of them,
+            `firing_rate_over_time`. With matplotlib the curve and the spikes are pictures too, under Images,
+            where nothing smooths them.
 
     Raises:
         ImportError: If TensorBoard is not installed.
@@ -66,7 +70,7 @@ class SpikeRateTensorBoard(keras.callbacks.Callback):
                 f"`accuracy_data` must be a tuple (x, y). Received: {came}. Give samples and their labels."
             )
         self.accuracy_data = accuracy_data
-        self._board = _tensorboard()
+        self._board = tensorboard_writers()
         self._files = {}
         self._times = collections.Counter()
         self._epoch = None
@@ -137,7 +141,7 @@ class SpikeRateTensorBoard(keras.callbacks.Callback):
 
     def _begin(self, run):
         if run not in self._files:
-            self._files[run] = _EventFile(self.log_dir / run, self._board)
+            self._files[run] = EventFile(self.log_dir / run, self._board)
             report = self.model.conversion_report
             if report is not None:
                 self._files[run].append([self._board.text("conversion_report", report.to_markdown())])
@@ -179,68 +183,34 @@ class SpikeRateTensorBoard(keras.callbacks.Callback):
     def _write_accuracy(self, run):
         if self.accuracy_data is None:
             return
-        accuracy = self.model.simulate(*self.accuracy_data).accuracy_over_time
+        x, y = self.accuracy_data
+        accuracy = self.model.simulate(x, y).accuracy_over_time
+        trains = self.model.simulate(_first(x), record=["spike_trains"]).spike_trains
         self._times["accuracy"] += 1
         times = self._times["accuracy"]
-        tag = "accuracy_over_time" + (f"_{times}" if times > 1 else "")
-        for step, value in enumerate(accuracy, start=1):
-            self._files[run].append([self._board.scalar(tag, value)], step)
+        suffix = f"_{times}" if times > 1 else ""
+        curves = {f"accuracy_over_time{suffix}": accuracy}
+        for name, train in trains.items():
+            rates = np.abs(train).reshape(*train.shape[:2], -1).mean(axis=(0, 2))
+            curves[f"firing_rate_over_time{suffix}/{name}"] = rates
+        for step in range(1, max(map(len, curves.values())) + 1):
+            values = [(tag, curve[step - 1]) for tag, curve in curves.items() if step <= len(curve)]
+            self._files[run].append([self._board.scalar(tag, value) for tag, value in values], step)
+        self._files[run].append(self._pictures(accuracy, trains), times)
 
-
-class _EventFile:
-    """A file of events, closed after each writing, so that it is whole also where a run breaks."""
-
-    def __init__(self, folder, board):
-        self._board = board
-        name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
-        self._path = folder / name
+    def _pictures(self, accuracy, trains):
+        """Return the summaries of what is drawn; none without matplotlib."""
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._append(board.Event(file_version="brain.Event:2"))
-        except OSError as error:
-            raise OSError(
-                f"`log_dir` must be a folder that can be written. Received: log_dir='{folder.parent}' "
-                f"({error.strerror}). Choose another folder."
-            ) from error
-
-    def append(self, summaries, step=0):
-        """Append summaries of one step."""
-        values = [value for summary in summaries for value in summary.value]
-        self._append(self._board.Event(step=step, summary=self._board.Summary(value=values)))
-
-    def _append(self, event):
-        event.wall_time = time.time()
-        with open(self._path, "ab") as file:
-            self._board.RecordWriter(file).write(event.SerializeToString())
+            check_matplotlib()
+        except ImportError:
+            return []
+        drawn = {"pictures/accuracy_over_time": plots.accuracy_over_time(accuracy)}
+        drawn |= {
+            f"pictures/spikes of {name}": plots.spike_raster(train[0]) for name, train in trains.items()
+        }
+        return [self._board.image(tag, ax.figure) for tag, ax in drawn.items()]
 
 
-def _tensorboard():
-    """Return what is used of TensorBoard, none of which loads TensorFlow."""
-    try:
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.plugins.histogram.metadata import create_summary_metadata
-        from tensorboard.plugins.scalar.summary_v2 import scalar_pb
-        from tensorboard.plugins.text.summary_v2 import text_pb
-        from tensorboard.summary.writer.record_writer import RecordWriter
-        from tensorboard.util.tensor_util import make_tensor_proto
-    except ImportError as error:
-        raise ImportError(
-            f"SpikeRateTensorBoard needs the package tensorboard. Received: {error}. "
-            "Install it with: pip install tensorboard"
-        ) from error
-
-    def histogram(tag, counts):
-        edges = np.arange(BINS + 1) / BINS
-        tensor = make_tensor_proto(np.stack([edges[:-1], edges[1:], counts], axis=1), dtype=np.float64)
-        metadata = create_summary_metadata(display_name=None, description=None)
-        return Summary(value=[Summary.Value(tag=tag, metadata=metadata, tensor=tensor)])
-
-    return types.SimpleNamespace(
-        Event=Event,
-        RecordWriter=RecordWriter,
-        Summary=Summary,
-        histogram=histogram,
-        scalar=scalar_pb,
-        text=text_pb,
-    )
+def _first(x):
+    """Return some first samples of nested arrays."""
+    return keras.tree.map_structure(lambda values: np.asarray(values)[:_SAMPLES], x)

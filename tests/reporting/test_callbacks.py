@@ -1,4 +1,5 @@
 import builtins
+import importlib.util
 
 import keras
 import networks
@@ -31,16 +32,20 @@ def x(snn, rng):
 
 
 def read(folder):
-    """Return scalars `{tag: {step: value}}`, histograms `{tag: {step: buckets}}` and the texts of a run."""
+    """Return scalars `{tag: {step: value}}`, histograms `{tag: {step: buckets}}`, texts, images of a run."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.util import tensor_util
 
     events = EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()
-    kinds = {"scalars": {}, "histograms": {}, "text": {}}
+    kinds = {"scalars": {}, "histograms": {}, "text": {}, "images": {}}
     for tag in events.Tags()["tensors"]:
         kind = events.SummaryMetadata(tag).plugin_data.plugin_name
         kinds[kind][tag] = {e.step: tensor_util.make_ndarray(e.tensor_proto) for e in events.Tensors(tag)}
-    return kinds["scalars"], kinds["histograms"], kinds["text"]
+    return tuple(kinds.values())
+
+
+def without_rates_over_time(scalars):
+    return {tag: values for tag, values in scalars.items() if "firing_rate_over_time" not in tag}
 
 
 def wanted_scalars(snn, x):
@@ -79,7 +84,7 @@ def test_predict_writes_what_was_recorded(snn, x, tmp_path):
         np.testing.assert_array_equal(snn.predict(x, 4, 0, None, [callback]), plain)
         with pytest.raises(RuntimeError, match="broken"):
             snn.predict(x, batch_size=4, verbose=0, callbacks=[callback, Breaking()])
-    scalars, histograms, text = read(tmp_path / "logs" / "predict")
+    scalars, histograms, text, _ = read(tmp_path / "logs" / "predict")
     assert_scalars(scalars, wanted, [0, 1])
     assert not histograms
     lines = text["conversion_report"][0].item().decode().splitlines()
@@ -104,9 +109,21 @@ def test_evaluate_writes_rates_histograms_and_the_accuracy_after_each_step(snn, 
     callback = SpikeRateTensorBoard(tmp_path, histogram_freq=1, accuracy_data=(x, list(y)))
     scores = snn.evaluate(x, y, batch_size=4, verbose=0, callbacks=[callback])
     assert scores == snn.evaluate(x, y, batch_size=4, verbose=0)
-    scalars, histograms, _ = read(tmp_path / "evaluate")
+    scalars, histograms, _, images = read(tmp_path / "evaluate")
     curve = scalars.pop("accuracy_over_time")
-    assert_scalars(scalars, wanted, [0])
+    trains = snn.simulate(x[:4], record=["spike_trains"]).spike_trains
+    for name, train in trains.items():
+        expected = train.mean(axis=(0, *range(2, train.ndim)))
+        found = scalars[f"firing_rate_over_time/{name}"]
+        assert list(found) == list(range(1, STEPS + 1))
+        np.testing.assert_allclose(list(found.values()), expected, rtol=1e-6)
+    if importlib.util.find_spec("matplotlib"):
+        assert images.keys() == {
+            "pictures/accuracy_over_time",
+            *(f"pictures/spikes of {name}" for name in trains),
+        }
+        assert all(png.startswith(b"\x89PNG") for image in images.values() for *_, png in image.values())
+    assert_scalars(without_rates_over_time(scalars), wanted, [0])
     accuracy = snn.simulate(x, y).accuracy_over_time
     assert curve == {step: np.float32(value) for step, value in enumerate(accuracy, start=1)}
     assert scores[1] == pytest.approx(accuracy[-1])
@@ -129,13 +146,13 @@ def test_fit_writes_every_epoch_of_training_and_validation(snn, x, rng, tmp_path
     snn.fit(x[:8], y[:8], batch_size=3, epochs=3, verbose=0, callbacks=[callback], **validation)
     written = [read(tmp_path / run) for run in ("train", "validation")]
     assert len(written[0][0].pop("accuracy_over_time")) == STEPS
-    for (scalars, histograms, _), expected in zip(written, wanted, strict=True):
-        assert_scalars(scalars, expected, range(3))
+    for (scalars, histograms, *_), expected in zip(written, wanted, strict=True):
+        assert_scalars(without_rates_over_time(scalars), expected, range(3))
         assert {tuple(values) for values in histograms.values()} == {(0, 2)}
     snn.evaluate(x[8:], y[8:], verbose=0, callbacks=[callback])
     scalars = read(tmp_path / "evaluate")[0]
     assert len(scalars.pop("accuracy_over_time_2")) == STEPS
-    assert_scalars(scalars, wanted[1], [0])
+    assert_scalars(without_rates_over_time(scalars), wanted[1], [0])
 
 
 def test_predict_raises_when_the_folder_cannot_be_written(snn, x, tmp_path):
