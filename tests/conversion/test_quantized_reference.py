@@ -190,11 +190,25 @@ def test_reference_raises_when_the_model_does_not_spike():
         quantized_reference(3)
 
 
-@pytest.mark.parametrize(("levels", "timesteps"), [(256, 16), (175, 64), (None, 256)])
+def relus_on_relus():
+    """As `networks.rows`, which takes long to compile, of few layers."""
+    inputs = keras.Input((6,))
+    first = layers.Dense(8, activation="relu")(inputs)
+    cut = layers.ReLU(0.7)(first)
+    ends = [
+        layers.ReLU()(layers.ReLU()(first)),
+        layers.ReLU(0.4)(cut),
+        layers.ReLU()(layers.Add()([first, cut])),
+        layers.ReLU(1.1)(layers.Concatenate()([first, cut])),
+    ]
+    return keras.Model(inputs, [layers.Dense(2)(x) for x in ends])
+
+
+@pytest.mark.parametrize(("levels", "timesteps"), [(1024, 16), (700, 64), (None, 512)])
 @pytest.mark.compiled
 def test_many_levels_are_the_source_whatever_the_steps_are(levels, timesteps, rng):
     """Relus of relus, too: the error is that of rounding to levels, in the network and in its reference."""
-    model = networks.build(networks.rows, rng)
+    model = networks.randomize(relus_on_relus(), rng)
     x = networks.data_for(model, rng, samples=16)
     neuron = neurons.SignedIntegrateAndFire(levels=levels)
     snn = contracts.convert(model, x, timesteps=timesteps, neuron=neuron)

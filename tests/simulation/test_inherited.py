@@ -8,6 +8,7 @@ import keras
 import networks
 import numpy as np
 import pytest
+import running
 from contracts import assert_same
 from keras import layers, ops
 
@@ -160,8 +161,16 @@ def test_as_functional_gives_outputs_trains_and_shapes(network, rng):
     assert snn.compute_output_shape(shapes) == outputs
 
 
+# Of one input and several, with a layer called twice, and of separable layers.
+CHECKPOINTS = [networks.plain, networks.shared, networks.several, networks.depthwise]
+
+
 @ON_TENSORFLOW
-@pytest.mark.parametrize("network", networks.NETWORKS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "network",
+    running.thorough(networks.NETWORKS, quick=[networks.NETWORKS.index(one) for one in CHECKPOINTS]),
+    ids=running.named,
+)
 def test_a_checkpoint_of_tensorflow_restores_the_weights(network, rng, tmp_path):
     import tensorflow as tf
 
