@@ -104,8 +104,8 @@ class SpikingLinear(SpikingTwin):
         return self.neuron.step(current, state)
 
     def get_config(self) -> Config:
-        config = {**super().get_config(), "activation": self._activation, "neuron": self.neuron.serialized()}
-        return config | ({"bias_per_place": True} if self.bias_per_place else {})
+        own = {"activation": self._activation, "neuron": self.neuron.serialized()}
+        return {**super().get_config(), **own, "bias_per_place": self.bias_per_place}
 
 
 class SpikingDense(SpikingLinear, analog_class=keras.layers.Dense): ...
