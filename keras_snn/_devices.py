@@ -115,7 +115,8 @@ def _devices():
 def mended(strategy):
     """Return a strategy of `tf.distribute`, with workarounds for a fault of Keras if it has several devices.
 
-    Keras 3.15 fails to fit and to evaluate any model on several workers (keras-team/keras#20585), because
+    Keras 3.15 fails to fit and to evaluate any model on several workers (keras-team/keras#20585 and
+    tensorflow/tensorflow#72388), because
     it asks `reduce` for two things that TensorFlow refuses there: to reduce a batch of several arrays,
     whose shapes are all it wants to know, and to average metrics, which are scalars, along an axis.
     """

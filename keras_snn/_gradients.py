@@ -55,7 +55,7 @@ def floor(x):
     >>> ops.convert_to_numpy(floor(ops.array([1.5, -0.5], "float32")))
     array([ 1., -1.], dtype=float32)
     """
-    # On PyTorch it would be float32 (Keras 3.15), and what it is multiplied by with it.
+    # On PyTorch it would be float32 (keras-team/keras#23223), and what it is multiplied by with it.
     return ops.cast(ops.floor(x), x.dtype)
 
 

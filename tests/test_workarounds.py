@@ -1,7 +1,7 @@
 """Faults of Keras and TensorFlow that the package works around.
 
 If a test fails, the fault is mended. The workaround, which the docstring names, can go once the oldest
-version that is allowed is mended too.
+version that is allowed is mended too. Where a docstring names no issue, none is filed as far as is known.
 The faults on several devices are in `on_two_devices.py`.
 """
 
@@ -19,7 +19,7 @@ def on(*backends):
 
 @on("tensorflow")
 def test_a_sum_of_empty_batches_fails():
-    """`engines.compiled.run_chunks` adds with an operator."""
+    """`engines.compiled.run_chunks` adds with an operator. Since keras-team/keras#20386."""
     with pytest.raises(Exception, match="Biases must be 1D"):
         ops.add(ops.zeros((0, 3)), ops.zeros((0, 3)))
 
@@ -52,14 +52,14 @@ def test_arrays_are_read_with_tuning(monkeypatch):
 
 @on("jax", "torch")
 def test_result_type_does_not_know_float64():
-    """`SpikingLayer.state_dtype` chooses it itself."""
+    """`SpikingLayer.state_dtype` chooses it itself. keras-team/keras#23704."""
     assert keras.backend.result_type("float32", "float64") == "float32"
 
 
 @on("torch")
 @pytest.mark.parametrize("operation", [lambda x: ops.maximum(x, 0.0), ops.floor])
 def test_operations_round_float64(operation):
-    """`BinaryActivation` takes relu for a maximum; `_gradients.floor` casts."""
+    """`BinaryActivation` takes relu for a maximum; `_gradients.floor` casts. keras-team/keras#23223."""
     assert keras.backend.standardize_dtype(operation(ops.zeros(2, "float64")).dtype) == "float32"
 
 

@@ -171,7 +171,7 @@ class _Observer(keras.layers.Layer):
         # JAX cannot compile ops.bincount.
         counts = ops.segment_sum(ops.ones_like(places), places, num_segments=(1 + self.bins) * self.channels)
         # With an axis for the parts of a batch that several devices see. Not `initial=0.0`: on PyTorch Keras
-        # leaves that on the CPU where the values are on a graphics card (3.15).
+        # leaves that on the CPU where the values are on a graphics card (Keras 3.15; no issue known).
         return {
             "counts": ops.reshape(counts, (1, self.channels, 1 + self.bins)),
             "maximum": ops.maximum(ops.max(values, axis=0), 0.0)[None],

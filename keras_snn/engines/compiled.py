@@ -97,7 +97,7 @@ def run_chunks(network, drive, states, plan, requests):
     def go_on(carry, start, steps):
         states, last, of_steps, of_sums = run(carry[0], start, steps)
         kept = keras.tree.map_structure(lambda x, y: _put(x, start, y), carry[2], of_steps)
-        # Not `ops.add`, which takes the terms of an empty batch for a bias (Keras 3.15).
+        # Not `ops.add`, which takes the terms of an empty batch for a bias (since keras-team/keras#20386).
         return [states, last, kept, keras.tree.map_structure(operator.add, carry[3], of_sums)]
 
     done = 0

@@ -99,7 +99,7 @@ class SpikingLayer(keras.layers.Layer):
     @property
     def state_dtype(self) -> str:
         """Dtype of the state: at least float32, also under a mixed precision policy."""
-        # Not result_type, which knows no float64 on JAX and PyTorch (Keras 3.15).
+        # Not result_type, which knows no float64 on JAX and PyTorch (keras-team/keras#23704).
         return "float32" if self.compute_dtype in ("float16", "bfloat16") else self.compute_dtype
 
     def current(self, inputs: Tensors) -> Tensor:

@@ -34,7 +34,7 @@ class BinaryActivation(keras.layers.Layer):
     def call(self, inputs: Tensors, training: bool | None = False) -> Any:
         outputs = ops.where(inputs == 0, ops.full_like(inputs, self.at_zero), ops.sign(inputs))
         if self.function == "heaviside":
-            # Not maximum, which makes float64 float32 on PyTorch (Keras 3.15).
+            # Not maximum, which makes float64 float32 on PyTorch (keras-team/keras#23223).
             outputs = ops.relu(outputs)
         if not training:
             return outputs

@@ -47,7 +47,7 @@ class QuantizedClip(keras.layers.Layer):
         self.built = True
 
     def _start(self, shape, dtype=None):
-        # keras.initializers.Constant rounds to float32 (Keras 3.15).
+        # keras.initializers.Constant rounds to float32 (Keras 3.15; no issue is filed as far as is known).
         return ops.full(shape, self.initial_scale, dtype=dtype)
 
     def call(self, inputs: Tensors) -> Any:

@@ -79,7 +79,7 @@ def run_model(model, inputs):
     if replicas(model) == 1:
         outputs = _run_steps(model, inputs)
     else:
-        # Of no samples a convolution of TensorFlow 2.21 has the shape of its input.
+        # Of no samples a convolution of TensorFlow 2.21 has the shape of its input (no issue known).
         some = ops.shape(inputs[0])[0] > 0
         outputs = ops.cond(some, lambda: _run_steps(model, inputs), lambda: _no_outputs(model))
     return keras.tree.map_structure(outputs.__getitem__, inner.network.outputs)
