@@ -127,7 +127,11 @@ class SpikingLayer(keras.layers.Layer):
         raise NotImplementedError
 
     def read(self, state: State) -> Tensor:
-        """Return the output of the last step, `(batch, …)`, if `output_in_state`."""
+        """Return the output of the last step, `(batch, …)`, if `output_in_state`.
+
+        Args:
+            state: The state after the last step, a list of tensors `(batch, …)`.
+        """
         raise NotImplementedError
 
     def advance(

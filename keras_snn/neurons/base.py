@@ -114,15 +114,30 @@ class Neuron:
         return self.unit == 1 and bool(np.all(self.largest_spike == 1)) and not self.is_signed
 
     def active_steps(self, timesteps: int) -> int:
-        """Return how many of `timesteps` steps the neuron integrates in."""
+        """Return how many of `timesteps` steps the neuron integrates in.
+
+        Args:
+            timesteps: Number of time steps T; at least 1.
+        """
         return timesteps
 
     def rate_of_scale(self, timesteps: int) -> float:
-        """Return the firing rate that the activation λ maps to, in spikes per step."""
+        """Return the firing rate that the activation λ maps to, in spikes per step.
+
+        Args:
+            timesteps: Number of time steps T; at least 1.
+        """
         return 1.0
 
     def largest_rate(self, timesteps: int) -> Rate:
-        """Return the firing rate at which the neuron saturates, in spikes per step."""
+        """Return the firing rate at which the neuron saturates, in spikes per step.
+
+        Args:
+            timesteps: Number of time steps T; at least 1.
+
+        Returns:
+            A number, or an array over channels; positive.
+        """
         return self.largest_spike
 
     def limited(self, rate: Rate) -> "Neuron":
@@ -186,12 +201,20 @@ class Neuron:
         return clipped, given, self.ideal_rate(given, timesteps)
 
     def rates_as_text(self, timesteps: int) -> str:
-        """Return which rates the neuron can have after some steps, as text."""
+        """Return which rates the neuron can have after some steps, as text.
+
+        Args:
+            timesteps: Number of time steps T; at least 1.
+        """
         unit = fractions.Fraction(self.unit).limit_denominator(2**20)
         return f"multiples of {unit / timesteps} up to {np.max(self.largest_rate(timesteps)):.4g}"
 
     def grid(self, timesteps: int) -> float:
-        """Return how many of its values the neuron has per unit of rate after some steps."""
+        """Return how many of its values the neuron has per unit of rate after some steps.
+
+        Args:
+            timesteps: Number of time steps T; at least 1.
+        """
         return timesteps / self.unit
 
     def exact_levels(self, timesteps: int) -> int | None:
@@ -199,11 +222,18 @@ class Neuron:
 
         Then that sum is clip(floor(V(0)/θ + Σz/θ), 0, levels), in whatever order the current came; `None`
         if the order matters.
+
+        Args:
+            timesteps: Number of time steps T; at least 1.
         """
         return
 
     def correction(self, what: Literal["current", "potential"]) -> Sequence[float]:
-        """Return what the neuron adds to its `"current"` or `"potential"`, by channel; empty if nothing."""
+        """Return what the neuron adds to its `"current"` or `"potential"`, by channel; empty if nothing.
+
+        Args:
+            what: `"current"`, of every step, or `"potential"`, before the first; in units of the threshold.
+        """
         return ()
 
     @property
@@ -242,11 +272,19 @@ class Neuron:
         return {"function": "relu"}
 
     def settled(self, timesteps: int) -> "Neuron":
-        """Return the neuron for steps without input, after `timesteps` steps with it."""
+        """Return the neuron for steps without input, after `timesteps` steps with it.
+
+        Args:
+            timesteps: Number of time steps with input.
+        """
         return self
 
     def with_threshold(self, v_threshold: float) -> "Neuron":
-        """Return the neuron with another threshold, if that is one of its fields; else the neuron itself."""
+        """Return the neuron with another threshold, if that is one of its fields; else the neuron itself.
+
+        Args:
+            v_threshold: Positive, in the unit of the current.
+        """
         if any(field.name == "v_threshold" for field in dataclasses.fields(self)):
             return dataclasses.replace(self, v_threshold=v_threshold)
         return self
@@ -276,7 +314,14 @@ class Neuron:
 
     @classmethod
     def from_config(cls, config: Config) -> "Neuron":
-        """Return the neuron whose `get_config` gave a config."""
+        """Return the neuron whose `get_config` gave a config.
+
+        Args:
+            config: Dict of the arguments of the constructor.
+
+        Raises:
+            TypeError, ValueError: If an argument is not what it may be.
+        """
         return cls(**config)
 
 

@@ -169,6 +169,9 @@ class Report(PlottedResult):
     def save(self, path: str | os.PathLike) -> None:
         """Write the report as an HTML file, and its `facts` beside it as .json; both, or none.
 
+        Args:
+            path: Name of the HTML file, `.html`.
+
         Raises:
             ValueError: If `path` is not an .html file in a folder that exists.
             ImportError: If matplotlib is not installed.

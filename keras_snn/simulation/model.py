@@ -81,7 +81,7 @@ class SpikingModel(CheckedModel, StoredModel):
 
     @property
     def calls(self):
-        """The calls of the layers in order: dicts of `name`, `layer` and `inputs`."""
+        """The calls of the layers in order: dicts of `name`, `layer` and a list of names, `inputs`."""
         return [dict(call) for call in self._internals.calls]
 
     @property
@@ -130,7 +130,7 @@ class SpikingModel(CheckedModel, StoredModel):
             forget_compiled(self)
 
     def chunk_for(self, batch_size):
-        """Return the time steps per pass through the loop over time.
+        """Return the time steps per pass through the loop over time, for so many samples per batch.
 
         It is `unroll`. If that is `"auto"`, it is the largest number, up to 32, at which the largest
         layer has at most half a million values in a chunk: the largest that divides `timesteps`, if that is
@@ -158,9 +158,9 @@ class SpikingModel(CheckedModel, StoredModel):
         batch_size: int = 32,
         verbose: int = 0,
     ) -> SimulationResult:
-        """Run the network step by step and keep what happens.
+        """Run the network step by step and keep what happens, in a `SimulationResult`.
 
-        See `keras_snn.simulation.recording.simulate`, whose arguments these are.
+        See `keras_snn.simulation.recording.simulate`, which has the arguments, shapes, units and errors.
         """
         from keras_snn.simulation.recording import simulate
 
@@ -186,6 +186,9 @@ class SpikingModel(CheckedModel, StoredModel):
 
     def compute_output_shape(self, input_shape):
         """Return the shapes of the outputs, with the batch size of the inputs.
+
+        Args:
+            input_shape: Shapes `(batch, …)`, or `(batch, time, …)` of events, nested as the inputs.
 
         Raises:
             ValueError: If the inputs do not fit.
