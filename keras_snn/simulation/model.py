@@ -160,7 +160,7 @@ class SpikingModel(CheckedModel, StoredModel):
     ) -> SimulationResult:
         """Run the network step by step and keep what happens, in a `SimulationResult`.
 
-        See `keras_snn.simulation.recording.simulate`, which has the arguments, shapes, units and errors.
+        See `keras_snn.simulation.recording.simulate`, whose arguments these are, with shapes and errors.
         """
         from keras_snn.simulation.recording import simulate
 
