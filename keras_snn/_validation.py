@@ -1,6 +1,7 @@
 """Checks of arguments, and their error messages."""
 
 import collections.abc
+import difflib
 import math
 import numbers
 
@@ -15,7 +16,10 @@ def check_choice(name, value, choices):
     # An array is equal to a choice in every place on its own.
     if not isinstance(value, collections.abc.Hashable) or value not in choices:
         options = ", ".join(repr(choice) for choice in choices)
-        raise ValueError(f"`{name}` must be one of {options}. Received: {name}={value!r}.")
+        known = [choice for choice in choices if isinstance(choice, str)]
+        near = difflib.get_close_matches(value, known, n=1, cutoff=0.7) if isinstance(value, str) else []
+        meant = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"`{name}` must be one of {options}. Received: {name}={value!r}.{meant}")
     return value
 
 

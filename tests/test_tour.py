@@ -17,12 +17,17 @@ def test_the_tour_runs_and_shows_its_plots(tmp_path, monkeypatch):
     root = str(TOUR.parent.parent)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]))
     notebook = nbformat.read(TOUR, as_version=4)
-    assert not any(cell.get("outputs") for cell in notebook.cells), (
-        "outputs do not belong into the repository"
-    )
+    kept = shown(notebook)
     nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    # It is kept with its outputs, for who reads it without running it; numbers may differ by machine.
+    for text, pictures in (kept, shown(notebook)):
+        assert pictures == 7
+        assert "SpikingConv2D" in text
+        assert "multi_threshold" in text
+
+
+def shown(notebook):
+    """Return the text that a notebook printed, and how many pictures it shows."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 7
     text = "".join(output.get("text", "") for output in outputs if output.output_type == "stream")
-    assert "SpikingConv2D" in text
-    assert "multi_threshold" in text
+    return text, sum("image/png" in output.get("data", {}) for output in outputs)
