@@ -5,6 +5,10 @@ from keras_snn._version import __version__
 
 # The command imports the rest once its arguments are read: `--help` takes no seconds.
 if not _start.is_to_wait():
+    import keras as _keras
+
+    _start.check_backend(_keras.backend.backend())
+
     from keras_snn import callbacks, errors, layers, neurons, rules
     from keras_snn.analysis.counting import count_operations
     from keras_snn.analysis.diagnosis import Diagnosis, diagnose

@@ -13,9 +13,18 @@ import pathlib
 import sys
 import tempfile
 
-__all__ = ["is_to_wait", "load"]
+__all__ = ["check_backend", "is_to_wait", "load"]
 
 _NAMES = ("keras-snn", "keras-snn.exe", "keras-snn-script.py")
+
+
+def check_backend(backend):
+    """Raise an `ImportError` before anything runs on a backend of Keras that the package is not made for."""
+    if backend == "openvino":
+        raise ImportError(
+            "keras_snn runs on the backends tensorflow, jax and torch of Keras. Received: openvino. Set "
+            "KERAS_BACKEND to one of them; the files of models are the same."
+        )
 
 
 def is_to_wait():

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+import keras
 import pytest
 
 import keras_snn
@@ -121,6 +122,12 @@ def test_import_loads_no_optional_package_and_makes_no_layers():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+def test_a_backend_without_loops_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "openvino")
+    with pytest.raises(ImportError, match="backends tensorflow, jax and torch of Keras. Received: openvino"):
+        importlib.reload(keras_snn)
 
 
 def test_public_names_are_there():
