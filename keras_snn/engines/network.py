@@ -152,6 +152,40 @@ class StepNetwork:
         values, states = self._run(self.running[light:], drive, values, states, timesteps)
         return _Unfolded(values, timesteps), states
 
+    def current_of(self, call, drive, values, timesteps):
+        """Return what drives the state of one of `running`, and whether that is the same at every step.
+
+        Args:
+            call: Tuple of name, layer and names of the inputs.
+            drive: Drive of these steps.
+            values: Values of calls before it, `(batch·timesteps, …)`, by name.
+            timesteps: Number of steps.
+
+        Returns:
+            `(current, constant)`: a tensor `(batch·timesteps, …)`, or `(batch, …)` if it is constant.
+        """
+        name, layer, sources = call
+        if self.is_driven(name):
+            return drive[name], True
+        return layer.current(_gather(self._taken(sources, drive, values, timesteps), sources, layer)), False
+
+    def value_of(self, call, drive, values, states, timesteps):
+        """Return the value of one of `running`, `(batch·timesteps, …)`; arguments as of `current_of`."""
+        name, _, sources = call
+        of_call = {name: drive[name]} if self.is_driven(name) else {}
+        taken = self._taken(sources, drive, values, timesteps)
+        return self._run([call], of_call, taken, states, timesteps)[0][name]
+
+    def _taken(self, names, drive, values, timesteps):
+        """Return values by name, those that are constant or come from outside at every step."""
+        found = {}
+        for name in names:
+            if name in values:
+                found[name] = values[name]
+            elif name in drive:
+                found[name] = fold_time(drive[name]) if self.events else repeat_time(drive[name], timesteps)
+        return found
+
     def _run(self, calls, drive, values, states, timesteps):
         """Run some calls on what those before gave, values whose steps are folded into the batch.
 
