@@ -23,8 +23,10 @@ __all__ = [
     "trained_scales",
 ]
 
-# Fewer non-zero values do not show what a channel needs: it takes the scale of its layer.
+# Fewer non-zero values do not show the maximum of a channel: it takes that of its layer.
 _FEWEST = 100
+# Of other scales, the layer's counts as much as so many values of a channel.
+_WORTH_OF_LAYER = 3000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,22 +56,37 @@ class ScaleRule:
     neuron: object
     timesteps: int
 
-    def scales(self, histogram):
-        """Return λ of each channel of a `Histogram`, `(channels,)`; 1 if nothing was active."""
+    def scales_of_each(self, histogram):
+        """Return λ of each channel of a `Histogram` on its own, `(channels,)`; 1 if nothing was active."""
         if not histogram.counts.any():
             return np.ones(len(histogram.counts))
-        chosen = {
+        return {
             "percentile": lambda histogram: histogram.percentile(self.percentile),
             "max": lambda histogram: histogram.maximum,
             "mse": self._least_squares,
             "gaussian": self._least_squares,
             "ltb": _balanced,
             "none": lambda histogram: np.ones(len(histogram.counts)),
-        }[self.method]
-        enough = histogram.counts.sum(axis=1) >= _FEWEST
-        if len(enough) == 1 or enough.all():
-            return chosen(histogram)
-        return np.where(enough, chosen(histogram), chosen(histogram.pooled()))
+        }[self.method](histogram)
+
+    def scales(self, histogram):
+        """Return λ of each channel, `(channels,)`, drawn towards that of the layer the fewer values it has.
+
+        log λ = (n·log λ_channel + k·log λ_layer)/(n + k), with n the number of non-zero values of the channel
+        and k = 3,000. Of maxima, which would then clip, that of the layer where n is below 100.
+
+        Args:
+            histogram: A `Histogram` with channels.
+        """
+        of_channels, number = self.scales_of_each(histogram), histogram.counts.sum(axis=1)
+        if len(number) == 1 or self.method == "none" or not number.any():
+            return of_channels
+        of_layer = self.scales_of_each(histogram.pooled())
+        if self.method == "max":
+            return np.where(number >= _FEWEST, of_channels, of_layer)
+        # A channel without values has no scale, but a weight of 0.
+        logarithms = np.log(np.where(number > 0, of_channels, of_layer))
+        return np.exp((number * logarithms + _WORTH_OF_LAYER * np.log(of_layer)) / (number + _WORTH_OF_LAYER))
 
     def _least_squares(self, histogram):
         values, counts = histogram.used()

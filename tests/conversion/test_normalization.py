@@ -159,7 +159,7 @@ def test_mse_loses_no_more_than_any_other_scale(neuron, units, largest, rng):
         rounded = np.clip(rounded, 0, round(largest * units)) * (scale / units)
         return ((values - rounded) ** 2).mean(axis=0)
 
-    scales = rule("mse", timesteps=5, neuron=neuron).scales(histogram_of(values))
+    scales = rule("mse", timesteps=5, neuron=neuron).scales_of_each(histogram_of(values))
     # The values are rounded to bins of 2.2 %, and λ to 1 % of the maximum.
     least = error(scales)
     for factor in np.linspace(0.1, 1.5, 60):
@@ -191,7 +191,7 @@ def test_mse_is_the_best_percentage_of_the_maximum(neuron, start, rng):
     tie = Bins([0.5, 1.0], [[300, 300]])
     cases = ((Bins(values, counts), 4), (Bins(values, counts), 1), (few, 1), (few, 2), (tie, 1))
     for bins, timesteps in cases:
-        found = rule("mse", timesteps=timesteps, neuron=neuron).scales(bins)
+        found = rule("mse", timesteps=timesteps, neuron=neuron).scales_of_each(bins)
         for scale, counts, largest in zip(found, bins.counts, bins.maximum, strict=True):
             errors = {}
             for percent in range(100, 0, -1):
@@ -205,7 +205,7 @@ def test_mse_is_the_best_percentage_of_the_maximum(neuron, start, rng):
 def test_mse_of_a_larger_scale_than_the_maximum_is_not_tried():
     """101 % would be better: its half is where nearly all values are."""
     bins = Bins([0.505, 1.0], [[1000, 1]])
-    assert rule("mse", timesteps=2).scales(bins) == [1.0]
+    assert rule("mse", timesteps=2).scales_of_each(bins) == [1.0]
 
 
 def test_ltb_is_its_equation(rng):
@@ -218,8 +218,8 @@ def test_ltb_is_its_equation(rng):
             clipped = np.maximum(bins.values - scale[i], 0)
             added[i] = 2 * (counts[i] * clipped).sum() / (counts[i].sum() + zeros[i])
         scale = scale + added
-    np.testing.assert_allclose(rule("ltb").scales(bins), scale, rtol=1e-12)
-    assert rule("ltb").scales(Bins([1.5], [[1]])) == [3.0]
+    np.testing.assert_allclose(rule("ltb").scales_of_each(bins), scale, rtol=1e-12)
+    assert rule("ltb").scales_of_each(Bins([1.5], [[1]])) == [3.0]
 
 
 def test_gaussian_is_mse_of_normal_currents(rng):
@@ -227,8 +227,10 @@ def test_gaussian_is_mse_of_normal_currents(rng):
     mean, deviation = rng.normal(0, 1, 3), rng.uniform(0.5, 2, 3)
     values = rng.normal(mean, deviation, (50_000, 3)).astype("float32")
     normal = Histogram.of_normal(mean, deviation**2, per_channel=True)
-    gaussian = rule("gaussian", timesteps=4).scales(normal)
-    np.testing.assert_allclose(gaussian, rule("mse", timesteps=4).scales(histogram_of(values)), rtol=0.06)
+    gaussian = rule("gaussian", timesteps=4).scales_of_each(normal)
+    np.testing.assert_allclose(
+        gaussian, rule("mse", timesteps=4).scales_of_each(histogram_of(values)), rtol=0.06
+    )
 
 
 def test_ltb_adds_what_is_clipped_until_that_is_little(rng):
@@ -239,21 +241,22 @@ def test_ltb_adds_what_is_clipped_until_that_is_little(rng):
         scale = scale + added
         if np.all(added <= 0.01 * scale):
             break
-    np.testing.assert_allclose(rule("ltb").scales(histogram_of(values)), scale, rtol=0.02)
+    np.testing.assert_allclose(rule("ltb").scales_of_each(histogram_of(values)), scale, rtol=0.02)
 
 
-def test_a_channel_with_few_values_takes_the_scale_of_the_layer(rng):
-    values = np.abs(rng.normal(0, 1, (500, 3))).astype("float32")
-    values[20:, 1] = 0
+@pytest.mark.parametrize("method", ["percentile", "mse", "ltb"])
+def test_channels_with_few_values_are_drawn_towards_their_layer(method, rng):
+    """Logarithms are means, weighted with the number of values of a channel and 3,000."""
+    values = np.abs(rng.normal(0, 1, (2000, 4))).astype("float32")
+    values[20:, 1] = values[:, 3] = 0
     values[:, 2] *= 3
-    scales = rule("percentile", 99).scales(histogram_of(values))
-    assert scales[1] == pytest.approx(np.percentile(values[values > 0], 99), rel=0.03)
-    assert scales[2] == pytest.approx(np.percentile(values[:, 2], 99), rel=0.03)
-    values[:, 1] = 0
-    ltb = rule("ltb").scales(histogram_of(values))
-    assert ltb[1] == pytest.approx(rule("ltb").scales(histogram_of(values.reshape(-1, 1)))[0], rel=0.02)
-    silent = rule("mse").scales(histogram_of(np.zeros((5, 3), "float32")))
-    np.testing.assert_array_equal(silent, np.ones(3))
+    rule_of, histogram = rule(method), histogram_of(values)
+    own, (of_layer,) = (rule_of.scales_of_each(h) for h in (histogram, histogram.pooled()))
+    for channel, number in enumerate((2000, 20, 2000)):
+        log = (number * np.log(own[channel]) + 3000 * np.log(of_layer)) / (number + 3000)
+        assert rule_of.scales(histogram)[channel] == pytest.approx(np.exp(log), rel=1e-9)
+    assert rule_of.scales(histogram)[3] == pytest.approx(of_layer)
+    np.testing.assert_array_equal(rule_of.scales(histogram_of(np.zeros((5, 3), "float32"))), np.ones(3))
 
 
 def test_a_channel_needs_100_values_for_a_scale_of_its_own(rng):
