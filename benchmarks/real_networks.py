@@ -33,6 +33,7 @@ COLUMNS = (
     "network",
     "neuron",
     "relays",
+    "correction",
     "agreement, %",
     "where sure, %",
     "error of logits",
@@ -84,11 +85,12 @@ def _logits(model, x):
     return logits - logits.mean(axis=-1, keepdims=True)
 
 
-def row(name, model, x_calibration, x, neuron, relays):
+def row(name, model, x_calibration, x, neuron, relays, correction):
     """Return the cells of a row."""
     of_source = _logits(model, x)
     started = time.perf_counter()
     options = {"neuron": neuron, "relays": relays, "normalization": "mse", "per_channel": True}
+    options["bias_correction"] = correction
     snn = keras_snn.convert(model, x_calibration, verbose=0, **options)
     seconds = time.perf_counter() - started
     logits = _logits(snn, x)
@@ -100,7 +102,7 @@ def row(name, model, x_calibration, x, neuron, relays):
     code = f"{type(neuron).__name__}({neuron.levels}{'' if neuron.alias == 'ttfs' else f', {neuron.base!r}'})"
     agreements = f"{100 * same.mean():.1f}", f"{100 * same[sure].mean():.1f} of {sure.sum()}"
     ratios = (f"{needed / other:.2f}" for other in (counts.ann_operations, counts.zero_skipping_operations))
-    return (name, code, relays, *agreements, f"{error:.3f}", *ratios, f"{seconds:.0f}")
+    return (name, code, relays, correction, *agreements, f"{error:.3f}", *ratios, f"{seconds:.0f}")
 
 
 NETWORKS = {"efficientnet-lite0": efficientnet_lite0, "fer": fer}
@@ -116,12 +118,12 @@ def main():
     for name in [options.network] if options.network else NETWORKS:
         model, x_calibration, x = NETWORKS[name]()
         for levels in options.levels:
-            cases = [(DigitCode(levels, "auto"), "auto")]
+            cases = [(DigitCode(levels, "auto"), "auto", corrected) for corrected in (False, True)]
             if options.every:
-                cases += [(TimeToFirstSpike(levels), "auto"), (DigitCode(levels, 2), "auto")]
-                cases += [(DigitCode(levels, "auto"), False), (DigitCode(levels, "auto"), True)]
-            for neuron, relays in cases:
-                cells = row(name, model, x_calibration, x, neuron, relays)
+                cases += [(TimeToFirstSpike(levels), "auto", False), (DigitCode(levels, 2), "auto", False)]
+                cases += [(DigitCode(levels, "auto"), relays, False) for relays in (False, True)]
+            for case in cases:
+                cells = row(name, model, x_calibration, x, *case)
                 print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
