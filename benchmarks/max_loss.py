@@ -5,8 +5,8 @@
 Each trial has other training images, half of which calibrate and half of which judge; nothing is chosen on
 the test set, on all of which the loss is measured then. Losses are in points of accuracy. Beside a loss is by
 how much it exceeds, or falls short of, what is expected by chance alone in one of twenty cases: 1.64 standard
-deviations of as many changed decisions. CPU time is that of the search, in runs of the source network over its
-samples.
+deviations of as many changed decisions. CPU time is that of the search, in runs of the source network over
+its samples.
 """
 
 import argparse
