@@ -68,7 +68,7 @@ class TimeCode(Neuron):
         return self._of_all_levels()
 
     def _of_all_levels(self):
-        return tuple((dataclasses.replace(self, levels=2**bits - 1), None) for bits in range(3, 11))
+        return tuple((dataclasses.replace(self, levels=2**bits - 1), None) for bits in range(4, 11))
 
     def relay(self) -> "TimeCode":
         """Return the signed neuron that sends a sum which no relu rectifies."""
