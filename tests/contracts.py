@@ -1,5 +1,6 @@
 """The laws of the design, as functions. Each takes what it is about and asserts that it holds."""
 
+import dataclasses
 import functools
 import inspect
 import warnings
@@ -11,10 +12,12 @@ import running
 import keras_snn
 from keras_snn.conversion.calibration import calibrate
 from keras_snn.conversion.normalization import normalize, relus
+from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.numpy_reference import evaluate
 from keras_snn.graph.passes import fold
-from keras_snn.simulation.building import build
+from keras_snn.neurons import Corrected
+from keras_snn.simulation.building import build, rebuilt
 from keras_snn.simulation.internals import internals
 from keras_snn.simulation.source import program_of, source_graph  # noqa: F401 - for the tests
 
@@ -26,6 +29,17 @@ def convert(model, data, **options):
         warnings.filterwarnings("ignore", message="Nothing in '.*' spikes")
         defaults = {"normalization": "max", "nonspiking": "allow", "verbose": 0}
         return keras_snn.convert(model, data, **{**defaults, **options})
+
+
+def corrected(snn, what, rng):
+    """Return a spiking model with random `"current"` or `"potential"` added to every channel of neurons."""
+    program = program_of(snn)
+    nodes = dict(program.graph.nodes)
+    for name, node in nodes.items():
+        if isinstance(node, kinds.Spike):
+            added = tuple(rng.uniform(-0.2, 0.2, node.shape[-1]).tolist())
+            nodes[name] = dataclasses.replace(node, neuron=Corrected(node.neuron, **{what: added}))
+    return rebuilt(snn, program.with_nodes(nodes))
 
 
 def assert_same(first, second, *, tolerance=0.0):

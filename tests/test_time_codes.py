@@ -209,13 +209,13 @@ def test_a_corrected_network_still_has_its_reference(rng):
         model,
         x,
         neuron=DigitCode(15, 4),
-        bias_correction="potential",
         percentile=90.0,
         normalization="percentile",
         dtype="float64",
     )
-    check_all_agree(snn, x[:4], tolerance=1e-6)
+    snn = contracts.corrected(snn, "potential", rng)
     assert "Corrected" in repr(snn.layers[0].neuron)
+    check_all_agree(snn, x[:4], tolerance=1e-6)
 
 
 def _bottlenecks(rng, wide=48):

@@ -137,15 +137,11 @@ def test_corrected_currents_are_counted(what, use_bias, neuron, rng):
     model.add(keras.layers.Dense(2))
     networks.randomize(model, rng)
     x = networks.data_for(model, rng, samples=SAMPLES)
-    corrected = "potential" if what == "potential" else True
-    counted = convert(model, x, neuron, bias_correction=corrected)
+    counted = contracts.corrected(convert(model, x, neuron), what, rng)
     counts = check(counted, x)
     second = counts.by_layer["second"].layers
     added = sum(layer.biases + layer.reads for layer in second)
-    # Of a channel with an error of exactly 0 there is nothing to add.
-    corrected = np.count_nonzero(counted.layers[1].neuron.correction("current")) * 9
-    assert added == (27 if use_bias else corrected)
-    assert corrected or what == "potential"
+    assert added == (27 if use_bias or what == "current" else 0)
 
 
 def test_a_constant_current_is_added_at_every_step_wherever_its_neurons_are(rng):
