@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 from keras_snn import diagnose
-from keras_snn.neurons import IntegrateAndFire, SignedIntegrateAndFire
+from keras_snn.neurons import Corrected, IntegrateAndFire, SignedIntegrateAndFire
 
 
 @pytest.fixture
@@ -45,10 +45,14 @@ REFUSED = {
         {"neuron": SignedIntegrateAndFire(5), "timesteps": 7},
         "spikes per step",
     ),
-    "correction": ({"neuron": "if", "bias_correction": True}, {"neuron": "if"}, "correction of its current"),
+    "correction": (
+        {"neuron": Corrected(IntegrateAndFire(), current=(0.1,))},
+        {"neuron": "if"},
+        "correction of its current",
+    ),
     "other correction": (
-        {"neuron": "if", "bias_correction": "potential"},
-        {"neuron": "if", "bias_correction": "potential"},
+        {"neuron": Corrected(IntegrateAndFire(), potential=(0.1,))},
+        {"neuron": Corrected(IntegrateAndFire(), potential=(0.2,))},
         "correction of its potential",
     ),
     "input": (
