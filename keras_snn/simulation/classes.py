@@ -40,6 +40,8 @@ _BINARY_LOSSES = (
     keras.losses.binary_crossentropy,
     keras.losses.binary_focal_crossentropy,
 )
+_HINGES = (keras.losses.Hinge, keras.losses.SquaredHinge, keras.losses.hinge, keras.losses.squared_hinge)
+_ZERO_ONE, _MINUS_PLUS = (0, 1), (-1, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +53,16 @@ class Deciding:
         ways: In which ways it may decide, `LARGEST` and `EACH`, the one to prefer first.
         threshold: With `EACH`, a value above it is a yes.
         is_sigmoid: Whether the values are sigmoids.
+        is_tanh: Whether they are hyperbolic tangents.
+        labels: With `EACH`, the pairs of labels that may stand for no and yes.
     """
 
     size: int
     ways: tuple[str, ...]
     threshold: float | None
     is_sigmoid: bool
+    is_tanh: bool = False
+    labels: tuple[tuple[int, int], ...] = (_ZERO_ONE,)
 
     def decide(self, outputs, way):
         """Return the decisions of outputs `(…, values)`: class numbers `(…,)`, or booleans `(…, values)`."""
@@ -73,13 +79,16 @@ class Deciding:
         values, threshold = outputs, self.threshold
         if self.is_sigmoid:
             values, threshold = _logit(outputs), _logit(np.asarray(threshold))
+        elif self.is_tanh:
+            # tanh(z) is a sigmoid of 2·z between −1 and 1.
+            values, threshold = (_logit((np.asarray(x) + 1) / 2) for x in (outputs, threshold))
         return np.abs(values - threshold).min(axis=-1)
 
     def readings(self, labels, samples, argument="y"):
         """Return what labels may mean: a dict of right decisions, as of `decide`, by way.
 
         Args:
-            labels: Array of class numbers, of one-hot, or of 0 and 1 for each value.
+            labels: Array of class numbers, of one-hot, or of 0 and 1 (or −1 and 1) for each value.
             samples: Number of samples.
             argument: Name of the argument, for messages.
 
@@ -98,11 +107,11 @@ class Deciding:
                 f"{labels.shape}. Leave it out if the model does not classify."
             )
         labels = labels.reshape(samples, self.size)
-        if not np.isin(labels, (0, 1)).all():
+        if not any(np.isin(labels, pair).all() for pair in self.labels):
             self._check_soft(labels, argument)
             return {}
         found = {EACH: labels == 1}
-        if (labels.sum(axis=-1) == 1).all():
+        if (found[EACH].sum(axis=-1) == 1).all():
             found[LARGEST] = labels.argmax(axis=-1)
         return {way: found[way] for way in self.ways if way in found}
 
@@ -116,13 +125,14 @@ class Deciding:
             )
 
 
-def deciding(model):
+def deciding(model, y=None):
     """Return the `Deciding` of a `SpikingModel`, or `None` if it does not classify.
 
     One output that is a vector of several values decides by the largest. It decides value by value, by a
-    threshold, if the model is compiled with binary accuracy, or with a binary cross entropy and none of
-    the metrics by the largest. One value decides so also if it is a sigmoid, or compiled with `"accuracy"`.
-    The threshold is that of the compiled metric, as Keras takes it; else 0.5 of a sigmoid, 0 of a logit.
+    threshold, if the model is compiled with binary accuracy, or with a binary cross entropy or hinge and
+    none of the metrics by the largest. One value decides so also if it is a sigmoid, compiled with
+    `"accuracy"`, or a hyperbolic tangent whose labels `y` are −1 and 1. The threshold is that of the compiled
+    metric, as Keras takes it; else 0.5 of a sigmoid, 0 of a logit, a hinge or a tangent.
     """
     output = internals(model).network.outputs
     shape = internals(model).network.stateful[output].value_shape if isinstance(output, str) else ()
@@ -133,22 +143,31 @@ def deciding(model):
     function = layer.activation if isinstance(layer, Readout) else None
     metrics = _flat(internals(model).metrics, keras.metrics.get)
     losses = _flat(internals(model).losses, keras.losses.get)
+    hinges = any(_is_one_of(loss, _HINGES) for loss in losses)
+    is_tanh = function is keras.activations.tanh
     binary = [_option(metric, "threshold", 0.5) for metric in metrics if _is_one_of(metric, _BINARY_METRICS)]
     general = any(metric in _ACCURACY for metric in metrics if isinstance(metric, str))
     if general and size == 1:
-        binary.append(0.5)
+        # That of Keras takes no labels of −1.
+        binary.append(0.0 if hinges or is_tanh else 0.5)
     logits = [_option(loss, "from_logits", False) for loss in losses if _is_one_of(loss, _BINARY_LOSSES)]
     by_largest = general or any(_is_one_of(metric, _OTHER_METRICS) for metric in metrics)
     threshold = None
     if binary:
         threshold = binary[0]
+    elif hinges or (is_tanh and size == 1 and y is not None and np.isin(y, _MINUS_PLUS).all()):
+        threshold = 0.0
     elif function in functions or logits:
         threshold = 0.0 if any(logits) and function not in functions else 0.5
     ways = (LARGEST,) if size > 1 else ()
     if threshold is not None:
-        prefers_each = binary or (logits and not by_largest)
+        prefers_each = binary or ((logits or hinges) and not by_largest)
         ways = (EACH, *ways) if prefers_each else (*ways, EACH)
-    return Deciding(size, ways, threshold, function is keras.activations.sigmoid) if ways else None
+    is_sigmoid = function is keras.activations.sigmoid
+    labels = (
+        (_MINUS_PLUS, _ZERO_ONE) if hinges else (_MINUS_PLUS,) if is_tanh and not binary else (_ZERO_ONE,)
+    )
+    return Deciding(size, ways, threshold, is_sigmoid, is_tanh, labels) if ways else None
 
 
 def labels_for(model, y, argument="y"):
@@ -157,7 +176,8 @@ def labels_for(model, y, argument="y"):
     Raises:
         ValueError: As `Deciding.readings`.
     """
-    rule, y = deciding(model), np.asarray(y)
+    y = np.asarray(y)
+    rule = deciding(model, y)
     return {} if rule is None else rule.readings(y, len(y) if y.ndim else 1, argument)
 
 

@@ -382,8 +382,9 @@ def _accuracy_over_time(model, outputs, labels):
     """Return the share of right decisions after every step, or `None` if there are no labels of classes."""
     if any(y is None for y in labels) or not isinstance(outputs, np.ndarray):
         return None
-    rule = deciding(model)
-    readings = {} if rule is None else rule.readings(np.concatenate(labels), len(outputs))
+    labels = np.concatenate(labels)
+    rule = deciding(model, labels)
+    readings = {} if rule is None else rule.readings(labels, len(outputs))
     for way, right in readings.items():
         return share_of_equal(rule.decide(outputs, way), right, way).mean(axis=0)
     return None

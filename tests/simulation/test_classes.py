@@ -219,3 +219,21 @@ def test_the_callback_takes_labels_of_one_sigmoid(rng, x, tmp_path):
     snn.predict(x, callbacks=[board], verbose=0)
     (file,) = (tmp_path / "predict").iterdir()
     assert file.read_bytes().count(b"accuracy_over_time") == TIMESTEPS
+
+
+@pytest.mark.parametrize(
+    ("activation", "loss"), [("tanh", "hinge"), (None, "squared_hinge"), ("tanh", "mse"), ("tanh", None)]
+)
+def test_labels_of_minus_and_plus_one_are_signs(activation, loss, rng, x):
+    """Of a hinge 0 stands for −1, as Keras takes it; other numbers are those of a regression."""
+    _, snn = converted(1, activation, rng, x, **({"loss": loss} if loss else {}))
+    y = rng.choice([-1, 1], 60)
+    run = snn.simulate(x, y)
+    expected = (np.sign(run.outputs_over_time[..., 0]) == y[:, None]).mean(axis=0)
+    np.testing.assert_allclose(run.accuracy_over_time, expected)
+    zeros = snn.simulate(x, (y + 1) // 2).accuracy_over_time
+    assert (zeros is None) == ("hinge" not in str(loss))
+    if zeros is not None:
+        np.testing.assert_allclose(zeros, expected)
+        assert 0 <= keras_snn.calibrate_exit(snn, x, y).level <= 1
+    assert snn.simulate(x, rng.normal(size=60)).accuracy_over_time is None
