@@ -213,12 +213,14 @@ def test_the_largest_need_classes(rng, x):
 
 def test_the_callback_takes_labels_of_one_sigmoid(rng, x, tmp_path):
     pytest.importorskip("tensorboard")
+    pytest.importorskip("matplotlib")
     _, snn = converted(1, "sigmoid", rng, x)
     y = rng.integers(0, 2, len(x)).tolist()
     board = keras_snn.callbacks.SpikeRateTensorBoard(tmp_path, accuracy_data=(x, y))
     snn.predict(x, callbacks=[board], verbose=0)
     (file,) = (tmp_path / "predict").iterdir()
-    assert file.read_bytes().count(b"accuracy_over_time") == TIMESTEPS
+    # At every step, and the picture of all.
+    assert file.read_bytes().count(b"accuracy_over_time") == TIMESTEPS + 1
 
 
 @pytest.mark.parametrize(
