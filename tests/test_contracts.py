@@ -241,12 +241,18 @@ def test_relus_on_relus_approach_the_source_with_every_neuron(options, rng):
     contracts.assert_same(snn.predict(events, verbose=0), snn.simulate(events).outputs, tolerance=1e-5)
 
 
-@pytest.mark.parametrize("levels_for", [lambda t: 4 * t, lambda t: max(t // 4, 1)], ids=["more", "fewer"])
-@pytest.mark.parametrize("network", few([networks.rows, networks.branches, networks.residual]))
-def test_signed_neurons_approach_the_source_with_levels_that_are_not_the_steps(network, levels_for, rng):
+LEVELS = {"more": lambda t: 4 * t, "fewer": lambda t: max(t // 4, 1)}
+
+
+@pytest.mark.parametrize(
+    ("network", "levels"),
+    running.pairs(few([networks.branches, networks.rows, networks.residual]), LEVELS),
+    ids=running.named,
+)
+def test_signed_neurons_approach_the_source_with_levels_that_are_not_the_steps(network, levels, rng):
     model = networks.build(network, rng)
     x = networks.data_for(model, rng, samples=16)
-    contracts.law_12_with_levels_it_converges_to_the_source(model, x, levels_for, steps=(8, 32))
+    contracts.law_12_with_levels_it_converges_to_the_source(model, x, LEVELS[levels], steps=(8, 32))
 
 
 SATURATING = {
