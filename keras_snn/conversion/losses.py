@@ -126,6 +126,8 @@ def loss_of_decisions(logits, errors, threshold, way, right):
         # Samples near a boundary are as rare as mistakes, and how rare they are is as uncertain.
         mistakes = samples - before.sum()
         upper *= (mistakes + 3) / (mistakes + 1)
+    # Of as many pairs as were tried, three more could change where none does.
+    upper = max(upper, 300 / (samples * len(shifts)))
     return Loss(float(mean), float(upper))
 
 

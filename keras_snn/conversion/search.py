@@ -64,7 +64,6 @@ class Wish:
         check_number("max_loss", self.max_loss, above=0, at_most=100, hint="It is in percent.")
         check_choice("minimize", self.minimize, get_args(Minimize))
         if self.neurons is None:
-            object.__setattr__(self, "neurons", _NEURONS[self.minimize])
             return
         is_list = isinstance(self.neurons, collections.abc.Iterable) and not isinstance(self.neurons, str)
         if not is_list or not tuple(self.neurons):
@@ -76,7 +75,7 @@ class Wish:
 
     def ladders(self):
         """Return, for each of the neurons, a list of `(neuron, timesteps)`, the coarsest first."""
-        return [_ladder(given) for given in self.neurons]
+        return [_ladder(given) for given in self.neurons or _NEURONS[self.minimize]]
 
 
 def check_unused(wish):
@@ -141,6 +140,7 @@ def search(model, data, y, wish, convert, *, batch_size, verbose):
     with _without_advice():
         for ladder in wish.ladders():
             trials.bisect(ladder)
+            trials.limit_cost()
     return trials.result(len(keras.tree.flatten(calibration)[0]))
 
 
@@ -202,30 +202,43 @@ class _Trials:
         # Of those that lose little enough the cheapest; and of all the one that loses least.
         self.best, self.closest = None, None
         self.source, self.measure = None, ""
+        # Cost that a network must stay below to be tried further, where it is known.
+        self.limit = None
         self.progress = keras.utils.Progbar(None, unit_name="candidate") if verbose else None
 
     def bisect(self, ladder):
         """Look for the coarsest network of a ladder that loses little enough, while it is the cheapest."""
         low, high = 0, len(ladder)
         # Costs grow along the ladder: if the first one costs more than the best, all do.
-        from_first = self.best is not None
+        from_first = self.limit is not None
         place = 0 if from_first else (len(ladder) - 1) // 2
         while low < high:
             outcome, cost = self._try(*ladder[place])
             if outcome == "impossible":
                 return
             low, high = (place + 1, high) if outcome == "imprecise" else (low, place)
-            if self.best is not None and cost is not None:
+            if self.limit is not None and cost is not None:
                 high = min(high, self._affordable(ladder, place, cost))
             place = low if from_first else (low + high) // 2
 
     def _affordable(self, ladder, place, cost):
-        """Return how many networks of a ladder may cost less than the best, given the cost of one of them."""
+        """Return how many networks of a ladder may cost less than the limit, given the cost of one."""
         steps = [timesteps for _, timesteps in ladder]
         if None in steps:
             return len(ladder)
         # Some of the cost does not depend on the number of steps.
-        return sum(cost * _SHARE_OF_STEPS * n / steps[place] < self.best[1] for n in steps)
+        return sum(cost * _SHARE_OF_STEPS * n / steps[place] < self.limit for n in steps)
+
+    def limit_cost(self):
+        """Leave out from now on what costs more than the best; or, if all neurons may be, than the source.
+
+        Time steps without end would be more precise, and of no use.
+        """
+        if self.best is not None:
+            self.limit = self.best[1]
+        elif self.wish.neurons is None and self.closest is not None:
+            self._cost(self.closest[0])
+            self.limit = self.source
 
     def _try(self, neuron, timesteps):
         """Try one network.
@@ -244,9 +257,9 @@ class _Trials:
             self.error = error
             self._add(label, None, None, f"cannot be: {str(error).split(' Received')[0]}")
             return "impossible", None
-        # To count takes longer than to judge; but where a cheaper network is known, most cost too much.
-        cost = None if self.best is None else self._cost(snn)
-        if cost is not None and cost >= self.best[1]:
+        # To count takes longer than to judge; but where there is a limit, most cost too much.
+        cost = None if self.limit is None else self._cost(snn)
+        if cost is not None and cost >= self.limit:
             self._add(label, None, cost, "costs more")
             return "costly", cost
         self.measure = self.measure or self.judge.measures(snn)
@@ -258,6 +271,8 @@ class _Trials:
             return "imprecise", cost
         cost = self._cost(snn) if cost is None else cost
         self.best = (snn, loss, len(self.trials)), cost
+        if self.limit is not None:
+            self.limit = cost
         self._add(label, loss, cost, "")
         return "good", cost
 

@@ -48,7 +48,8 @@ def loss_by_pairs(logits, others, labels):
     variance = (lost.mean(axis=1).var() + np.var(of_errors)) / samples
     mistakes = np.sum(logits.argmax(axis=-1) != labels)
     upper = lost.mean() + 1.6449 * np.sqrt(variance)
-    return 100 * lost.mean(), 100 * upper * ((mistakes + 3) / (mistakes + 1) if upper > 0 else 1)
+    upper *= (mistakes + 3) / (mistakes + 1) if upper > 0 else 1
+    return 100 * lost.mean(), 100 * max(upper, 3 / lost.size)
 
 
 def test_the_cheapest_of_those_that_lose_little_is_chosen(problem):
@@ -165,6 +166,20 @@ def test_what_cannot_be_met_is_stated_and_the_closest_is_returned(problem):
     found = snn.conversion_report.search
     assert not found.met
     assert snn.get_layer("first").neuron == candidates[np.argmin([trial.upper for trial in found.trials])]
+
+
+def test_of_free_neurons_none_is_tried_that_costs_more_than_the_source(problem):
+    """Where no level is fine enough, more and more time steps are not tried either."""
+    model, x, _ = problem
+    with pytest.warns(UserWarning, match="No candidate loses at most 1e-09"):
+        snn = keras_snn.convert(model, x, max_loss=1e-9, verbose=0)
+    trials = snn.conversion_report.search.trials
+    others = [trial for trial in trials if "digits" not in trial.candidate]
+    source = keras_snn.count_operations(model).ann_operations
+    assert others
+    assert all(trial.cost < source or trial.outcome == "costs more" for trial in others)
+    assert len(others) < 6
+    assert "levels" in next(trial.candidate for trial in trials if trial.outcome == "chosen")
 
 
 def test_a_file_keeps_what_was_tried(problem, tmp_path):
