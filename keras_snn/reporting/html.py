@@ -223,7 +223,12 @@ def _by_layer(texts):
 def _over_time(report):
     agreement = report.agreement
     if agreement is None:
-        return []
+        if report.output_error is None:
+            return []
+        title = "Error of the outputs over time"
+        ax = plots.accuracy_over_time(report.output_error)
+        ax.set_ylabel("relative RMS error in %", fontsize=11)
+        return [f"<h2>{title}</h2>", _image(ax, title)]
     if agreement.ann_accuracy is None:
         title = "Agreement with the ANN over time"
         ax = plots.accuracy_over_time(agreement.agreement_over_time)

@@ -1,5 +1,6 @@
 """What a report looks at while a model runs: decisions, and spikes of some neurons."""
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -7,7 +8,7 @@ from keras_snn.analysis.observers import Observer
 from keras_snn.reporting.causes import Agreement
 from keras_snn.simulation.classes import EACH, deciding, share_of_equal
 
-__all__ = ["Classes", "Spikes"]
+__all__ = ["Classes", "Outputs", "Spikes"]
 
 # Neurons of each layer whose spikes are drawn.
 _NEURONS = 40
@@ -72,6 +73,32 @@ class Classes(Observer):
             if self.confusion.sum() == samples:
                 shares["confusion"] = self.confusion
         return Agreement(**shares, labels=self.rule.size if way == EACH else 1)
+
+
+class Outputs(Observer):
+    """Adds up how far outputs are from those of the source network, after every step.
+
+    Args:
+        graph: `Graph` of the source network.
+    """
+
+    def __init__(self, graph):
+        self.names = graph.output_names
+        self.squares, self.power = 0.0, 0.0
+
+    def of_source(self, values):
+        return {str(i): values[name] for i, name in enumerate(self.names)}
+
+    def take(self, observation):
+        for i, ours in enumerate(keras.tree.flatten(observation.outputs)):
+            wanted = observation.source[str(i)].astype("float64")
+            difference = (ours - wanted[:, None]) ** 2
+            self.squares = self.squares + difference.reshape(*ours.shape[:2], -1).sum(axis=(0, 2))
+            self.power += np.sum(wanted**2)
+
+    def result(self):
+        """Return the root mean square of the differences, relative to that of the outputs, `(timesteps,)`."""
+        return np.sqrt(self.squares / self.power) if self.power else None
 
 
 class Spikes(Observer):

@@ -23,7 +23,7 @@ from keras_snn.analysis.operation_counts import OperationCounts
 from keras_snn.reporting import html, pictures
 from keras_snn.reporting.causes import Agreement, find_causes
 from keras_snn.reporting.drawing import check_matplotlib
-from keras_snn.reporting.observers import Classes, Spikes
+from keras_snn.reporting.observers import Classes, Outputs, Spikes
 from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.source import alone, source_graph
 
@@ -46,6 +46,8 @@ class Report(PlottedResult):
         trains: Spikes of some neurons for the first sample, `(timesteps, neurons)` by layer; of time codes
             none.
         date: When it was made, as in ISO 8601.
+        output_error: Relative RMS error of all outputs after every step, `(timesteps,)`; `None` where the
+            source network gives zeros.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Report(PlottedResult):
     versions: dict
     trains: dict = dataclasses.field(default_factory=dict)
     date: str = ""
+    output_error: np.ndarray | None = None
 
     @property
     def headline(self) -> str:
@@ -104,7 +107,10 @@ class Report(PlottedResult):
             f"Energy, as estimated: {self.energy.comparison}."
         )
         if self.agreement is None:
-            return f"Run on {samples} for {steps} time steps. {cost}"
+            if self.output_error is None:
+                return f"Run on {samples} for {steps} time steps. {cost}"
+            error = f"{self.output_error[-1]:.2%} (root mean square)"
+            return f"After {steps} time steps the outputs on {samples} are off by {error}. {cost}"
         labels = self.agreement.labels
         decisions = samples if labels == 1 else f"{labels} labels each of {samples}"
         same = f"{self.agreement.agreement_over_time[-1]:.2%}"
@@ -126,6 +132,7 @@ class Report(PlottedResult):
             {
                 "model": self.name,
                 "date": self.date,
+                "output_error": self.output_error,
                 "timesteps": self.diagnosis.timesteps,
                 "samples": self.diagnosis.samples,
                 "summary": self.summary,
@@ -240,8 +247,9 @@ def _found(model, x, y, energy, **options):
     graph, activations = source_graph(model)
     comparison, tally = Comparison(model, activations), OperationTally(model, graph, activations)
     classes, spikes = Classes(model, graph), Spikes(() if model.is_time_coded else tuple(activations))
+    outputs = Outputs(graph)
     steps, samples = ran = observe(
-        model, x, y, [comparison, tally, classes, spikes], graph=tally.graph, **options
+        model, x, y, [comparison, tally, classes, spikes, outputs], graph=tally.graph, **options
     )
     counts = tally.result(*ran)
     conversion = model.conversion_report
@@ -256,6 +264,7 @@ def _found(model, x, y, energy, **options):
         {"converted with": dict(getattr(conversion, "versions", {})), "run with": _versions()},
         spikes.trains,
         datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        outputs.result(),
     )
 
 

@@ -154,6 +154,22 @@ def test_a_report_has_the_classes_and_the_spikes_of_a_simulation(case):
     assert datetime.datetime.fromisoformat(report.date).tzinfo is not None
 
 
+def test_a_report_on_a_regression_has_the_error_of_its_outputs(rng, tmp_path):
+    pytest.importorskip("matplotlib")
+    inputs = keras.Input((4,))
+    hidden = layers.Dense(6, "relu")(inputs)
+    model = networks.randomize(keras.Model(inputs, [layers.Dense(2)(hidden), layers.Dense(1)(hidden)]), rng)
+    x = networks.data_for(model, rng, samples=9)
+    snn = keras_snn.convert(model, x, timesteps=5, verbose=0)
+    report = keras_snn.report(snn, x, path=tmp_path / "report.html", batch_size=4)
+    wanted = np.concatenate(model.predict(x, verbose=0), axis=-1)
+    found = np.concatenate(snn.simulate(x).outputs_over_time, axis=-1)
+    expected = np.sqrt(((found - wanted[:, None]) ** 2).mean(axis=(0, 2)) / np.mean(wanted**2))
+    np.testing.assert_allclose(report.output_error, expected, rtol=1e-5)
+    assert f"off by {expected[-1]:.2%}" in report.summary
+    assert "Error of the outputs over time" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_good_news_is_not_marked_as_a_cause(case, tmp_path):
     *_, report, _ = case
     curve = np.array([0.2, 0.7, 0.9, 0.899, 0.9, 0.9])
