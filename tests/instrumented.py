@@ -414,13 +414,17 @@ def _is_wanted_once(graph, name):
     if len(users) != 1:
         return False
     (user,) = users
-    if isinstance(user, kinds.Concatenate) or (
-        isinstance(user, kinds.Rearrange) and user.function != "repeat"
-    ):
+    if isinstance(user, kinds.Concatenate) or (isinstance(user, kinds.Rearrange) and not _repeats(user)):
         return _is_wanted_once(graph, user.name)
     if _only_adds(user):
         return _is_wanted_once(graph, user.name)
     return isinstance(user, (kinds.Add, kinds.Spike, kinds.Readout, kinds.Activation))
+
+
+def _repeats(node):
+    if node.function == "take":
+        return any(places is not None and np.bincount(places).max() > 1 for places in node.argument)
+    return node.function == "repeat"
 
 
 def _only_adds(node):

@@ -120,7 +120,7 @@ def own_sums(graph: Graph) -> set[str]:
 def _moves(node):
     """Whether a node hands every value on once, at most."""
     if isinstance(node, kinds.Rearrange):
-        return node.function != "repeat"
+        return not node.repeats
     return isinstance(node, kinds.Concatenate)
 
 

@@ -292,7 +292,7 @@ def _write_pool(node: kinds.Pool, writer, x):
 
 @_write.register
 def _write_rearrange(node: kinds.Rearrange, writer, x):
-    if node.function == "repeat":
+    if node.repeats:
         raise NotInNIRError("NIR has no node that repeats values", "leave up-sampling out")
     if node.function == "pad":
         before = x.pads or ((0, 0),) * len(x.shape)

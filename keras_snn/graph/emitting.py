@@ -5,6 +5,7 @@ import dataclasses
 import keras
 
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph.fallback import recorded
 from keras_snn.graph.graph import free_name
 from keras_snn.graph.rules.registry import Refusal
 
@@ -65,6 +66,35 @@ class Emitter:
             del self.lowering.nodes[name]
         del self.emitted[count:]
 
+    def record(self, layer, *inputs):
+        """Translate what the code of a layer does with `keras.ops`; return the nodes of its outputs.
+
+        Raises:
+            Exception: Whatever the code raises for tensors without values.
+        """
+        known = set(self.lowering.nodes)
+        results = self.lowering.enter(recorded(layer, inputs), self.path, inputs, names="/*")
+        self.emitted += [name for name in self.lowering.nodes if name not in known]
+        return results
+
+    def recorded_whole(self, function, x):
+        """Translate what a function does with `keras.ops`, if all of it has rules; else return `None`."""
+        lowering, before = self.lowering, len(self.emitted)
+        obstacles, callees = list(lowering.obstacles), dict(lowering.callees)
+        try:
+            results = self.record(keras.layers.Lambda(function), x)
+        except Exception:
+            results = []
+        nodes = [lowering.nodes[name] for name in self.emitted[before:]]
+        remains = any(isinstance(n, kinds.Opaque) or _stays_a_number(n) for n in nodes)
+        if len(results) == 1 and not remains and lowering.obstacles == obstacles:
+            return results[0]
+        self.forget(before)
+        lowering.obstacles[:] = obstacles
+        for name in lowering.callees.keys() - callees:
+            del lowering.callees[name]
+        return None
+
     def call(self, layer, *inputs):
         """Translate the call of another layer, as part of this one; return its node."""
         try:
@@ -95,6 +125,10 @@ class Emitter:
             known[node.name] = self.lowering.nodes[name] = node_for_each
             self.emitted.append(name)
         return known[result.name]
+
+
+def _stays_a_number(node):
+    return isinstance(node, kinds.Activation) and not node.becomes_spiking
 
 
 def _check_rank(node, fields):

@@ -15,7 +15,7 @@ from keras_snn.graph import nodes as kinds
 from keras_snn.graph.rules.registry import Refusal
 from keras_snn.layers.held import Held
 
-__all__ = ["copy_of", "copy_of_model", "nodes_in", "on_its_own"]
+__all__ = ["copy_of", "copy_of_model", "nodes_in", "on_its_own", "recorded", "tried", "values_of"]
 
 # Sets of seeds to try on a layer that has some.
 _SEEDS = 8
@@ -37,18 +37,7 @@ def on_its_own(layer, args, kwargs, path):
         Refusal: If the layer cannot be run on numbers, or is not a function of its sample.
     """
     nodes = nodes_in((args, kwargs))
-    if any(node.dtype == "string" for node in nodes):
-        raise Refusal("it reads text", "", may_stay=False)
-
-    def arguments(values):
-        return keras.tree.map_structure(
-            lambda x: values[x.name] if isinstance(x, kinds.Node) else x, (args, kwargs)
-        )
-
-    batch, values = _random_batch(layer, nodes, arguments)
-    flaw = _flaw(layer, arguments, batch, values)
-    if flaw:
-        raise Refusal(flaw, "")
+    arguments, batch, values = tried(layer, args, kwargs)
     inputs = {node.name: keras.Input(node.shape, dtype=node.dtype) for node in nodes}
     try:
         outputs = _on_a_copy(layer, arguments, inputs, batch, values)
@@ -61,6 +50,61 @@ def on_its_own(layer, args, kwargs, path):
     name = path.replace("/", "_")
     given = list(inputs.values()) if len(inputs) > 1 else next(iter(inputs.values()))
     return [keras.Model(given, y, name=f"{name}_{i}") for i, y in enumerate(outputs)]
+
+
+def tried(layer, args, kwargs):
+    """Run a layer on random numbers.
+
+    Returns:
+        `(arguments, batch, values)`: a function that puts a dict of inputs, by name of the node, into the
+        arguments of the call; a dict of arrays; and what the layer made of them.
+
+    Raises:
+        Refusal: If the layer cannot be run on numbers, or is not a function of its sample.
+    """
+    nodes = nodes_in((args, kwargs))
+    if any(node.dtype == "string" for node in nodes):
+        raise Refusal("it reads text", "", may_stay=False)
+
+    def arguments(values):
+        return keras.tree.map_structure(
+            lambda x: values[x.name] if isinstance(x, kinds.Node) else x, (args, kwargs)
+        )
+
+    batch, values = _random_batch(layer, nodes, arguments)
+    flaw = _flaw(layer, arguments, batch, values)
+    if flaw:
+        raise Refusal(flaw, "")
+    return arguments, batch, values
+
+
+def recorded(layer, nodes):
+    """Return the functional model of what the code of a layer does with `keras.ops` and other layers.
+
+    The model shares with the layer what the code uses, as variables.
+
+    Args:
+        layer: The layer. Not changed.
+        nodes: What it is applied to: one node, or several as a list.
+
+    Raises:
+        Refusal: If the code cannot be run on numbers, or is not a function of its sample.
+        Exception: Whatever it raises for tensors without values.
+    """
+    tensors = [keras.Input(node.shape, dtype=node.dtype) for node in nodes]
+    tensors, nodes = (x if len(x) > 1 else x[0] for x in (tensors, list(nodes)))
+    is_trained = "training" in inspect.signature(layer.call).parameters
+    outputs = layer.call(tensors, **({"training": False} if is_trained else {}))
+    model = keras.Model(tensors, outputs)
+    arguments, batch, values = tried(layer, (nodes,), {})
+    if _differ(values_of(model, arguments, batch), values, 1e-4):
+        raise ValueError("it computes something else with tensors that have no values")
+    return model
+
+
+def values_of(layer, arguments, batch):
+    """Return what a layer makes of a dict of arrays, as a list; `arguments` as of `tried`."""
+    return _run(layer, arguments, batch)[0]
 
 
 def copy_of(layer):
@@ -187,6 +231,9 @@ def _run(callee, arguments, batch, seed=None):
         return [to_numpy(y) for y in keras.tree.flatten(callee(*args, **kwargs))], False
     if "training" in inspect.signature(callee.call).parameters:
         kwargs = {**kwargs, "training": False}
+    if not callee.variables:
+        # A scope would hide that numbers are drawn from the state that Keras keeps for all.
+        return [to_numpy(y) for y in keras.tree.flatten(callee(*args, **kwargs))], False
     weights = {id(v) for v in callee.weights}
     rng = None if seed is None else np.random.default_rng(seed)
     before = [

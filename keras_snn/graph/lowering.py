@@ -1,6 +1,7 @@
 """From a Keras model to a graph: every call of a layer is translated by the rule of the layer."""
 
 import inspect
+import re
 
 import keras
 
@@ -9,7 +10,8 @@ from keras_snn.graph import nodes as kinds
 from keras_snn.graph import rules  # noqa: F401 - importing it registers the rules
 from keras_snn.graph.emitting import Emitter
 from keras_snn.graph.fallback import nodes_in, on_its_own
-from keras_snn.graph.graph import Graph
+from keras_snn.graph.graph import Graph, free_name
+from keras_snn.graph.probing import probed
 from keras_snn.graph.rules.registry import Refusal, rule_for
 from keras_snn.graph.tracing import (
     any_shapes,
@@ -184,9 +186,18 @@ class _Lowering:
             args, kwargs = keras.tree.map_structure(
                 lambda x: self.node_of(x) if isinstance(x, keras.KerasTensor) else x, (args, kwargs)
             )
-            results = self.apply(layer, prefix + layer.name, args, kwargs, outputs)
+            results = self.apply(layer, self._path_of(layer, prefix), args, kwargs, outputs)
             for tensor, node in zip(keras.tree.flatten(outputs), results, strict=True):
                 self.bind(tensor, node)
+
+    def _path_of(self, layer, prefix):
+        """Return the path of a call; of operations, after a prefix that ends with `*`, a free one.
+
+        Keras numbers those on and on, so that the names would be others every time.
+        """
+        if not prefix.endswith("*") or isinstance(layer, keras.layers.Layer):
+            return prefix.removesuffix("*") + layer.name
+        return free_name(prefix.removesuffix("*") + re.sub(r"_\d+$", "", layer.name), self.callees)
 
     def apply(self, layer, path, args, kwargs, outputs):
         """Lower one call of a layer to nodes; return those of its outputs."""
@@ -245,7 +256,8 @@ class _Lowering:
             if not refusal.may_stay:
                 raise
             emit.forget(before)
-            return self.as_it_is(layer, args, kwargs, emit, refusal)
+            found = probed(layer, args, kwargs, emit)
+            return [found] if found is not None else self.as_it_is(layer, args, kwargs, emit, refusal)
 
     def as_it_is(self, layer, args, kwargs, emit, refusal):
         """Return the nodes of the outputs of a call of a layer that stays as it is.
@@ -266,12 +278,12 @@ class _Lowering:
         inputs = nodes_in((args, kwargs))
         return [emit(kinds.Opaque, *inputs, model=model, **fields) for model in models]
 
-    def enter(self, model, path, inputs):
-        """Lower a model inside the model, in its place."""
+    def enter(self, model, path, inputs, *, names="/"):
+        """Lower a model inside the model, in its place; its calls go by the path, `names` and their own."""
         clone, calls = record_calls(model, [x.shape for x in inputs])
         for tensor, node in zip(clone.inputs, inputs, strict=True):
             self.bind(tensor, node)
-        self.run(calls, prefix=f"{path}/")
+        self.run(calls, prefix=path + names)
         return [self.node_of(x) for x in keras.tree.flatten(clone.outputs)]
 
     def refuse_nonspiking(self, graph):

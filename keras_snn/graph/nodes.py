@@ -254,9 +254,9 @@ class Rearrange(Node):
     """Moves, repeats, drops values or pads with zeros; computes nothing.
 
     Attributes:
-        function: `"reshape"`, `"transpose"`, `"pad"`, `"slice"` or `"repeat"`.
+        function: `"reshape"`, `"transpose"`, `"pad"`, `"slice"`, `"repeat"` or `"take"`.
         argument: The new shape; the order of axes; or for each axis the zeros `(before, after)`,
-            `(start, stop, step)`, or how often a value comes.
+            `(start, stop, step)`, how often a value comes, or the places of values, `None` for all of them.
     """
 
     function: str
@@ -274,8 +274,15 @@ class Rearrange(Node):
             "pad": lambda n, widths: n + sum(widths),
             "slice": lambda n, bounds: len(range(*slice(*bounds).indices(n))),
             "repeat": lambda n, times: n * times,
+            "take": lambda n, places: n if places is None else len(places),
         }[self.function]
         return tuple(size(*axis) for axis in zip(shape, self.argument, strict=True))
+
+    @property
+    def repeats(self):
+        """Whether a value may come more than once."""
+        taken = [places or () for places in self.argument] if self.function == "take" else []
+        return self.function == "repeat" or any(len(set(places)) < len(places) for places in taken)
 
     def move(self, array, *, leading=0, mode="constant"):
         """Return an array of the shape of the input, after `leading` axes, as this moves it.
@@ -294,18 +301,16 @@ class Rearrange(Node):
             return np.pad(array, (*((0, 0) for _ in first), *self.argument), mode=mode)
         if self.function == "slice":
             return array[(*(slice(None) for _ in first), *(slice(*bounds) for bounds in self.argument))]
-        for axis, times in enumerate(self.argument, start=leading):
-            array = np.repeat(array, times, axis=axis)
+        for axis, how in enumerate(self.argument, start=leading):
+            if self.function == "repeat":
+                array = np.repeat(array, how, axis=axis)
+            elif how is not None:
+                array = np.take(array, how, axis=axis)
         return array
 
     def for_each(self, length):
-        first = {
-            "reshape": length,
-            "transpose": 0,
-            "pad": (0, 0),
-            "slice": (None, None, None),
-            "repeat": 1,
-        }[self.function]
+        first = {"reshape": length, "transpose": 0, "pad": (0, 0), "slice": (None,) * 3, "repeat": 1}
+        first = first.get(self.function)
         rest = self.argument
         if self.function == "transpose":
             rest = tuple(axis + 1 for axis in rest)

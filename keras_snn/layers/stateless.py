@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_snn._types import Config, Tensors
@@ -15,7 +16,7 @@ from keras_snn.layers.time_axis import fold_as_long, unfold_time
 __all__ = ["PerTimestep", "Rearrange", "ScaleShift"]
 
 # What `Rearrange` does with values.
-Movement = Literal["reshape", "transpose", "pad", "slice", "repeat"]
+Movement = Literal["reshape", "transpose", "pad", "slice", "repeat", "take"]
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
@@ -91,9 +92,10 @@ class Rearrange(keras.layers.Layer):
     """Moves, repeats, drops values or pads with zeros.
 
     Args:
-        function: `"reshape"`, `"transpose"`, `"pad"`, `"slice"` or `"repeat"`.
+        function: `"reshape"`, `"transpose"`, `"pad"`, `"slice"`, `"repeat"` or `"take"`.
         argument: The new shape; the order of axes; or for each axis the zeros `(before, after)`,
-            `(start, stop, step)`, or how often a value comes. The batch axis does not count.
+            `(start, stop, step)`, how often a value comes, or the places of values, `None` for all of them.
+            The batch axis does not count.
 
     Call arguments:
         inputs: Tensor of shape `(batch, …)`.
@@ -113,9 +115,11 @@ class Rearrange(keras.layers.Layer):
             return ops.pad(inputs, ((0, 0), *self.argument))
         if self.function == "slice":
             return inputs[(slice(None), *(slice(*bounds) for bounds in self.argument))]
-        for axis, times in enumerate(self.argument, start=1):
-            if times > 1:
-                inputs = ops.repeat(inputs, times, axis=axis)
+        for axis, how in enumerate(self.argument, start=1):
+            if self.function == "take" and how is not None:
+                inputs = ops.take(inputs, np.asarray(how, "int32"), axis=axis)
+            elif self.function == "repeat" and how > 1:
+                inputs = ops.repeat(inputs, how, axis=axis)
         return inputs
 
     def compute_output_shape(self, input_shape: Any) -> Any:

@@ -13,7 +13,7 @@ def odd():
     x = layers.MaxPooling2D(name="pool")(layers.Dropout(0.2, name="drop")(x))
     x = layers.Dense(5, activation="gelu", name="gelu")(layers.Flatten(name="flat")(x))
     x = layers.LayerNormalization(name="layer_norm")(x)
-    x = layers.Lambda(lambda x: x + 1, name="code")(x)
+    x = layers.UnitNormalization(name="code")(x)
     return keras.Model(inputs, layers.Dense(2, activation="softmax", name="label")(x))
 
 
@@ -34,7 +34,7 @@ def test_check_reports_what_becomes_of_every_layer():
     assert {v.path: v.becomes for v in report.verdicts} == becomes
     assert not report.converts
     allowed = {v.path: v.becomes for v in keras_snn.check(odd(), nonspiking="allow").verdicts}
-    assert allowed == {**becomes, "gelu": "non-spiking", "layer_norm": "non-spiking"}
+    assert allowed == {**becomes, "gelu": "non-spiking", "layer_norm": "non-spiking", "code": "non-spiking"}
 
 
 def test_check_and_convert_give_the_same_reasons(rng):

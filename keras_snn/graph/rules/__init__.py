@@ -15,8 +15,10 @@ from keras_snn.graph.rules import pooling as pooling
 from keras_snn.graph.rules import moving as moving
 from keras_snn.graph.rules import merging as merging
 from keras_snn.graph.rules import wrappers as wrappers
+from keras_snn.graph.rules import python_code as python_code
 from keras_snn.graph.rules import training_only as training_only
 from keras_snn.graph.rules import refused as refused
 from keras_snn.graph.rules import operations as operations
 from keras_snn.graph.rules import moving_operations as moving_operations
+from keras_snn.graph.rules import taking_operations as taking_operations
 from keras_snn.graph.rules import spiking_layers as spiking_layers

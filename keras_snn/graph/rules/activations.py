@@ -15,12 +15,17 @@ _activations = functools.partial(rule, "Activations")
 _readout = functools.partial(rule, "At the output")
 
 
+def _bent_twice(x):
+    return keras.ops.relu(x) - 0.5 * keras.ops.relu(1 - x)
+
+
 @_activations(
     layers.Activation,
     *((lambda name=name: layers.Activation(name), (5, 4)) for name in ("relu", "relu6", "linear")),
     *((lambda name=name: layers.Activation(name), (5, 4)) for name in ("leaky_relu", "hard_sigmoid")),
     *((lambda name=name: layers.Activation(name), (5, 4)) for name in ("sigmoid", "gelu", "silu", "tanh")),
     (lambda: layers.Activation(keras.ops.sign), (5, 4)),
+    (lambda: layers.Activation(_bent_twice), (5, 4)),
 )
 def lower_activation(layer, x, *, emit):
     return common.activation_of(layer.activation, x, emit)

@@ -269,6 +269,9 @@ def activation(function, x, emit):
     if name == "sign":
         return emit(kinds.Activation, x, function="sign", at_zero=0.0)
     if name is None:
+        recorded = emit.recorded_whole(function, x)
+        if recorded is not None:
+            return recorded
         raise Refusal(f"activation={shown(function)!r}", "train with activation='relu'")
     return emit(kinds.Activation, x, function=name)
 

@@ -2,13 +2,11 @@
 
 import functools
 
-import keras
-import numpy as np
 from keras import layers
 
-from keras_snn.graph import nodes as kinds
 from keras_snn.graph.rules import common
 from keras_snn.graph.rules.registry import Refusal, rule
+from keras_snn.graph.rules.taking import interpolate
 
 _moving = functools.partial(rule, "Moving values")
 
@@ -84,29 +82,12 @@ def lower_center_crop(layer, x, *, emit):
     )
 
 
-def _interpolate(x, layer, emit):
-    """Emit a layer that interpolates images, as a linear map of each axis.
-
-    What the layer makes of the unit vectors along an axis is the matrix of that axis.
-    """
-    height, width, _ = x.shape
-    rows = layer(np.eye(height, dtype="float32").reshape(1, height, 1, height))
-    columns = layer(np.eye(width, dtype="float32").reshape(1, 1, width, width))
-    rows, columns = (keras.ops.convert_to_numpy(v) for v in (rows, columns))
-    # An axis of length 1 comes out constant, so any place of it will do.
-    y = common.transpose(x, (1, 2, 0), emit, part="turn")
-    y = emit(kinds.Affine, y, kernel=rows[0, :, 0].T, bias=np.zeros(rows.shape[1], "float32"), part="rows")
-    y = common.transpose(y, (1, 2, 0), emit, part="turn")
-    y = emit(kinds.Affine, y, kernel=columns[0, 0].T, bias=np.zeros(columns.shape[2], "float32"))
-    return common.transpose(y, (1, 2, 0), emit, part="turn")
-
-
 def lower_upsampling(layer, x, *, emit):
     common.need_channels_last(layer)
     size = layer.size if isinstance(layer.size, (tuple, list)) else (layer.size,)
     if getattr(layer, "interpolation", "nearest") == "nearest":
         return common.repeat(x, (*size, 1), emit)
-    return _interpolate(x, layer, emit)
+    return interpolate(x, layer, emit)
 
 
 _moving(layers.UpSampling1D, (lambda: layers.UpSampling1D(3), (4, 2)))(lower_upsampling)
@@ -128,4 +109,4 @@ def lower_resizing(layer, x, *, emit):
     common.need_channels_last(layer)
     if layer.crop_to_aspect_ratio or layer.pad_to_aspect_ratio:
         raise Refusal("keeps the aspect ratio", "resize without crop_to_aspect_ratio and pad_to_aspect_ratio")
-    return _interpolate(x, layer, emit)
+    return interpolate(x, layer, emit)

@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 from keras import ops
 
 from keras_snn.graph.rules import common
 from keras_snn.graph.rules.registry import Refusal, operation
+from keras_snn.graph.rules.taking import take_along
 
 
 @operation(
@@ -52,6 +54,7 @@ def lower_moveaxis(op, x, *, emit):
 )
 def lower_expand_dims(op, x, *, emit):
     if not isinstance(op.axis, int):
+        # Found by probing.
         raise Refusal(f"axis={op.axis!r}", "add one axis at a time")
     axis = op.axis if op.axis >= 0 else op.axis + len(x.shape) + 2
     if axis == 0:
@@ -70,6 +73,7 @@ def lower_squeeze(op, x, *, emit):
     (lambda v: v[:, 1:, ::2], (4, 3)),
     (lambda v: v[:, -1], (4, 3)),
     (lambda v: v[..., None, 1], (4, 3)),
+    (lambda v: v[:, ::-1, :0:-2], (4, 3)),
 )
 def lower_get_item(op, x, key, *, emit):
     key = list(key) if isinstance(key, tuple) else [key]
@@ -89,7 +93,8 @@ def lower_get_item(op, x, key, *, emit):
             continue
         n = next(sizes)
         if isinstance(k, slice) and (k.step or 1) < 0:
-            raise Refusal("a slice that runs backwards", "use a positive step")
+            x = take_along(x, len(bounds), range(n)[k], emit)
+            n, k = x.shape[len(bounds)], slice(None)
         begin, stop, step = k.indices(n) if isinstance(k, slice) else (k % n, k % n + 1, 1)
         bounds.append((begin, stop, step))
         shape += [len(range(begin, stop, step))] if isinstance(k, slice) else []
@@ -111,12 +116,28 @@ def lower_split(op, x, *, emit):
     return [common.cut(x, [*whole, (a, b, None)], emit) for a, b in zip(starts, ends, strict=True)]
 
 
-@operation("Pad", (lambda v: ops.pad(v, ((0, 0), (1, 2), (0, 3))), (4, 3)))
+@operation(
+    "Pad",
+    (lambda v: ops.pad(v, ((0, 0), (1, 2), (0, 3))), (4, 3)),
+    (lambda v: ops.pad(v, ((0, 0), (1, 2), (0, 1)), mode="reflect"), (4, 3)),
+    (lambda v: ops.pad(v, ((0, 0), (1, 2), (0, 3)), constant_values=0.7), (4, 3)),
+)
 def lower_pad(op, x, *, emit, constant_values=None):
     batch, *widths = op.pad_width
-    if tuple(batch) != (0, 0) or op.mode != "constant" or constant_values:
-        raise Refusal("no padding of the batch axis with zeros", "pad with zeros")
-    return common.pad(x, widths, emit)
+    if tuple(batch) != (0, 0):
+        raise Refusal("pads the batch axis", "pad the others", may_stay=False)
+    if op.mode != "constant":
+        for axis, (n, width) in enumerate(zip(x.shape, widths, strict=True)):
+            if any(width):
+                x = take_along(x, axis, np.pad(np.arange(n), width, mode=op.mode), emit)
+        return x
+    y = common.pad(x, widths, emit)
+    if constant_values is None or not np.any(constant_values):
+        return y
+    if np.ndim(constant_values):
+        raise Refusal("several constants", "pad with one number")
+    around = np.pad(np.zeros(x.shape), widths, constant_values=float(constant_values))
+    return common.shift(y, around, emit)
 
 
 @operation("Repeat", (lambda v: ops.repeat(v, 2, axis=1), (4, 3)))

@@ -12,11 +12,6 @@ def _refuse(layer_class, reason, way_out):
     register_named(layer_class, lower, group=None)
 
 
-_refuse(
-    layers.Lambda,
-    "Python code, which cannot be read",
-    "write it with keras.ops or as a layer, and teach that with keras_snn.register_rule",
-)
 _refuse(layers.Masking, "masks do not travel with spikes", "give it samples without a mask")
 
 
