@@ -127,3 +127,13 @@ def test_what_keras_does_not_know_is_named_when_it_is_copied(own, rng):
             "SpikingModel",
             "SpikingModel",
         ]
+
+
+@pytest.mark.parametrize("neuron", ["signed", "ttfs"])
+def test_operations_are_counted_beside_a_network_of_the_same_levels_with_a_layer_of_the_user(neuron, rng):
+    model = networks.randomize(_between(Squash()), rng)
+    x = networks.data_for(model, rng, samples=6)
+    snn = keras_snn.convert(model, x, neuron=neuron, nonspiking="allow", verbose=0)
+    counts = keras_snn.count_operations(snn, x)
+    assert counts.same_levels
+    assert counts.zero_skipping_operations > 0

@@ -162,8 +162,12 @@ def _layer_of_rearrange(node: kinds.Rearrange, **options):
 
 
 @analog_layer.register
-def _layer_of_opaque(node: kinds.Opaque, **_):
-    return copy_of_model(node.model), node.model.get_weights()
+def _layer_of_opaque(node: kinds.Opaque, *, name=None, **_):
+    layer = copy_of_model(node.model)
+    if name is None:
+        # Other nodes, as of a graph beside this one, may have a copy of the same model.
+        layer.name = node.name.replace("/", "_")
+    return layer, node.model.get_weights()
 
 
 @analog_layer.register

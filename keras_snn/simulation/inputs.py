@@ -44,7 +44,8 @@ class ModelInputs:
     @property
     def widest_float(self):
         """The dtype to which Keras casts floats before the call."""
-        floats = [dtype for dtype in self.source_dtypes.values() if "float" in dtype]
+        # Numbers of integer inputs may be given as floats, of which half precision has few whole ones.
+        floats = [dtype if "float" in dtype else "float32" for dtype in self.source_dtypes.values()]
         return max([self.compute_dtype, *floats], key=_FLOATS.index)
 
     @property

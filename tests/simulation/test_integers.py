@@ -26,7 +26,8 @@ def test_integers_that_name_things_are_not_rounded(use, dtype, rng):
     snn = keras_snn.convert(model, ids, dtype=dtype, **options)
     expected = model.predict(ids, verbose=0)
     atol = 0.03 * np.abs(expected).max()
-    for found in (snn.predict(ids, verbose=0), snn.simulate(ids, verbose=0).outputs):
+    as_floats = ids.astype("float32")
+    for found in (snn.predict(ids, verbose=0), snn.simulate(ids).outputs, snn.predict(as_floats, verbose=0)):
         np.testing.assert_allclose(np.asarray(found, "float32"), expected, atol=atol)
 
 
