@@ -52,6 +52,15 @@ class Emitter:
         self.emitted.append(name)
         return node
 
+    def has_spikes(self, node):
+        """Whether a value is made of relus or signs, moved or scaled, and of maxima of those."""
+        if isinstance(node, kinds.Activation):
+            return node.becomes_spiking
+        hands_on = (kinds.Rearrange, kinds.Concatenate, kinds.ChannelAffine)
+        if isinstance(node, hands_on) or (isinstance(node, kinds.Pool) and node.function == "max"):
+            return any(self.has_spikes(self.lowering.nodes[name]) for name in node.inputs)
+        return False
+
     def amend(self, node, **fields):
         """Set fields of all nodes emitted so far that have them; return `node` as it is then."""
         nodes = self.lowering.nodes

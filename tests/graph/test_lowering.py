@@ -224,6 +224,16 @@ def test_lower_refuses_ragged_input():
     assert "'text' (keras.Input): ragged=True. Instead: pad the samples to one length." in str(error.value)
 
 
+@pytest.mark.parametrize(("activation", "kind"), [(None, kinds.Activation), ("relu", kinds.Pool)])
+def test_a_maximum_is_a_pool_of_spikes_and_a_relu_of_sums(activation, kind, rng):
+    inputs = keras.Input((4,))
+    sides = [layers.Dense(3, activation=activation, name=name)(inputs) for name in "ab"]
+    model = networks.randomize(keras.Model(inputs, layers.Maximum(name="max")(sides)), rng)
+    graph, x = lower(model), rng.normal(size=(5, 4))
+    np.testing.assert_allclose(evaluate(graph, x), model.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+    assert any(type(node) is kind for name, node in graph.nodes.items() if name.startswith("max"))
+
+
 def test_lower_refuses_a_mask_given_by_name():
     inputs, mask = keras.Input((4, 3)), keras.Input((4,), dtype="bool")
     outputs = layers.GlobalAveragePooling1D(name="pool")(inputs, mask=mask)

@@ -189,6 +189,10 @@ def maximum(x, y, emit):
         limit = _constant(y, x)
         return relu(x, emit) if not limit.any() else _above(x, limit, math.inf, emit)
     x, y = _aligned([x, y], emit)
+    if not (emit.has_spikes(x) or emit.has_spikes(y)):
+        # Of sums y + relu(x − y), of which the relu spikes.
+        above = add([x, scale(y, -1.0, emit, part="negated")], emit)
+        return emit(kinds.Add, y, relu(above, emit, part="above"), part="sum")
     flat = (1, math.prod(x.shape[:-1]), *(x.shape[-1:] or (1,)))
     sides = [reshape(value, flat, emit, part="side") for value in (x, y)]
     both = emit(kinds.Concatenate, *sides, axis=-3, part="sides")
