@@ -43,7 +43,7 @@ class Observation:
 
 
 class Observer:
-    """Says what it wants to see, takes it batch by batch, and keeps what does not grow with the data."""
+    """Asks for what it wants to see, takes it batch by batch, and keeps what does not grow with the data."""
 
     def of_source(self, values):
         """Return what to see of the source network: nested Keras tensors `(batch, …)`.

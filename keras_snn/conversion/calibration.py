@@ -1,6 +1,6 @@
 """Looking at the activations of a network on data, in one pass and constant memory.
 
-Behind every activation of an analog copy of the network an observer counts values in
+After every activation of an analog copy of the network an observer counts values in
 bins of equal ratio. Only these counts leave the network, and they are integers, so the
 result depends neither on the batch size nor on the order of the data.
 """

@@ -16,6 +16,7 @@ from keras_snn._validation import check_choice, check_number
 from keras_snn.analysis.counting import count_operations
 from keras_snn.analysis.updates import latency_of
 from keras_snn.conversion.losses import CONFIDENCE, Judge
+from keras_snn.conversion.options import DEFAULT_TIMESTEPS
 from keras_snn.conversion.search_report import Search, Trial
 from keras_snn.conversion.sizes import shapes_of_data
 from keras_snn.errors import CalibrationError
@@ -48,7 +49,7 @@ class Wish:
     """What a user may lose and wants to have little of; see `convert`.
 
     Args:
-        max_loss: In percent, at least 0.
+        max_loss: In percent, above 0.
         minimize: One of `Minimize`.
         neurons: Names of neurons, or neurons, to choose among; `None` for all that fit.
 
@@ -95,7 +96,11 @@ def check_chosen(data, options):
         raise ValueError(
             "`max_loss` is measured on `calibration_data`. Received: no data. Give some thousand samples."
         )
-    chosen = {"timesteps": 64, "neuron": neurons_module.get("if"), "normalization": "percentile"}
+    chosen = {
+        "timesteps": DEFAULT_TIMESTEPS,
+        "neuron": neurons_module.get("if"),
+        "normalization": "percentile",
+    }
     chosen |= {"per_channel": False, "bias_correction": False, "readout_delay": 0}
     for name, default in chosen.items():
         if getattr(options, name) != default:

@@ -53,7 +53,7 @@ class LayerFiring:
 class FiringCounter:
     """Adds up, call by call, how often the neurons of a network fire.
 
-    Behind the last step of a call the spikes of every neuron give a few integers per layer, which is all that
+    After the last step of a call the spikes of every neuron give a few integers per layer, which is all that
     leaves it. Where charge is conserved, the sum of its current and the potential in the end give the spikes
     of a neuron; and the sum of the current follows from those of the layers before: one pass of the network
     per call instead of an addition per step. Spikes of other neurons are summed step by step. Exact up to
