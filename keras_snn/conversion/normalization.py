@@ -23,10 +23,10 @@ __all__ = [
     "trained_scales",
 ]
 
-# Fewer non-zero values do not show the maximum of a channel: it takes that of its layer.
+# Fewer non-zero values do not show what a channel needs: it takes the scale of its layer.
 _FEWEST = 100
-# Of other scales, the layer's counts as much as so many values of a channel.
-_WORTH_OF_LAYER = 3000
+# The scale of the layer counts as much as so many values of a channel, and changes it at most so many times.
+_WORTH_OF_LAYER, _FARTHEST = 3000, 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,23 +70,29 @@ class ScaleRule:
         }[self.method](histogram)
 
     def scales(self, histogram):
-        """Return λ of each channel, `(channels,)`, drawn towards that of the layer the fewer values it has.
+        """Return λ of each channel, `(channels,)`; that of the layer for a channel with less than 100 values.
 
+        Those that lose least on the values seen are drawn towards that of the layer, the fewer they are:
         log λ = (n·log λ_channel + k·log λ_layer)/(n + k), with n the number of non-zero values of the channel
-        and k = 3,000. Of maxima, which would then clip, that of the layer where n is below 100.
+        and k = 3,000; at most by a factor of 4.
 
         Args:
             histogram: A `Histogram` with channels.
         """
-        of_channels, number = self.scales_of_each(histogram), histogram.counts.sum(axis=1)
-        if len(number) == 1 or self.method == "none" or not number.any():
-            return of_channels
+        own, number = self.scales_of_each(histogram), histogram.counts.sum(axis=1)
+        if len(number) == 1 or not number.any():
+            return own
         of_layer = self.scales_of_each(histogram.pooled())
-        if self.method == "max":
-            return np.where(number >= _FEWEST, of_channels, of_layer)
-        # A channel without values has no scale, but a weight of 0.
-        logarithms = np.log(np.where(number > 0, of_channels, of_layer))
-        return np.exp((number * logarithms + _WORTH_OF_LAYER * np.log(of_layer)) / (number + _WORTH_OF_LAYER))
+        enough = number >= _FEWEST
+        if self.method in ("mse", "gaussian", "ltb"):
+            # A channel without values has no scale.
+            drawn = (
+                _WORTH_OF_LAYER
+                / (number + _WORTH_OF_LAYER)
+                * np.log(of_layer / np.where(enough, own, of_layer))
+            )
+            own = own * np.exp(np.clip(drawn, -np.log(_FARTHEST), np.log(_FARTHEST)))
+        return np.where(enough, own, of_layer)
 
     def _least_squares(self, histogram):
         values, counts = histogram.used()

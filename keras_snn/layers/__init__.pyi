@@ -153,7 +153,7 @@ class Readout(_Readout):
 class Rearrange(_Rearrange):
     def __init__(
         self,
-        function: Literal["reshape", "transpose", "pad", "slice", "repeat"],
+        function: Literal["reshape", "transpose", "pad", "slice", "repeat", "take"],
         argument: Iterable[Any],
         *,
         activity_regularizer: Any = None,
