@@ -1,6 +1,7 @@
 import contextlib
 import gc
 import os
+import zlib
 
 # Before JAX is imported: it has no float64 otherwise.
 os.environ.setdefault("JAX_ENABLE_X64", "1")
@@ -32,6 +33,12 @@ def pytest_collection_modifyitems(config, items):
 def rng(request):
     # Another stream for every test, the same one at every run.
     return np.random.default_rng(list(request.node.nodeid.encode()))
+
+
+@pytest.fixture(autouse=True)
+def _seeded(request):
+    """What layers start from is another in every test too, and the same at every run."""
+    keras.utils.set_random_seed(zlib.crc32(request.node.nodeid.encode()))
 
 
 @pytest.fixture(autouse=True)

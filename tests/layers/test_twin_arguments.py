@@ -203,7 +203,9 @@ def test_penalty_on_spikes_trains_the_weights(rng):
     x = rng.uniform(0, 1, (8, 6, 5)).astype("float32")
     layer = keras_snn.layers.SpikingDense(7, activity_regularizer=keras.regularizers.L1(1.0))
     model = keras.Sequential([keras.Input((6, 5)), layer])
+    layer.set_weights([rng.uniform(0.1, 1, (5, 7)), np.zeros(7)])
     before = float(np.sum(model.predict(x, verbose=0)))
+    assert before > 0
     model.compile(keras.optimizers.Adam(0.05), loss=lambda y, p: 0.0 * keras.ops.sum(p, axis=(1, 2)))
     model.fit(x, np.zeros((8, 1)), epochs=40, verbose=0)
     assert float(np.sum(model.predict(x, verbose=0))) < 0.2 * before
