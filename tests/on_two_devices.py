@@ -172,8 +172,8 @@ def main(engine):
         with one_device():
             assert_close(found, list(case(expected[0], data)), tolerance=1e-5)
         if engine == "jax" and case not in (on_datasets, on_watched):
-            expected = r"multiples of the 2 devices .* Received: samples=\d+, batch_size=\d\. Every device"
-            assert any(re.search(expected, str(warning.message)) for warning in caught)
+            advice = r"multiples of the 2 devices .* Received: samples=\d+, batch_size=\d\. Every device"
+            assert any(re.search(advice, str(warning.message)) for warning in caught)
 
 
 if __name__ == "__main__":
