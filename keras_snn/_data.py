@@ -14,6 +14,7 @@ __all__ = [
     "KINDS",
     "Batches",
     "finite",
+    "first_inputs",
     "fit_shape",
     "in_order",
     "rows",
@@ -118,6 +119,19 @@ class Batches:
 
     def _bad(self, wanted, came, advice):
         return self.error(f"`{self.argument}` {wanted}. Received: {came}. {advice}.")
+
+
+def first_inputs(data, argument, error=ValueError):
+    """Return the inputs of one sample, or of the first batch of a dataset, nested as they come.
+
+    Args:
+        data: As of `Batches`.
+        argument: Name of the argument, for messages.
+        error: Class of the errors raised for bad data.
+    """
+    batches = Batches(data, None, {}, batch_size=1, argument=argument, error=error)
+    x, _ = _x_and_y(next(iter(batches.batches())))
+    return keras.tree.map_structure(as_numpy, as_arrays(x))
 
 
 @contextlib.contextmanager

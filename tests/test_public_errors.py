@@ -13,9 +13,11 @@ from keras_snn.layers import PerTimestep, SpikingDense
 
 
 class Squash(layers.Layer):
-    """A layer that is not registered, so that no config makes it again."""
+    """A layer that is not registered, so that no config makes it again, and whose code cannot be traced."""
 
     def call(self, inputs):
+        if isinstance(inputs, keras.KerasTensor):
+            raise TypeError("a tensor without values")
         return inputs / (1 + ops.sum(ops.square(inputs), -1, keepdims=True))
 
     def compute_output_shape(self, input_shape):

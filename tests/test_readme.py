@@ -31,7 +31,7 @@ def test_the_walk_through_a_rule_runs(monkeypatch, capsys):
     names = {}
     run_blocks("docs/adding_a_layer.md", names)
     out = capsys.readouterr().out
-    assert "'leak' (WeightedLeak): no conversion rule" in out
+    assert "'leak/greater' (keras.ops operation Greater): no conversion rule" in out
     assert re.search(r"^leak +SpikingActivation +leak ", out, re.MULTILINE)
     assert names["error"] < 0.02
     networks.randomize(names["model"], np.random.default_rng(1))

@@ -10,7 +10,7 @@ from keras_snn._table import show_table
 from keras_snn._types import AnyModel, Data
 from keras_snn._validation import check_choice
 from keras_snn.conversion.options import NonSpikingParts
-from keras_snn.conversion.sizes import first_shapes, fitting_shapes
+from keras_snn.conversion.sizes import first_shapes, fitting_shapes, functional
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import inspect_model
 from keras_snn.graph.passes import free_output_relus
@@ -104,7 +104,7 @@ def check(
     """Report what `convert` would make of every layer of a model, without converting it.
 
     Args:
-        model: A built Sequential or Functional model. Not changed.
+        model: A built Sequential, Functional or subclassed model. Not changed.
         calibration_data: As in `convert`. Only the first batch is read, for its sizes.
         input_shapes: Shape without batch of the input, or a list of one for every input, in order: another
             way to give open sizes. With neither, the model is checked at sizes that fit most models.
@@ -119,6 +119,7 @@ def check(
         CalibrationError: If the data does not fit it.
     """
     check_choice("nonspiking", nonspiking, ("error", "allow"))
+    model = functional(model, calibration_data)
     if input_shapes is not None:
         shapes = fitting_shapes(model, input_shapes)
     else:
@@ -137,6 +138,9 @@ def check(
         if path not in callees
     ]
     for path, layer_class in callees.items():
+        if not parts[path] and path not in refused and any(other.startswith(f"{path}/") for other in callees):
+            # What its code does is listed instead.
+            continue
         if path in refused:
             verdicts.append(Verdict(path, layer_class, "?", *refused[path][1:]))
         else:

@@ -28,7 +28,7 @@ from keras_snn.conversion.place_neurons import encode, place_readouts, to_spikin
 from keras_snn.conversion.relays import with_relays, without_costly_relays
 from keras_snn.conversion.scales import measure, options_by_layer, scales_of
 from keras_snn.conversion.search import Minimize, Wish, check_chosen, check_unused, search
-from keras_snn.conversion.sizes import shapes_of_data
+from keras_snn.conversion.sizes import functional, shapes_of_data
 from keras_snn.conversion.tuning import choose_readout_delay, closest
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import lower
@@ -80,7 +80,8 @@ def convert(
     the activations of the source network become firing rates.
 
     Args:
-        model: A built Sequential or Functional model with relu activations. Not changed.
+        model: A built Sequential, Functional or subclassed model with relu activations. Not changed, but that
+            a subclassed one that is not built is built for the data.
         calibration_data: Some hundred samples of the training data, as for `predict`: array,
             list or dict of arrays, `tf.data.Dataset` or `keras.utils.PyDataset`, of `x` or `(x, y)`.
             Without it the scales are estimated from batch norm statistics and weights.
@@ -157,18 +158,21 @@ def convert(
     wish = {name: given.pop(name) for name in ("y", "max_loss", "minimize", "neurons")}
     options = Options(**given)
     options.check_data(data)
+    _check_is_analog(model)
+    source = functional(model, data)
     if max_loss is not None:
-        return _cheapest(model, data, options, **wish)
-    check_unused(wish)
-    return _converted(model, data, options if data is not None else options.without_data())
+        snn = _cheapest(source, data, options, **wish)
+    else:
+        check_unused(wish)
+        snn = _converted(source, data, options if data is not None else options.without_data())
+    _compile_like(snn, model)
+    return snn
 
 
 def _cheapest(model, data, options, *, y, **wish):
     """Return the spiking model of `convert` with `max_loss`."""
     wish = Wish(**wish)
     check_chosen(data, options)
-    _check_is_analog(model)
-
     measured = {}
 
     def with_options(samples, **changed):
@@ -186,7 +190,6 @@ def _cheapest(model, data, options, *, y, **wish):
 
 def _converted(model, data, options):
     """Return the spiking model of `convert`, whose steps these are."""
-    _check_is_analog(model)
     return _with_neurons(model, data, options, *_measured(model, data, options))
 
 
@@ -220,7 +223,6 @@ def _with_neurons(model, data, options, held, measured):
         snn = build.model_of(held.pop(), options.normalization)
     snn = _tuned(snn, data, options, options_of)
     _warn_of_silence(snn.conversion_report)
-    _compile_like(snn, model)
     return snn
 
 
@@ -358,7 +360,7 @@ def _compile_like(snn, model):
         warnings.warn(
             f"The spiking model is not compiled, because a loss or metric of '{model.name}' is not "
             f"registered with Keras ({cause}). Call snn.compile(loss=…).",
-            stacklevel=4,
+            stacklevel=3,
         )
         return
     snn.compile(**config)

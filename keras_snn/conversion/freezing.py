@@ -4,6 +4,8 @@ import re
 
 import keras
 
+from keras_snn.graph.own_code import is_own_code
+
 __all__ = ["freeze_like"]
 
 
@@ -17,7 +19,7 @@ def freeze_like(snn, stands_for, model):
         stands_for: Tuple of the nodes by name of the call.
         model: The source model.
     """
-    trained = set(_trained(model))
+    trained = dict(_trained(model))
     origins = {}
     for call in snn.calls:
         paths = (path for node in stands_for[call["name"]] for path in node.origins)
@@ -26,14 +28,43 @@ def freeze_like(snn, stands_for, model):
         )
     for layer in snn.layers:
         # Scales of normalization come from no layer, so that nothing in the source trains them.
-        if layer.weights and not origins[layer.name] & trained:
+        if layer.weights and not any(_trains(path, trained) for path in origins[layer.name]):
             layer.trainable = False
 
 
+def _trains(path, trained):
+    """Whether a layer trains; an operation does if the layer does whose code it is in."""
+    while path and path not in trained:
+        path = path.rpartition("/")[0]
+    return trained.get(path, False)
+
+
 def _trained(model, prefix=""):
-    """Yield the paths of all layers, also of models inside the model, that have a weight that trains."""
-    for layer in model.layers:
-        if any(variable.trainable for variable in layer.variables):
-            yield prefix + layer.name
-        if isinstance(layer, keras.Model):
-            yield from _trained(layer, f"{prefix}{layer.name}/")
+    """Yield the path of every layer, also of those in models and layers, and whether weights of it train."""
+    for layer in _layers_in(model):
+        path, is_own, inside = prefix + layer.name, is_own_code(layer), []
+        if is_own or isinstance(layer, keras.Model):
+            inside = _layers_in(layer)
+            yield from _trained(layer, f"{path}/")
+        if is_own or not inside:
+            of_inner = {id(v) for inner in inside for v in inner.variables}
+            yield path, any(v.trainable for v in layer.variables if id(v) not in of_inner)
+
+
+def _layers_in(layer):
+    """Return the layers of a model, or those among the attributes of a layer."""
+    if isinstance(layer, keras.Model):
+        return layer.layers
+    found = (inside for inside in _layers_among(vars(layer).values()) if inside is not layer)
+    return list({id(inside): inside for inside in found}.values())
+
+
+def _layers_among(values):
+    """Yield the layers among values, and in their lists and dicts."""
+    for value in values:
+        if isinstance(value, keras.layers.Layer):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from _layers_among(value)
+        elif isinstance(value, dict):
+            yield from _layers_among(value.values())

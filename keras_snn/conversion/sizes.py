@@ -4,10 +4,27 @@ import numbers
 
 import keras
 
-from keras_snn._data import Batches
+from keras_snn._data import Batches, first_inputs
 from keras_snn.errors import CalibrationError
+from keras_snn.graph.own_code import as_functional, is_own_code
 
-__all__ = ["first_shapes", "fitting_shapes", "shapes_of_data"]
+__all__ = ["first_shapes", "fitting_shapes", "functional", "shapes_of_data"]
+
+
+def functional(model, data):
+    """Return a model, or the functional model of what a subclassed one does with inputs like the data.
+
+    Args:
+        model: A Keras model. One that is not built is built for the data.
+        data: Calibration data, or `None`.
+
+    Raises:
+        CalibrationError: If the data is none.
+        ValueError: If the `call` of the model cannot be traced.
+    """
+    if getattr(model, "inputs", None) or not is_own_code(model) or data is None:
+        return as_functional(model)
+    return as_functional(model, first_inputs(data, "calibration_data", CalibrationError))
 
 
 def shapes_of_data(model, data):

@@ -1,12 +1,16 @@
 """The nodes of one call of one layer."""
 
+import contextlib
 import dataclasses
 
 import keras
 
 from keras_snn.graph import nodes as kinds
-from keras_snn.graph.fallback import recorded
+from keras_snn.graph.fallback import nodes_in
 from keras_snn.graph.graph import free_name
+from keras_snn.graph.own_code import recorded
+from keras_snn.graph.probing import probed
+from keras_snn.graph.rules import common
 from keras_snn.graph.rules.registry import Refusal
 
 __all__ = ["Emitter"]
@@ -75,34 +79,79 @@ class Emitter:
             del self.lowering.nodes[name]
         del self.emitted[count:]
 
-    def record(self, layer, *inputs):
-        """Translate what the code of a layer does with `keras.ops`; return the nodes of its outputs.
+    def code(self, layer, args, kwargs):
+        """Translate what the code of a layer does with `keras.ops` and other layers, in its place.
+
+        If a part of it has no rule, but the whole is an affine map or an activation, it is that.
+
+        Returns:
+            The nodes of its outputs.
 
         Raises:
+            Refusal: If the code cannot be run on numbers, or is not a function of its sample.
             Exception: Whatever the code raises for tensors without values.
         """
-        known = set(self.lowering.nodes)
-        results = self.lowering.enter(recorded(layer, inputs), self.path, inputs, names="/*")
-        self.emitted += [name for name in self.lowering.nodes if name not in known]
+        before = self._state()
+        results = self._record(layer, args, kwargs)
+        if self._all_have_rules(before):
+            return results
+        recorded_parts = self._state()
+        self._restore(before)
+        found = self._whole(layer, args, kwargs) if len(results) == 1 else None
+        if found is not None:
+            return [found]
+        self._restore(recorded_parts)
         return results
 
     def recorded_whole(self, function, x):
         """Translate what a function does with `keras.ops`, if all of it has rules; else return `None`."""
-        lowering, before = self.lowering, len(self.emitted)
-        obstacles, callees = list(lowering.obstacles), dict(lowering.callees)
+        before = self._state()
         try:
-            results = self.record(keras.layers.Lambda(function), x)
+            results = self._record(keras.layers.Lambda(function), (x,), {})
         except Exception:
             results = []
-        nodes = [lowering.nodes[name] for name in self.emitted[before:]]
-        remains = any(isinstance(n, kinds.Opaque) or _stays_a_number(n) for n in nodes)
-        if len(results) == 1 and not remains and lowering.obstacles == obstacles:
+        if len(results) == 1 and self._all_have_rules(before):
             return results[0]
-        self.forget(before)
-        lowering.obstacles[:] = obstacles
-        for name in lowering.callees.keys() - callees:
-            del lowering.callees[name]
+        self._restore(before)
         return None
+
+    def _record(self, layer, args, kwargs):
+        known = set(self.lowering.nodes)
+        inputs = nodes_in((args, kwargs))
+        results = self.lowering.enter(recorded(layer, args, kwargs), self.path, inputs, names="/*")
+        self.emitted += [name for name in self.lowering.nodes if name not in known]
+        return results
+
+    def _whole(self, layer, args, kwargs):
+        """Emit a layer as an affine map or an activation of its one input, or return `None`."""
+        before, nodes = self._state(), nodes_in((args, kwargs))
+        with contextlib.suppress(Refusal):
+            if len(nodes) == 1 and not layer.variables and not kwargs:
+                return common.activation(layer.call, *nodes, self)
+        self._restore(before)
+        return probed(layer, args, kwargs, self)
+
+    def _all_have_rules(self, before):
+        """Whether all that was translated since a state has a rule, and becomes neurons or is linear."""
+        known, obstacles, *_ = before
+        new = [node for name, node in self.lowering.nodes.items() if name not in known]
+        stay = any(isinstance(node, kinds.Opaque) or _stays_a_number(node) for node in new)
+        return not stay and self.lowering.obstacles == obstacles
+
+    def _state(self):
+        """Return copies of all that a translation adds to."""
+        lowering = self.lowering
+        kept = (lowering.nodes, lowering.obstacles, lowering.applications, lowering.callees, self.emitted)
+        return tuple(value.copy() for value in kept)
+
+    def _restore(self, state):
+        lowering = self.lowering
+        lowering.obstacles[:], self.emitted[:] = state[1], state[4]
+        for kept, value in zip(
+            (lowering.nodes, lowering.applications, lowering.callees), (state[0], *state[2:4]), strict=True
+        ):
+            kept.clear()
+            kept.update(value)
 
     def call(self, layer, *inputs):
         """Translate the call of another layer, as part of this one; return its node."""

@@ -15,7 +15,7 @@ from keras_snn.graph import nodes as kinds
 from keras_snn.graph.rules.registry import Refusal
 from keras_snn.layers.held import Held
 
-__all__ = ["copy_of", "copy_of_model", "nodes_in", "on_its_own", "recorded", "tried", "values_of"]
+__all__ = ["cause_of", "copy_of", "copy_of_model", "differ", "nodes_in", "on_its_own", "tried", "values_of"]
 
 # Sets of seeds to try on a layer that has some.
 _SEEDS = 8
@@ -78,30 +78,6 @@ def tried(layer, args, kwargs):
     return arguments, batch, values
 
 
-def recorded(layer, nodes):
-    """Return the functional model of what the code of a layer does with `keras.ops` and other layers.
-
-    The model shares with the layer what the code uses, as variables.
-
-    Args:
-        layer: The layer. Not changed.
-        nodes: What it is applied to: one node, or several as a list.
-
-    Raises:
-        Refusal: If the code cannot be run on numbers, or is not a function of its sample.
-        Exception: Whatever it raises for tensors without values.
-    """
-    tensors = [keras.Input(node.shape, dtype=node.dtype) for node in nodes]
-    tensors, nodes = (x if len(x) > 1 else x[0] for x in (tensors, list(nodes)))
-    is_trained = "training" in inspect.signature(layer.call).parameters
-    outputs = layer.call(tensors, **({"training": False} if is_trained else {}))
-    model = keras.Model(tensors, outputs)
-    arguments, batch, values = tried(layer, (nodes,), {})
-    if _differ(values_of(model, arguments, batch), values, 1e-4):
-        raise ValueError("it computes something else with tensors that have no values")
-    return model
-
-
 def values_of(layer, arguments, batch):
     """Return what a layer makes of a dict of arrays, as a list; `arguments` as of `tried`."""
     return _run(layer, arguments, batch)[0]
@@ -159,7 +135,7 @@ def _on_a_copy(layer, arguments, inputs, batch, values):
         if {id(v) for v in layer.variables} & {id(v) for v in copy.variables}:
             raise ValueError("a copy made from its get_config shares its variables")
         copy.set_weights(layer.get_weights())
-    if _differ(_run(copy, arguments, batch)[0], values, 1e-4):
+    if differ(_run(copy, arguments, batch)[0], values, 1e-4):
         raise ValueError("a copy made from its get_config computes something else")
     return outputs
 
@@ -200,15 +176,16 @@ def _flaw(layer, arguments, batch, values):
     has_seeds = len(getattr(layer, "variables", ())) > len(getattr(layer, "weights", ()))
     for seed in range(1, 1 + (_SEEDS if has_seeds else 1)):
         again, changed = _run(layer, arguments, batch, seed)
-        if changed or _differ(values, again, 0.0):
+        if changed or differ(values, again, 0.0):
             return "its value changes from call to call (it is random or keeps a state)"
     alone, _ = _run(layer, arguments, {name: x[:1] for name, x in batch.items()})
-    if any(y.shape[:1] != (3,) for y in values) or _differ(alone, [y[:1] for y in values], 1e-3):
+    if any(y.shape[:1] != (3,) for y in values) or differ(alone, [y[:1] for y in values], 1e-3):
         return "its value for a sample depends on the others of the batch"
     return None
 
 
-def _differ(first, second, tolerance):
+def differ(first, second, tolerance):
+    """Whether lists of arrays are further apart than a tolerance, or of other shapes."""
     pairs = list(zip(first, second, strict=True))
     if any(a.shape != b.shape for a, b in pairs):
         return True

@@ -9,8 +9,9 @@ from keras_snn.errors import UnsupportedLayerError, list_parts
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph import rules  # noqa: F401 - importing it registers the rules
 from keras_snn.graph.emitting import Emitter
-from keras_snn.graph.fallback import nodes_in, on_its_own
+from keras_snn.graph.fallback import cause_of, nodes_in, on_its_own
 from keras_snn.graph.graph import Graph, free_name
+from keras_snn.graph.own_code import OfCode, as_functional, is_own_code
 from keras_snn.graph.probing import probed
 from keras_snn.graph.rules.registry import Refusal, rule_for
 from keras_snn.graph.tracing import (
@@ -31,7 +32,7 @@ def lower(model, *, input_shapes=None, nonspiking="error"):
     """Translate a Keras model into a `Graph`.
 
     Args:
-        model: A built Sequential or Functional model. Not changed.
+        model: A built Sequential or Functional model, or a subclassed one. Not changed.
         input_shapes: Shape without batch for every input, in order; takes the place of
             sizes that the model leaves open.
         nonspiking: `"allow"`, or `"error"` to raise for what would not spike.
@@ -41,7 +42,7 @@ def lower(model, *, input_shapes=None, nonspiking="error"):
 
     Raises:
         TypeError: If `model` is not a Keras model.
-        ValueError: If it is not built, or is subclassed and so has no graph.
+        ValueError: If it is not built, or is subclassed and its `call` cannot be traced.
         UnsupportedLayerError: If parts of it have no rule; lists all of them.
     """
     graph, _, obstacles = inspect_model(model, input_shapes=input_shapes, nonspiking=nonspiking)
@@ -96,8 +97,9 @@ def inspect_model(model, *, input_shapes=None, nonspiking="error"):
 
     Raises:
         TypeError: If `model` is not a Keras model.
-        ValueError: If it is not built, or is subclassed and so has no graph.
+        ValueError: If it is not built, or is subclassed and its `call` cannot be traced.
     """
+    model = as_functional(model)
     check_model(model)
     lowering = _Lowering(nonspiking)
     given = [tuple(x.shape[1:]) for x in model.inputs]
@@ -113,7 +115,7 @@ def inspect_model(model, *, input_shapes=None, nonspiking="error"):
         return Graph({}, (), ()), {}, lowering.obstacles
     for name, tensor, source in zip(names_of_inputs(model), clone.inputs, model.inputs, strict=True):
         lowering.add_input(name, tensor, source, is_open=None in source.shape[1:] and not input_shapes)
-    lowering.run(calls)
+    lowering.run(calls, prefix="*" if isinstance(model, OfCode) else "")
     inputs, outputs = (
         keras.tree.map_structure(lambda t: lowering.node_of(t).name, unwrapped(tensors))
         for tensors in (clone.input, clone.output)
@@ -256,6 +258,15 @@ class _Lowering:
             if not refusal.may_stay:
                 raise
             emit.forget(before)
+            if is_own_code(layer) and rule_for(layer) is None:
+                try:
+                    return emit.code(layer, args, kwargs)
+                except Refusal:
+                    # For the same reason it cannot stay.
+                    pass
+                except Exception as error:
+                    reason = f"{refusal.reason}, and its code cannot be traced ({cause_of(error)})"
+                    refusal = Refusal(reason, refusal.way_out)
             found = probed(layer, args, kwargs, emit)
             return [found] if found is not None else self.as_it_is(layer, args, kwargs, emit, refusal)
 
@@ -325,6 +336,8 @@ def _by_rule(layer, args, kwargs, emit):
     if is_layer and not layer.built:
         raise Refusal("not built", "call the model on data once", may_stay=False)
     given, named = (_of_layer(args, kwargs), {}) if is_layer else (args, kwargs)
+    if "call" in inspect.signature(rule.lower).parameters:
+        named["call"] = (args, kwargs)
     try:
         inspect.signature(rule.lower).bind(layer, *given, emit=emit, **named)
     except TypeError as error:

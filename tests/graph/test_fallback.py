@@ -48,6 +48,13 @@ class OfAFunction(layers.Layer):
         return self.function(x) * self.factor * self.rate
 
 
+class Untraced(OfAFunction):
+    def call(self, x):
+        if isinstance(x, keras.KerasTensor):
+            raise TypeError("a tensor without values")
+        return super().call(x)
+
+
 class Breaks(layers.Layer):
     def call(self, x):
         if not isinstance(x, keras.KerasTensor):
@@ -70,6 +77,7 @@ LIVE = {
     "patches": (lambda: Patches(2), (4, 4, 2)),
     "encoder": (lambda: keras.Sequential([Patches(2), Encoder(3)]), (4, 4, 2)),
     "function": (lambda: OfAFunction(lambda x: ops.sin(x)), (5, 2)),
+    "untraced": (lambda: Untraced(lambda x: ops.sin(x)), (5, 2)),
     "lambda": (lambda: layers.Dense(3, activation=lambda x: ops.sin(x)), (5, 2)),
     "gelu": (lambda: layers.Dense(3, activation=ops.gelu), (5, 2)),
     "nested": (lambda: layers.TimeDistributed(layers.Dense(3, activation=lambda x: ops.sin(x))), (5, 2)),
@@ -112,10 +120,10 @@ def test_what_converts_is_counted_diagnosed_and_reported(case, rng):
 
 
 def test_a_layer_without_a_config_is_not_saved_for_that_reason(rng, tmp_path):
-    model = around(OfAFunction(lambda x: ops.sin(x), name="mine"), (5, 2))
+    model = around(Untraced(lambda x: ops.sin(x), name="mine"), (5, 2))
     snn = keras_snn.convert(model, rng.normal(size=(4, 5, 2)).astype("float32"), **OPTIONS)
     with pytest.raises(
-        ValueError, match="Layer 'mine' \\(OfAFunction\\) must have a config that makes it again"
+        ValueError, match="Layer 'mine' \\(Untraced\\) must have a config that makes it again"
     ):
         snn.save(tmp_path / "snn.keras")
     assert not list(tmp_path.iterdir())

@@ -15,13 +15,15 @@ _WEIGHTS = np.random.default_rng(3).normal(size=(2, 2, 3, 1)).astype("float32")
 
 @keras.saving.register_keras_serializable(package="tests")
 class Code(layers.Layer):
-    """A layer without a rule, of a function."""
+    """A layer without a rule, of a function, whose code cannot be traced."""
 
     def __init__(self, function, **kwargs):
         super().__init__(**kwargs)
         self.function = function
 
     def call(self, x):
+        if isinstance(x, keras.KerasTensor):
+            raise TypeError("a tensor without values")
         return self.function(x)
 
 

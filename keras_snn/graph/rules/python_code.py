@@ -19,11 +19,11 @@ def _weighted_difference(values, weight):
     (lambda: layers.Lambda(lambda v: ops.transpose(v, (0, 2, 1))[:, -1]), (4, 3)),
     (lambda: layers.Lambda(_weighted_difference, arguments={"weight": 0.5}), (4,), (4,)),
 )
-def lower_lambda(layer, *inputs, emit):
+def lower_lambda(layer, *inputs, emit, call):
     if not all(map(common.is_node, inputs)):
         raise Refusal("a constant beside activations", "give activations only")
     try:
-        return emit.record(layer, *inputs)
+        return emit.code(layer, *call)
     except Refusal as refusal:
         way_out = "leave out what is random, and what mixes samples"
         raise Refusal(refusal.reason, way_out, may_stay=False) from refusal
