@@ -13,6 +13,7 @@ from keras_snn.conversion.options import NonSpikingParts
 from keras_snn.conversion.sizes import first_shapes, fitting_shapes, functional
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import inspect_model
+from keras_snn.graph.nonspiking import in_readout, of_input
 from keras_snn.graph.passes import free_output_relus
 from keras_snn.graph.tracing import any_shapes, open_inputs
 
@@ -26,8 +27,9 @@ class Verdict:
     Attributes:
         path: Name of the layer, after those of the models that it is in.
         layer_class: Its class.
-        becomes: `"neurons"`, `"linear"`, `"max pooling"`, `"read-out"`, `"nothing"` (it acts in training
-            only), `"non-spiking"`, or `"?"` if it cannot be converted.
+        becomes: `"neurons"`, `"linear"`, `"max pooling"`, `"nothing"` (it acts in training only),
+            `"computed once"` (of the input alone, which is the same at every time step), `"read-out"` (it
+            acts on the average over time), `"non-spiking"`, or `"?"` if it cannot be converted.
         reason, way_out: Why it cannot be converted or does not spike, and what to do instead, if anything.
     """
 
@@ -128,7 +130,7 @@ def check(
     refused = {path: rest for path, *rest in obstacles}
     parts = {path: [] for path in callees}
     graph = free_output_relus(graph)
-    users = graph.users()
+    once, at_end = of_input(graph, callees), in_readout(graph, callees)
     for node in graph.nodes.values():
         for path in node.origins[:1]:
             parts.setdefault(path, []).append(node)
@@ -144,7 +146,7 @@ def check(
         if path in refused:
             verdicts.append(Verdict(path, layer_class, "?", *refused[path][1:]))
         else:
-            becomes = _becomes(parts[path], users)
+            becomes = _becomes(parts[path], once, at_end)
             why = _why_nonspiking(parts[path]) if becomes == "non-spiking" else ()
             verdicts.append(Verdict(path, layer_class, becomes, *why))
     return CheckReport(tuple(verdicts), nonspiking, tuple(notes))
@@ -176,15 +178,20 @@ def _why_nonspiking(nodes):
     return (f"activation={function!r} acts on the average of its input, without spikes",)
 
 
-def _becomes(nodes, users):
-    """Return what the nodes of one layer become together."""
+def _becomes(nodes, once, at_end):
+    """Return what the nodes of one layer become together.
+
+    Args:
+        nodes: The nodes.
+        once: Names of the nodes that see the input alone.
+        at_end: Names of those that are part of the read-out.
+    """
     activations = [node for node in nodes if isinstance(node, kinds.Activation)]
     if any(node.becomes_spiking for node in activations):
         return "neurons"
-    if any(isinstance(node, kinds.Opaque) for node in nodes):
-        return "non-spiking"
-    if activations:
-        return "non-spiking" if any(users[node.name] for node in activations) else "read-out"
+    stay = {node.name for node in nodes if isinstance(node, (kinds.Opaque, kinds.Activation))}
+    if stay:
+        return "computed once" if stay <= once else "read-out" if stay <= at_end else "non-spiking"
     if any(isinstance(node, kinds.Pool) and node.function == "max" for node in nodes):
         return "max pooling"
     return "linear" if nodes else "nothing"

@@ -196,7 +196,12 @@ def _converted(model, data, options):
 def _measured(model, data, options):
     """Return the folded graph of a network, alone in a list, and what is measured of it."""
     shapes = shapes_of_data(model, data)
-    source = lower(model, input_shapes=shapes, nonspiking=options.nonspiking)
+    source = lower(
+        model,
+        input_shapes=shapes,
+        nonspiking=options.nonspiking,
+        constant_inputs=options.input_encoding == "current",
+    )
     _check_becomes_spiking(model, source, options.nonspiking)
     source = free_output_relus(source)
     graph = _folded(source, (options.dtype, _policy_of(model)))

@@ -47,8 +47,7 @@ class Emitter:
             name=name,
             inputs=tuple(x.name for x in inputs),
             origins=(self.path,),
-            source=self.source,
-            **fields,
+            **{"source": self.source, **fields},
         )
         shape = tuple(node.output_shape(*(x.shape for x in inputs)))
         node = dataclasses.replace(node, shape=shape, dtype=node.output_dtype(*(x.dtype for x in inputs)))

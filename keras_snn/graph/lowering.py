@@ -11,6 +11,7 @@ from keras_snn.graph import rules  # noqa: F401 - importing it registers the rul
 from keras_snn.graph.emitting import Emitter
 from keras_snn.graph.fallback import cause_of, nodes_in, on_its_own
 from keras_snn.graph.graph import Graph, free_name
+from keras_snn.graph.nonspiking import computed_once, of_nonspiking
 from keras_snn.graph.own_code import OfCode, as_functional, is_own_code
 from keras_snn.graph.probing import probed
 from keras_snn.graph.rules.registry import Refusal, rule_for
@@ -25,10 +26,8 @@ from keras_snn.graph.tracing import (
 
 __all__ = ["inspect_model", "lower", "lower_calls"]
 
-_AS_IT_IS = "or run it as it is with nonspiking='allow'"
 
-
-def lower(model, *, input_shapes=None, nonspiking="error"):
+def lower(model, *, input_shapes=None, nonspiking="error", constant_inputs=True):
     """Translate a Keras model into a `Graph`.
 
     Args:
@@ -36,6 +35,8 @@ def lower(model, *, input_shapes=None, nonspiking="error"):
         input_shapes: Shape without batch for every input, in order; takes the place of
             sizes that the model leaves open.
         nonspiking: `"allow"`, or `"error"` to raise for what would not spike.
+        constant_inputs: Whether inputs are the same at every time step, so that what only sees them is
+            computed once, whatever it is.
 
     Returns:
         A `Graph` that computes the same function.
@@ -45,7 +46,9 @@ def lower(model, *, input_shapes=None, nonspiking="error"):
         ValueError: If it is not built, or is subclassed and its `call` cannot be traced.
         UnsupportedLayerError: If parts of it have no rule; lists all of them.
     """
-    graph, _, obstacles = inspect_model(model, input_shapes=input_shapes, nonspiking=nonspiking)
+    graph, _, obstacles = inspect_model(
+        model, input_shapes=input_shapes, nonspiking=nonspiking, constant_inputs=constant_inputs
+    )
     if obstacles:
         raise UnsupportedLayerError(list_parts(model.name, "that cannot become spiking", obstacles))
     return graph.with_nodes(graph.nodes)
@@ -87,7 +90,7 @@ def lower_calls(layers, calls, shapes, outputs, *, dtypes, name):
     return Graph(lowering.nodes, tuple(shapes), outputs)
 
 
-def inspect_model(model, *, input_shapes=None, nonspiking="error"):
+def inspect_model(model, *, input_shapes=None, nonspiking="error", constant_inputs=True):
     """Translate as much of a Keras model as has rules; arguments as in `lower`.
 
     Returns:
@@ -121,8 +124,14 @@ def inspect_model(model, *, input_shapes=None, nonspiking="error"):
         for tensors in (clone.input, clone.output)
     )
     graph = Graph(lowering.nodes, inputs, outputs)
+    if constant_inputs:
+        graph = computed_once(graph)
     if nonspiking == "error":
-        lowering.refuse_nonspiking(graph)
+        known = {path for path, *_ in lowering.obstacles}
+        found = of_nonspiking(graph, lowering.callees, constant_inputs=constant_inputs)
+        lowering.obstacles += [
+            (path, lowering.callees[path], *rest) for path, *rest in found if path not in known
+        ]
     order = {path: i for i, path in enumerate(lowering.callees)}
     obstacles = sorted(lowering.obstacles, key=lambda obstacle: order.get(obstacle[0], -1))
     return graph, lowering.callees, obstacles
@@ -287,6 +296,9 @@ class _Lowering:
             "way_out": refusal.way_out,
         }
         inputs = nodes_in((args, kwargs))
+        if len(models) > 1:
+            # Outputs of one layer are no calls of one layer that compute the same.
+            fields["source"] = None
         return [emit(kinds.Opaque, *inputs, model=model, **fields) for model in models]
 
     def enter(self, model, path, inputs, *, names="/"):
@@ -296,25 +308,6 @@ class _Lowering:
             self.bind(tensor, node)
         self.run(calls, prefix=path + names)
         return [self.node_of(x) for x in keras.tree.flatten(clone.outputs)]
-
-    def refuse_nonspiking(self, graph):
-        """Note as obstacles what neither spikes nor is linear, except after the last layer."""
-        in_readout = _in_readout(graph)
-        for node in graph.nodes.values():
-            if isinstance(node, kinds.Opaque):
-                reason, way_out = node.reason, f"{node.way_out}, {_AS_IT_IS}"
-            elif (
-                isinstance(node, kinds.Activation)
-                and not node.becomes_spiking
-                and node.name not in in_readout
-            ):
-                reason = f"activation={node.function!r} in front of other layers"
-                way_out = f"train with activation='relu', {_AS_IT_IS}"
-            else:
-                continue
-            path = node.origins[0]
-            if not any(path == known for known, *_ in self.obstacles):
-                self.obstacles.append((path, self.callees[path], reason, way_out))
 
 
 def _by_rule(layer, args, kwargs, emit):
@@ -363,18 +356,6 @@ def _of_layer(args, kwargs):
     if named:
         raise Refusal(f"called with {', '.join(named)}=…", "call it on its inputs alone")
     return [x for x in keras.tree.flatten(args) if x is not None]
-
-
-def _in_readout(graph):
-    """Return the names of the nodes after which nothing is computed any more."""
-    users, names = graph.users(), set()
-    for node in reversed(graph.nodes.values()):
-        if all(
-            name in names and isinstance(graph.nodes[name], (kinds.Rearrange, kinds.Concatenate))
-            for name in users[node.name]
-        ):
-            names.add(node.name)
-    return names
 
 
 def _agree(shape, keras_shape):
