@@ -12,6 +12,7 @@ import pytest
 import running
 
 from keras_snn.engines import chunks
+from keras_snn.simulation import engine
 
 # What is imported stays: collections of garbage need not look at it.
 gc.freeze()
@@ -46,6 +47,12 @@ def _short_chunks(request, monkeypatch):
     """What results do not depend on; long chunks take long to compile, and tests run each but once."""
     if "long_chunks" not in request.keywords:
         monkeypatch.setattr(chunks, "_LONGEST_CHUNK", 4)
+
+
+@pytest.fixture(autouse=True)
+def _compiled_engine(monkeypatch):
+    """Where Numba is installed and where it is not, tests are the same; those of events ask for them."""
+    monkeypatch.setattr(engine, "_is_faster", lambda model: False)
 
 
 @pytest.fixture(autouse=True)

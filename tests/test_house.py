@@ -70,6 +70,7 @@ def test_the_model_is_a_small_class():
         "as_functional",
         "calls",
         "chunk_for",
+        "engine",
         "is_time_coded",
         "passes",
         "simulate",

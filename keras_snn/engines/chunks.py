@@ -6,7 +6,7 @@ import math
 import keras
 from keras import ops
 
-__all__ = ["ChunkPlan", "longest_chunk", "plan_chunks"]
+__all__ = ["ChunkPlan", "computes_on_card", "longest_chunk", "plan_chunks"]
 
 # Measured, for every backend: the longest chunk, and the most values of the largest layer in one. Small
 # layers spend their time on calls of operations, of which a long chunk needs fewer; large ones on memory,
@@ -87,10 +87,13 @@ def longest_chunk(network, timesteps, batch_size):
 
 def _values_in_chunk():
     """Return the most values of the largest layer in a chunk, on the device where Keras computes."""
-    backend = keras.backend.backend()
-    if backend == "torch":
-        # Of which Keras lists no devices.
-        on_card = ops.zeros(()).device.type != "cpu"
-    else:
-        on_card = backend == "jax" and not keras.distribution.list_devices()[0].startswith("cpu")
+    on_card = keras.backend.backend() != "tensorflow" and computes_on_card()
     return _VALUES_ON_CARD if on_card else _VALUES_IN_CHUNK
+
+
+def computes_on_card():
+    """Return whether Keras computes on a graphics card, or anything else but the processor."""
+    if keras.backend.backend() == "torch":
+        # Of which Keras lists no devices.
+        return ops.zeros(()).device.type != "cpu"
+    return not keras.distribution.list_devices()[0].lower().startswith("cpu")

@@ -9,7 +9,7 @@ from keras_snn.graph import nodes as kinds
 from keras_snn.graph.functions import keras_function
 from keras_snn.graph.geometry import pad_widths
 
-__all__ = ["evaluate", "pool_windows", "value_of"]
+__all__ = ["affine_windows", "evaluate", "pool_windows", "value_of"]
 
 
 def evaluate(graph, inputs, *, everything=False):
@@ -45,11 +45,9 @@ def _value_of_affine(node: kinds.Affine, x):
     window = kernel.shape[:-2]
     if not window:
         return x @ kernel + node.bias
+    patches = affine_windows(node, x)
     if node.transposed:
-        patches = _spread(x, node)
         kernel = kernel[(slice(None, None, -1),) * len(window)]
-    else:
-        patches = _windows(x, window, node.strides, node.dilation, node.padding, fill=0.0)
     *positions, channels = patches.shape[: x.ndim]
     grouped = patches.reshape(*positions, node.groups, channels // node.groups, -1)
     kernel = kernel.reshape(-1, kernel.shape[-2], node.groups, kernel.shape[-1] // node.groups)
@@ -124,6 +122,16 @@ def _value_of_opaque(node: kinds.Opaque, *inputs):
 def pool_windows(node, x, *, fill):
     """Return the windows of a pool over `x`, `(batch, *positions, channels, *window)`, padded with `fill`."""
     return _windows(x, node.window, node.strides, (1,) * len(node.window), node.padding, fill=fill)
+
+
+def affine_windows(node, x):
+    """Return the windows of a convolution over `x`, `(batch, *positions, channels, *window)`, padded with 0.
+
+    Of a transposed one they are those of the kernel reversed.
+    """
+    if node.transposed:
+        return _spread(x, node)
+    return _windows(x, node.window, node.strides, node.dilation, node.padding, fill=0.0)
 
 
 def _spread(x, node):

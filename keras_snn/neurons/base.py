@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_snn._types import Config, Rate, Shape, State, Tensor
 from keras_snn._validation import check_choice
+from keras_snn.neurons.step_form import StepForm
 
 __all__ = ["Neuron", "get", "names"]
 
@@ -295,6 +296,10 @@ class Neuron:
         Args:
             dt: Length of a time step.
         """
+        return
+
+    def step_form(self) -> StepForm | None:
+        """Return what a step is in numbers, if it is that of spikes of 0 or 1; else `None`."""
         return
 
     # --- Files -----------------------------------------------------------------

@@ -10,6 +10,7 @@ from keras_snn._gradients import triangle, with_gradient
 from keras_snn._types import Shape, State, Tensor
 from keras_snn._validation import check_choice, check_number
 from keras_snn.neurons.base import Neuron
+from keras_snn.neurons.step_form import StepForm
 
 __all__ = ["IntegrateAndFire", "LeakyIntegrateAndFire", "Reset"]
 
@@ -103,6 +104,9 @@ class IntegrateAndFire(Neuron):
             given = given / self.v_threshold
         return given + self.initial_potential
 
+    def step_form(self) -> StepForm:
+        return StepForm(self.v_threshold, self.reset)
+
     def nir_form(self, dt: float) -> tuple[str, dict[str, Any]]:
         return "IF", {"r": 1 / dt}
 
@@ -182,6 +186,9 @@ class LeakyIntegrateAndFire(Neuron):
         v = self.leak * state[0] + current
         spikes = _fire(v, self.v_threshold)
         return spikes, [_reset(v, spikes, self.v_threshold, self.reset)]
+
+    def step_form(self) -> StepForm:
+        return StepForm(self.v_threshold, self.reset, self.leak)
 
     def nir_form(self, dt: float) -> tuple[str, dict[str, Any]]:
         if self.leak == 1:

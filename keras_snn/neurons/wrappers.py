@@ -10,6 +10,7 @@ from keras import ops
 from keras_snn._types import Config, Rate, Shape, State, Tensor
 from keras_snn._validation import check_integer
 from keras_snn.neurons.base import Neuron, get
+from keras_snn.neurons.step_form import StepForm
 
 __all__ = ["Corrected", "Delayed"]
 
@@ -133,6 +134,13 @@ class Corrected(_Wrapper):
         # The correction of the current is input like a bias.
         return dataclasses.replace(super().settled(timesteps), current=())
 
+    def step_form(self) -> StepForm | None:
+        form = self.neuron.step_form()
+        if form is None or not self.current:
+            return form
+        both = zip(form.current, self.current, strict=True) if form.current else ((c,) for c in self.current)
+        return dataclasses.replace(form, current=tuple(map(sum, both)))
+
     def initial_state(self, shape: Shape, dtype: str) -> State:
         """Return the state of the neuron with the correction of its potential."""
         v, *others = self.neuron.initial_state(shape, dtype)
@@ -172,6 +180,11 @@ class Delayed(_Wrapper):
 
     def active_steps(self, timesteps: int) -> int:
         return super().active_steps(max(timesteps - self.timesteps, 1))
+
+    def step_form(self) -> StepForm | None:
+        form = self.neuron.step_form()
+        # Two delays follow each other: the inner one counts from where the outer one ends.
+        return form and dataclasses.replace(form, delay=form.delay + self.timesteps)
 
     def initial_state(self, shape: Shape, dtype: str) -> State:
         """Return the state of the neuron, and the number of steps so far `(batch,)`."""

@@ -70,6 +70,7 @@ def rebuilt(model, program, **options):
         options: Options of `convert` that its report names otherwise.
     """
     new = build(program, unroll=model.unroll, name=model.name)
+    new.engine = model.engine
     if hasattr(model, "output_names"):
         new.output_names = list(model.output_names)
     for layer in new.layers:

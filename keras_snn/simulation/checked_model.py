@@ -8,7 +8,8 @@ from keras_snn._arrays import as_arrays
 from keras_snn._data import untuned
 from keras_snn._devices import is_alone, mended
 from keras_snn._gradients import without_gradients
-from keras_snn.simulation.compiled_functions import keeping_compiled
+from keras_snn.simulation.compiled_functions import keeping_compiled, making
+from keras_snn.simulation.engine import choose_engine, running_events
 from keras_snn.simulation.internals import internals
 from keras_snn.simulation.reading import (
     as_batch,
@@ -85,9 +86,28 @@ class CheckedModel(keras.Model):
                 x, y, sample_weight = untuned(x, y, sample_weight, batch_size=batch_size, steps=steps)
             return super().evaluate(x, y, batch_size, verbose, sample_weight, steps, *args, **kwargs)
 
+    @property
+    def run_eagerly(self):
+        """As `keras.Model.run_eagerly`; where events are run, which happens outside of the backend, True."""
+        return internals(self).makes_eagerly or super().run_eagerly
+
+    @run_eagerly.setter
+    def run_eagerly(self, value):
+        keras.Model.run_eagerly.__set__(self, value)
+
+    def make_predict_function(self, force=False):
+        """As `keras.Model.make_predict_function`."""
+        with making(self):
+            return super().make_predict_function(force)
+
+    def make_test_function(self, force=False):
+        """As `keras.Model.make_test_function`."""
+        with making(self):
+            return super().make_test_function(force)
+
     def predict_step(self, *args, **kwargs):
         """As `keras.Model.predict_step`."""
-        with without_gradients():
+        with without_gradients(), running_events(self):
             return super().predict_step(*args, **kwargs)
 
     def train_step(self, *args, **kwargs):
@@ -97,7 +117,7 @@ class CheckedModel(keras.Model):
 
     def test_step(self, *args, **kwargs):
         """As `keras.Model.test_step`."""
-        with without_gradients():
+        with without_gradients(), running_events(self):
             return super().test_step(*args, **kwargs)
 
     def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
@@ -131,11 +151,13 @@ class CheckedModel(keras.Model):
         """As `keras.Model.test_on_batch`; raises a `ValueError` if `x` does not fit."""
         y, sample_weight = as_targets(y, sample_weight)
         with internals(self).lock:
+            choose_engine(self)
             return super().test_on_batch(as_batch(self, x), y, sample_weight, *args, **kwargs)
 
     def predict_on_batch(self, x):
         """As `keras.Model.predict_on_batch`; raises a `ValueError` if `x` does not fit."""
         with internals(self).lock:
+            choose_engine(self)
             return super().predict_on_batch(as_batch(self, x))
 
     def get_state_tree(self, *args, **kwargs):

@@ -4,7 +4,7 @@ import contextlib
 
 from keras_snn.simulation.internals import internals
 
-__all__ = ["forget_compiled", "keeping_compiled", "set_watch"]
+__all__ = ["forget_compiled", "keeping_compiled", "making", "set_watch"]
 
 # In their order, as Keras names them.
 _TESTING = ("predict_function", "test_function")
@@ -41,6 +41,17 @@ def _take(model, functions):
         setattr(model, name, function)
         if needed and function is None:
             getattr(model, f"make_{name}")()
+
+
+@contextlib.contextmanager
+def making(model):
+    """In this context, Keras makes a function of a run, which is eager if events are run."""
+    inner = internals(model)
+    inner.makes_eagerly = inner.events is not None
+    try:
+        yield
+    finally:
+        inner.makes_eagerly = False
 
 
 @contextlib.contextmanager

@@ -41,6 +41,10 @@ class Internals:
             state of the run.
         runs: How many runs are in progress: those in callbacks of others count.
         expected_batch: Samples per batch, where `predict` or `evaluate` knows them.
+        assembled: The weights that the `EventNetwork` was made of, and that or why there is none.
+        events: The `EventNetwork` if `predict` and `evaluate` run on events, else `None`.
+        on_events: Whether the call in progress does.
+        makes_eagerly: Whether Keras is to make a function that runs eagerly.
     """
 
     def __init__(self, layers, calls, inputs, outputs, shapes, dtypes, compute_dtype, *, events):
@@ -57,6 +61,8 @@ class Internals:
         self.lock = threading.RLock()
         self.runs = 0
         self.expected_batch = None
+        self.assembled = self.events = None
+        self.on_events = self.makes_eagerly = False
 
 
 def plan_for(model, batch_size, timesteps=None):
@@ -76,7 +82,11 @@ def run_model(model, inputs):
     """Return the outputs of all steps of a `SpikingModel`, nested, for nested inputs."""
     inner = internals(model)
     inputs = inner.inputs.cast(inner.inputs.shaped(inputs, model.passes))
-    if replicas(model) == 1:
+    if inner.on_events:
+        from keras_snn.simulation.engine import run_events
+
+        outputs = run_events(model, inputs)
+    elif replicas(model) == 1:
         outputs = _run_steps(model, inputs)
     else:
         # Of no samples a convolution of TensorFlow 2.21 has the shape of its input (no issue known).

@@ -6,12 +6,13 @@ from typing import Literal
 import keras
 
 from keras_snn._types import Data
-from keras_snn._validation import check_integer, check_timesteps
+from keras_snn._validation import check_choice, check_integer, check_timesteps
 from keras_snn.engines.chunks import longest_chunk
 from keras_snn.layers.base import neuron_of
 from keras_snn.layers.owning import refuse_quantizing
 from keras_snn.simulation.checked_model import CheckedModel
 from keras_snn.simulation.compiled_functions import forget_compiled
+from keras_snn.simulation.engine import ENGINES
 from keras_snn.simulation.internals import Internals, output_shapes, run_model
 from keras_snn.simulation.model_files import StoredModel, config_of, from_own_config
 from keras_snn.simulation.result import Record, SimulationResult
@@ -38,6 +39,9 @@ class SpikingModel(CheckedModel, StoredModel):
             them, instead of as constants.
         unroll: Steps that one pass through the loop over time handles at once, or `"auto"`: as
             `chunk_for` chooses. May be set later. The results do not depend on it.
+        engine: What `predict`, `evaluate` and `simulate` run on: `"compiled"`, the backend of Keras;
+            `"events"`, on the processor, where only spikes cost; or `"auto"`, the faster one. May be set
+            later. Results are the same up to rounding.
         conversion_report: The `ConversionReport`, or `None`.
         output_names: Names that losses and metrics go by, as those of the source model.
         dtypes: Dict of the dtype of every input; that which the network computes in if `None`.
@@ -57,6 +61,7 @@ class SpikingModel(CheckedModel, StoredModel):
         timesteps=64,
         events=False,
         unroll="auto",
+        engine="auto",
         conversion_report=None,
         output_names=None,
         dtypes=None,
@@ -72,7 +77,7 @@ class SpikingModel(CheckedModel, StoredModel):
         self._internals = Internals(layers, calls, inputs, outputs, shapes, dtypes, dtype, events=events)
         self._timesteps = 1
         self.timesteps = timesteps
-        self.unroll = unroll
+        self.unroll, self.engine = unroll, engine
         self.conversion_report = conversion_report
         if output_names is not None:
             self.output_names = list(output_names)
@@ -128,6 +133,16 @@ class SpikingModel(CheckedModel, StoredModel):
         with self._internals.lock:
             self._unroll = value
             forget_compiled(self)
+
+    @property
+    def engine(self) -> Literal["auto", "compiled", "events"]:
+        """What runs the network: `"compiled"`, `"events"` or `"auto"`; see docs/performance.md."""
+        return self._engine
+
+    @engine.setter
+    def engine(self, value: Literal["auto", "compiled", "events"]) -> None:
+        with self._internals.lock:
+            self._engine = check_choice("engine", value, ENGINES)
 
     def chunk_for(self, batch_size):
         """Return the time steps per pass through the loop over time, for so many samples per batch.

@@ -111,6 +111,7 @@ def config_of(model, layers):
         "shapes": {name: list(shape) for name, shape in inner.inputs.shapes.items()},
         "timesteps": model.passes,
         "unroll": model.unroll,
+        "engine": model.engine,
         "events": inner.network.events,
         "conversion_report": serialize(model.conversion_report),
         "output_names": getattr(model, "output_names", None),

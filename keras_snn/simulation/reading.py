@@ -11,6 +11,7 @@ from keras_snn._data import KINDS, finite
 from keras_snn._devices import divisible
 from keras_snn._validation import check_integer
 from keras_snn.simulation.compiled_functions import forget_compiled, set_watch
+from keras_snn.simulation.engine import choose_engine
 from keras_snn.simulation.internals import internals, plan_for
 
 __all__ = ["as_batch", "as_targets", "as_tensors", "checked_batch_size", "fitting", "running"]
@@ -38,6 +39,7 @@ def running(model, x, batch_size, steps, *, check_finite):
         read = finite(x, inner.inputs.structure, "x", steps) if check_finite else as_given
         with read as (x, steps):
             samples = _samples(x)
+            choose_engine(model)
             _expect(model, samples, batch_size)
             with divisible(samples, batch_size):
                 yield x, steps

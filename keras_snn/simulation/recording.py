@@ -19,6 +19,8 @@ from keras_snn.layers.base import neuron_of
 from keras_snn.simulation.building import build
 from keras_snn.simulation.classes import check_labels, deciding, labels_for, share_of_equal
 from keras_snn.simulation.early_exit import check_exit, run_until_confident
+from keras_snn.simulation.engine import event_network
+from keras_snn.simulation.event_runner import EventRunner
 from keras_snn.simulation.internals import internals, plan_for
 from keras_snn.simulation.memory_check import check_memory, show_bytes
 from keras_snn.simulation.result import SimulationResult
@@ -85,7 +87,7 @@ def simulate(
     check_exit(model, exit, level, record, settle)
     timesteps, batches = open_data(model, x, y, timesteps=timesteps, batch_size=batch_size)
     per_call, plan = lengths(model, record, timesteps, batch_size)
-    runner = WindowRunner(model, record) if model.is_time_coded and record else _runner(model, record)
+    runner = WindowRunner(model, record) if model.is_time_coded and record else _runner(model, record, settle)
     if settle and not model.is_time_coded:
         runner.prepare_settling(timesteps)
     progress = keras.utils.Progbar(batches.count, unit_name="batch") if verbose else None
@@ -309,12 +311,16 @@ class Runner:
         return {**run, "fired": fired}
 
 
-def _runner(model, record):
+def _runner(model, record, settle):
     """Return the runner of an earlier call, which is compiled, or a new one."""
+    neurons = tuple(_of_neurons(internals(model).network))
+    requests = Requests(**{field: neurons for what, field in _FIELDS.items() if what in record})
+    # What settles is another network, without input.
+    network = None if settle else event_network(model)
+    if network is not None:
+        return EventRunner(model, network, requests)
     if record not in internals(model).runners:
-        neurons = tuple(_of_neurons(internals(model).network))
-        wanted = {field: neurons for what, field in _FIELDS.items() if what in record}
-        internals(model).runners[record] = Runner(model, Requests(**wanted))
+        internals(model).runners[record] = Runner(model, requests)
     return internals(model).runners[record]
 
 

@@ -88,15 +88,18 @@ class FiringCounter:
         """Add a call of so many steps to the totals.
 
         Args:
-            counts: How often every neuron of `looped` fired, `(batch, …)` by name of the call.
+            counts: How often every neuron of `looped` fired, `(batch, …)` by name of the call; of all if
+                `states` is `None`.
             drive: Drive of the network.
-            states: The states after the last step.
+            states: The states after the last step, or `None`.
             timesteps: Number of steps.
         """
         if not self.layers:
             return
-        drive, states = keras.tree.map_structure(ops.stop_gradient, (drive, states))
-        found = self._by_charge(counts, drive, states, timesteps)
+        found = {}
+        if states is not None:
+            drive, states = keras.tree.map_structure(ops.stop_gradient, (drive, states))
+            found = self._by_charge(counts, drive, states, timesteps)
         rows = [
             _row_of_halves(_count_by_value(found[name], 2 * timesteps + 3), timesteps)
             if name in found

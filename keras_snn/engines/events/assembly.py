@@ -1,0 +1,225 @@
+"""From a program to the tables that the kernels read."""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from keras_snn.engines.events import maps, values
+from keras_snn.engines.events.operations import LANES
+from keras_snn.engines.events.sums import Sums
+from keras_snn.engines.events.tables import UnsupportedError, padded
+from keras_snn.engines.events.values import Signal, Value
+from keras_snn.graph import nodes as kinds
+from keras_snn.graph.program import constant_nodes
+
+__all__ = ["assemble"]
+
+
+def assemble(program):
+    """Return the `Assembled` program.
+
+    Raises:
+        UnsupportedError: If there is something in it that this engine does not run.
+    """
+    if program.dtype.name != "float32":
+        raise UnsupportedError(f"dtype '{program.dtype.name}' instead of float32")
+    if program.events:
+        raise UnsupportedError("inputs that are events")
+    assembler = _Assembler(program)
+    for node in program.graph.nodes.values():
+        if node.name not in assembler.constant:
+            assembler.add(node)
+    return assembler.result(
+        initial=np.concatenate(assembler.initial),
+        drives=assembler.drives,
+        drive_size=assembler.drive_size,
+        potentials=assembler.potentials,
+        sent=assembler.sent,
+    )
+
+
+def _called(node):
+    """Return the name of the call that a node comes from."""
+    return node.origins[0] if node.origins else node.name
+
+
+class _Assembler(Sums):
+    """The tables of a program, node by node."""
+
+    def __init__(self, program):
+        super().__init__()
+        self.graph = program.graph
+        self.constant = constant_nodes(program.graph, program.events)
+        self.users = program.graph.users()
+        self.found, self.potentials, self.sent, self.drives = {}, {}, {}, {}
+        # Potentials and sums are first in memory, then what is constant: both are copied as one.
+        self.initial, self.states = [np.zeros(0, "float32")], {}
+        for node in self.graph.nodes.values():
+            self._reserve_state(node)
+        self.state_size = self.memory
+        for node in self.graph.nodes.values():
+            self._reserve_drive(node)
+        self.drive_size = self.memory - self.state_size
+
+    # --- Memory ------------------------------------------------------------------
+
+    def _reserve_state(self, node):
+        if node.name in self.constant:
+            return
+        if isinstance(node, kinds.Spike):
+            form = node.neuron.step_form()
+            if form is None:
+                raise UnsupportedError(f"layer '{_called(node)}': neuron {node.neuron!r}")
+            first = node.neuron.initial_state((1, *node.shape), "float32")[0]
+            self._state(node.name, [padded(keras.ops.convert_to_numpy(first)[0])])
+        elif isinstance(node, kinds.Readout):
+            if node.draws:
+                raise UnsupportedError(f"layer '{_called(node)}': spikes drawn at random")
+            self._state(node.name, [padded(np.zeros(node.shape))])
+        elif isinstance(node, kinds.Pool) and node.function == "max":
+            if node.method != "exact":
+                raise UnsupportedError(f"layer '{_called(node)}': a max pool of method '{node.method}'")
+            counted = self.graph.nodes[node.inputs[0]].shape
+            self._state(node.name, [padded(np.zeros(counted)), padded(np.zeros(node.shape))])
+
+    def _state(self, name, arrays):
+        self.states[name] = []
+        for array in arrays:
+            self.states[name].append(self.memory)
+            self.initial.append(array)
+            self.memory += array.size
+
+    def _reserve_drive(self, node):
+        """Reserve memory for the constant that a node takes, or that others take of it."""
+        if node.name in self.constant:
+            users = [self.graph.nodes[name] for name in self.users[node.name]]
+            driven = (kinds.Spike, kinds.Readout)
+            if all(user.name in self.constant or isinstance(user, driven) for user in users):
+                return
+        elif not (isinstance(node, (kinds.Spike, kinds.Readout)) and node.inputs[0] in self.constant):
+            return
+        self.drives[_called(node)] = (self.memory - self.state_size, node.shape)
+        self.memory += padded(np.zeros(node.shape)).size
+
+    # --- Nodes -------------------------------------------------------------------
+
+    def add(self, node):
+        """Add what a node does at every step."""
+        if isinstance(node, (kinds.Spike, kinds.Readout)):
+            value = self._neurons(node) if isinstance(node, kinds.Spike) else self._readout(node)
+        elif isinstance(node, kinds.Pool) and node.function == "max":
+            value = self._max_pool(node)
+        else:
+            value = self._linear(node)
+        self.found[node.name] = value
+
+    def _linear(self, node):
+        taken = [self._value(name) for name in node.inputs]
+        if isinstance(node, kinds.Add):
+            return values.summed(node.shape, taken)
+        taken = [self._without_products(value) for value in taken]
+        if isinstance(node, kinds.Concatenate):
+            return values.concatenated(node, taken)
+        makers = {
+            kinds.Affine: values.weighted,
+            kinds.ChannelAffine: values.scaled,
+            kinds.Rearrange: values.moved,
+            kinds.Pool: values.averaged,
+        }
+        maker = makers.get(type(node))
+        if maker is None:
+            raise UnsupportedError(f"layer '{_called(node)}': {type(node).__name__} at every step")
+        return maker(node, taken[0])
+
+    def _value(self, name):
+        """Return the value of a node, which may be constant."""
+        if name not in self.found:
+            offset, shape = self.drives[_called(self.graph.nodes[name])]
+            if shape != self.graph.nodes[name].shape:
+                raise UnsupportedError(f"layer '{name}': a constant of another shape")
+            signal = self.signal(shape, self.state_size + offset)
+            self.operation("mark", signal.value, signal.places * signal.width // LANES, signal.word)
+            self.found[name] = _as_value(signal)
+        return self.found[name]
+
+    def _without_products(self, value):
+        """Return a value that has no products: their sum is a signal of its own."""
+        if not value.products:
+            return value
+        signal = self.sum_of_step(value.shape)
+        size = signal.places * signal.width
+        self.operation("scale", signal.value, size, self.nothing)
+        self.accumulate(value, signal.value)
+        self.operation("mark", signal.value, size // LANES, signal.word)
+        return _as_value(signal)
+
+    def _neurons(self, node):
+        form, (target,) = node.neuron.step_form(), self.states[node.name]
+        signal = self.signal(node.shape)
+        size = signal.places * signal.width
+        if form.leak != 1:
+            self.operation("scale", target, size, self.add_weights([form.leak]), after=form.delay)
+        value, drive = Value(node.shape), -1
+        if node.inputs[0] in self.constant:
+            drive = self.state_size + self.drives[_called(node)][0]
+        else:
+            value = self._value(node.inputs[0])
+        if form.current:
+            shift = np.broadcast_to(np.asarray(form.current), node.shape)
+            value = values.summed(node.shape, [value, Value(node.shape, shift=shift)])
+        self.accumulate(value, target, after=form.delay)
+        parameters = self.add_weights([form.threshold])
+        fields = (target, size // LANES, signal.word, parameters, form.reset == "zero", drive)
+        self.operation("fire", *fields, after=form.delay)
+        self.potentials[_called(node)] = dataclasses.replace(signal, value=target)
+        self.sent[_called(node)] = signal
+        return _as_value(signal)
+
+    def _readout(self, node):
+        (target,) = self.states[node.name]
+        signal = Signal(node.shape, -1, target)
+        if node.inputs[0] in self.constant:
+            drive = self.state_size + self.drives[_called(node)][0]
+            fields = (target, signal.places, signal.width, drive, signal.width, True)
+            self.operation("add_vector", *fields, after=node.delay)
+        else:
+            self.accumulate(self._value(node.inputs[0]), target, after=node.delay)
+        self.potentials[_called(node)] = signal
+
+    def _max_pool(self, node):
+        value, (sums, largest) = self._value(node.inputs[0]), self.states[node.name]
+        taken = self._as_signal(value)
+        is_binary = taken.value < 0
+        words = taken.width // LANES
+        windows = maps.windows_of(node, taken.shape)
+        places = int(np.prod(node.shape[:-1], dtype="int64"))
+        first = self.add_table(maps.by_place(windows, places)[0])
+        signal = self.signal(node.shape) if is_binary else self.sum_of_step(node.shape)
+        fields = (places, first, largest, signal.word, words)
+        if is_binary:
+            self.operation("take_maximum_of_spikes", taken.places * words, sums, taken.word, *fields)
+        else:
+            fields = (taken.value, *fields, signal.value)
+            self.operation("take_maximum", taken.places * words, sums, *fields)
+        self.sent[_called(node)] = signal
+        return _as_value(signal)
+
+    def _as_signal(self, value):
+        """Return the signal that a value is, or a new one of its sum."""
+        if len(value.parts) == 1 and not value.products and value.shift is None:
+            (part,) = value.parts
+            if part.signal.shape == value.shape and np.ndim(part.factors) == 0 and part.factors == 1:
+                places = part.places
+                if len(places) == 1 and np.array_equal(places.ravel(), np.arange(places.size)):
+                    return part.signal
+        signal = self.sum_of_step(value.shape)
+        size = signal.places * signal.width
+        self.operation("scale", signal.value, size, self.nothing)
+        self.accumulate(value, signal.value)
+        return signal
+
+
+def _as_value(signal):
+    places = np.arange(int(np.prod(signal.shape, dtype="int64")), dtype="int32").reshape(1, *signal.shape)
+    return Value(signal.shape, (values.Part(signal, places),))

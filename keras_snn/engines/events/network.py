@@ -1,0 +1,150 @@
+"""Runs an assembled program: batches of samples, on as many threads as there are processors."""
+
+import concurrent.futures
+import os
+
+import numpy as np
+
+from keras_snn.engines.events.tables import padded
+
+__all__ = ["EventNetwork", "threads"]
+
+
+def threads():
+    """Return how many threads samples are shared among: as many as this process may use processors.
+
+    Results do not depend on it.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class EventNetwork:
+    """A program that runs event by event.
+
+    Args:
+        assembled: An `Assembled` program.
+    """
+
+    def __init__(self, assembled):
+        self.assembled = assembled
+
+    def begin(self, drive, samples):
+        """Return `(states, drives)` of a batch before the first step.
+
+        Args:
+            drive: By name of a call, constant values `(samples, …)`.
+            samples: Number of samples.
+        """
+        drives = np.zeros((samples, self.assembled.drive_size), "float32")
+        for name, (offset, _) in self.assembled.drives.items():
+            values = padded(np.asarray(drive[name]), leading=1)
+            drives[:, offset : offset + values.shape[1]] = values
+        return np.tile(self.assembled.initial, (samples, 1)), drives
+
+    def run(self, states, drives, start, timesteps, *, every=(), sums=(), fired=(), potentials=()):
+        """Run some steps, and change `states` to those after them.
+
+        Args:
+            states: Array `(samples, numbers)`, float32, as of `begin`.
+            drives: Array `(samples, numbers)`, as of `begin`.
+            start: How many steps went before.
+            timesteps: Number of steps.
+            every: Names of calls whose values are kept at every step; of read-outs, their sums.
+            sums: Of which values are added up.
+            fired: Of which it is counted at how many steps a value is not 0.
+            potentials: Of which potentials are kept at every step.
+
+        Returns:
+            Dict by name of the argument of dicts by name of the call: arrays `(samples, timesteps, …)` of
+            what is kept, and `(samples, …)` of what is added up.
+        """
+        sent, inner = self.assembled.sent, self.assembled.potentials
+        kept = {"every": {name: sent.get(name, inner.get(name)) for name in every}}
+        kept["potentials"] = {name: inner[name] for name in potentials}
+        added = {"sums": {name: sent[name] for name in sums}, "fired": {name: sent[name] for name in fired}}
+        records = _Records(kept, added)
+        samples = len(states)
+        of_steps = np.zeros((samples, timesteps if records.kept else 0, records.kept), "float32")
+        of_sums = np.zeros((samples, records.added), "float32")
+        self._share(states, drives, (start, timesteps), records.rows(), of_steps, of_sums)
+        return records.split(of_steps, of_sums)
+
+    def potential(self, name, states):
+        """Return the potentials of neurons, or the sum of a read-out, `(samples, …)`, that states hold."""
+        signal = self.assembled.potentials[name]
+        size = signal.places * signal.width
+        padded = states[:, signal.value : signal.value + size].reshape(len(states), signal.places, -1)
+        return padded[..., : signal.channels].reshape(len(states), *signal.shape)
+
+    def _share(self, states, drives, span, records, of_steps, of_sums):
+        from keras_snn.engines.events.kernels import run_samples
+
+        plan = self.assembled
+
+        def run(first, last):
+            run_samples(
+                (first, last),
+                span,
+                plan.operations,
+                records,
+                plan.weights,
+                plan.table,
+                states,
+                drives,
+                of_steps,
+                of_sums,
+                _scratch(plan.sizes),
+            )
+
+        bounds = np.linspace(0, len(states), min(threads(), len(states)) + 1).astype(int).tolist()
+        if len(bounds) <= 2:
+            run(0, len(states))
+            return
+        with concurrent.futures.ThreadPoolExecutor(len(bounds) - 1) as pool:
+            list(pool.map(run, bounds[:-1], bounds[1:]))
+
+
+def _scratch(sizes):
+    """Return the arrays that one thread works on: memory, words, starts of lists, events and amounts."""
+    kinds = ("float32", "uint16", "int32", "int32", "float32")
+    return tuple(np.zeros(size, kind) for size, kind in zip((*sizes, sizes[-1]), kinds, strict=True))
+
+
+class _Records:
+    """Where what is kept and added up is in a row of numbers."""
+
+    def __init__(self, kept, added):
+        self._kinds, self.kept, self.added = {"sums": 1, "fired": 2}, 0, 0
+        self._of_steps, self._of_sums = kept, added
+        self._rows, self._places = [], {}
+        for fields in kept, added:
+            for field, signals in fields.items():
+                for name, signal in signals.items():
+                    self._add(field, name, signal, fields is kept)
+
+    def _add(self, field, name, signal, is_kept):
+        target, size = self.kept if is_kept else self.added, signal.places * signal.channels
+        # A potential is a number, whether or not it is a spike.
+        word = -1 if field == "potentials" else signal.word
+        kind = self._kinds.get(field, 0)
+        self._rows.append((signal.places, signal.channels, word, signal.value, target, kind))
+        self._places[field, name] = (target, target + size, signal.shape)
+        if is_kept:
+            self.kept += size
+        else:
+            self.added += size
+
+    def rows(self):
+        """Return the rows of the table of records."""
+        return np.array(self._rows, "int64").reshape(-1, 6)
+
+    def split(self, of_steps, of_sums):
+        """Return what is kept and added up, by name of what it is and of the call."""
+        found = {field: {} for field in (*self._of_steps, *self._of_sums)}
+        for (field, name), (first, last, shape) in self._places.items():
+            numbers = of_steps if field in self._of_steps else of_sums
+            part = numbers[..., first:last]
+            found[field][name] = part.reshape(*part.shape[:-1], *shape)
+        return found

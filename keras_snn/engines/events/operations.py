@@ -1,0 +1,32 @@
+"""What a row of the table of operations may be; `keras_snn.engines.events.kernels` runs them."""
+
+import hashlib
+import pathlib
+
+__all__ = ["FIELDS", "LANES", "OPERATIONS", "hash_of_sources"]
+
+# Neurons whose spikes are one word of bits.
+LANES = 16
+OPERATIONS = (
+    "list_places",
+    "list_values",
+    "add_rows",
+    "add_groups",
+    "add_places",
+    "add_values",
+    "add_vector",
+    "fire",
+    "scale",
+    "mark",
+    "take_maximum_of_spikes",
+    "take_maximum",
+)
+# Integers of a row: which operation, its arguments, and from which step on it runs.
+FIELDS = 13
+
+
+def hash_of_sources():
+    """Return a number that is another one if the code of the kernels is."""
+    folder = pathlib.Path(__file__).parent
+    sources = (path.read_bytes() for path in sorted(folder.glob("*.py")))
+    return int.from_bytes(hashlib.sha256(b"".join(sources)).digest()[:7], "big")

@@ -1,0 +1,108 @@
+"""The tables that the kernels read, as they are filled."""
+
+import dataclasses
+
+import numpy as np
+
+from keras_snn.engines.events.operations import FIELDS, LANES, OPERATIONS
+from keras_snn.engines.events.values import Signal
+
+__all__ = ["SLACK", "Assembled", "Tables", "UnsupportedError", "padded"]
+
+_LARGEST = np.iinfo("int32").max
+# What is loaded beyond the end of what is there.
+SLACK = 4 * LANES
+
+
+class UnsupportedError(ValueError):
+    """A program has what this engine does not run; the text is the reason."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Assembled:
+    """A program as tables for the kernels.
+
+    Attributes:
+        operations, weights, table: What `run_samples` takes.
+        initial: The state of a sample before the first step, `(numbers,)`.
+        drives: By name of a call, whose constant values these are, `(offset, shape)` of where they go.
+        drive_size: How many numbers all of them are.
+        potentials: By name of a call the `Signal` of its membrane potential, or of the sum of a read-out.
+        sent: By name of a call the `Signal` of what it hands on.
+        sizes: Of memory, words, places and events.
+    """
+
+    operations: np.ndarray
+    weights: np.ndarray
+    table: np.ndarray
+    initial: np.ndarray
+    drives: dict
+    drive_size: int
+    potentials: dict
+    sent: dict
+    sizes: np.ndarray
+
+
+def padded(array, leading=0):
+    """Return an array with channels padded with zeros to whole words, flat after `leading` axes."""
+    array = np.asarray(array, "float32")
+    if array.ndim == leading:
+        array = array[..., None]
+    widths = [(0, 0)] * (array.ndim - 1) + [(0, -array.shape[-1] % LANES)]
+    return np.pad(array, widths).reshape(*array.shape[:leading], -1)
+
+
+class Tables:
+    """Operations, weights, maps and memory so far."""
+
+    def __init__(self):
+        self.operations, self.weights, self.table = [], [], []
+        self.sizes = {"weights": 0, "table": 0, "words": 0}
+        self.memory = self.places = self.events = 0
+        self.nothing = self.add_weights(np.zeros(SLACK))
+
+    def add_weights(self, array):
+        """Add numbers to the weights; return where they are."""
+        array = np.asarray(array, "float32").ravel()
+        # Rows begin where lines of the cache do.
+        array = np.pad(array, (0, -array.size % LANES))
+        self.weights.append(array)
+        self.sizes["weights"] += array.size
+        return self.sizes["weights"] - array.size
+
+    def add_table(self, numbers):
+        """Add integers to the maps; return where they are."""
+        numbers = np.asarray(numbers).ravel()
+        if numbers.size and (numbers.max() > _LARGEST or numbers.min() < -_LARGEST):
+            raise UnsupportedError("a layer with more than 2³¹ weights in a row of its window")
+        self.table.append(numbers.astype("int32"))
+        self.sizes["table"] += numbers.size
+        return self.sizes["table"] - numbers.size
+
+    def signal(self, shape, value=-1):
+        """Reserve words for a value that operations hand on; return its `Signal`."""
+        signal = Signal(tuple(shape), self.sizes["words"], value)
+        self.sizes["words"] += signal.places * signal.width // LANES
+        return signal
+
+    def operation(self, what, *fields, after=0):
+        """Add an operation, one of `OPERATIONS`, that runs from the step `after` on."""
+        row = [OPERATIONS.index(what), *fields]
+        self.operations.append([*row, *[0] * (FIELDS - 1 - len(row)), after])
+
+    def sum_of_step(self, shape):
+        """Reserve memory for numbers of one step; return their signal."""
+        signal = self.signal(shape, self.memory)
+        self.memory += signal.places * signal.width
+        return signal
+
+    def result(self, **places):
+        """Return the `Assembled` program; `places` are its fields that say where things are."""
+        sizes = (self.memory + SLACK, self.sizes["words"], self.places + 1, self.events + SLACK)
+        return Assembled(
+            operations=np.array(self.operations, "int64").reshape(-1, FIELDS),
+            weights=np.concatenate([*self.weights, np.zeros(SLACK, "float32")]),
+            table=np.concatenate([np.zeros(0, "int32"), *self.table]),
+            sizes=np.array(sizes, "int64"),
+            **places,
+        )

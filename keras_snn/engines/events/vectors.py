@@ -1,0 +1,231 @@
+"""Vectors of 16, 32 or 64 numbers, and the few operations on them that the kernels need.
+
+Numba compiles loops, and LLVM makes vector instructions of some of them; of those that fire neurons, list
+spikes or add up rows of weights it does not. So these are operations on types of their own, which LLVM lowers
+to the instructions of whatever processor there is.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.datamodel import models
+from numba.extending import intrinsic, register_model
+
+from keras_snn.engines.events.operations import LANES
+
+__all__ = [
+    "add",
+    "append",
+    "append_values",
+    "at_least",
+    "bits_of",
+    "count",
+    "fused",
+    "load",
+    "maximum",
+    "multiply",
+    "of_bits",
+    "splat",
+    "splat_32",
+    "splat_64",
+    "store",
+    "subtract",
+]
+
+_WORD, _INT32, _INT64 = ir.IntType(LANES), ir.IntType(32), ir.IntType(64)
+_INTS = ir.VectorType(_INT32, LANES)
+
+
+class _Vector(types.Type):
+    def __init__(self, lanes):
+        self.lanes = lanes
+        super().__init__(name=f"Vector({lanes})")
+
+
+@register_model(_Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, _of(kind))
+
+
+def _of(kind):
+    return ir.VectorType(ir.FloatType(), kind.lanes)
+
+
+def _address(context, builder, kind, array, index, vector):
+    """Return a pointer to the vector that begins at `array[index]`."""
+    data = context.make_array(kind)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
+
+
+def _splatted(builder, number, vector):
+    nothing = ir.Constant(vector, ir.Undefined)
+    one = builder.insert_element(nothing, number, ir.Constant(_INT32, 0))
+    places = ir.Constant(ir.VectorType(_INT32, vector.count), [0] * vector.count)
+    return builder.shuffle_vector(one, nothing, places)
+
+
+def _flags(builder, bits):
+    return builder.bitcast(builder.trunc(bits, _WORD), ir.VectorType(ir.IntType(1), LANES))
+
+
+def _bits(builder, flags):
+    return builder.zext(builder.bitcast(flags, _WORD), _INT64)
+
+
+@intrinsic
+def load(typing, array, index, like):
+    """Return the numbers of an array from `index` on, as many as `like` has."""
+
+    def make(context, builder, signature, args):
+        kind, vector = signature.args[0], _of(signature.args[2])
+        return builder.load(_address(context, builder, kind, *args[:2], vector), align=4)
+
+    return like(array, types.int64, like), make
+
+
+@intrinsic
+def store(typing, array, index, value):
+    """Write a vector to an array from `index` on."""
+
+    def make(context, builder, signature, args):
+        kind, vector = signature.args[0], _of(signature.args[2])
+        builder.store(args[2], _address(context, builder, kind, *args[:2], vector), align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, value), make
+
+
+def _splat(lanes):
+    def splat(typing, number):
+        def make(context, builder, signature, args):
+            return _splatted(builder, args[0], _of(signature.return_type))
+
+        return _Vector(lanes)(types.float32), make
+
+    splat.__doc__ = f"Return a vector of {lanes} times a number."
+    return intrinsic(splat)
+
+
+splat, splat_32, splat_64 = _splat(LANES), _splat(2 * LANES), _splat(4 * LANES)
+
+
+def _binary(instruction, doc):
+    def operation(typing, first, second):
+        def make(context, builder, signature, args):
+            return getattr(builder, instruction)(*args)
+
+        return first(first, second), make
+
+    operation.__doc__ = doc
+    return intrinsic(operation)
+
+
+add = _binary("fadd", "Return the sums of two vectors.")
+subtract = _binary("fsub", "Return the differences of two vectors.")
+multiply = _binary("fmul", "Return the products of two vectors.")
+
+
+@intrinsic
+def fused(typing, first, number, third):
+    """Return `first` + `number` · `third`, of two vectors and a number, rounded once where that is quick."""
+
+    def make(context, builder, signature, args):
+        vector = _of(signature.return_type)
+        name = f"llvm.fmuladd.v{vector.count}f32"
+        kind = ir.FunctionType(vector, [vector] * 3)
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        return builder.call(function, [args[2], _splatted(builder, args[1], vector), args[0]])
+
+    return first(first, types.float32, third), make
+
+
+@intrinsic
+def maximum(typing, first, second):
+    """Return the larger numbers of two vectors."""
+
+    def make(context, builder, signature, args):
+        return builder.select(builder.fcmp_ordered(">", *args), *args)
+
+    return first(first, second), make
+
+
+@intrinsic
+def at_least(typing, first, second):
+    """Return an integer whose bit i is set where `first` is at least `second`, vectors of 16."""
+
+    def make(context, builder, signature, args):
+        return _bits(builder, builder.fcmp_ordered(">=", *args))
+
+    return types.int64(first, second), make
+
+
+@intrinsic
+def bits_of(typing, value):
+    """Return an integer whose bit i is set where a vector of 16 is not 0; of NaN too."""
+
+    def make(context, builder, signature, args):
+        zeros = ir.Constant(_of(signature.args[0]), [0.0] * LANES)
+        return _bits(builder, builder.fcmp_unordered("!=", args[0], zeros))
+
+    return types.int64(value), make
+
+
+@intrinsic
+def of_bits(typing, bits, ones, zeros):
+    """Return a vector of what `ones` has where bits are set, and elsewhere of what `zeros` has."""
+
+    def make(context, builder, signature, args):
+        return builder.select(_flags(builder, args[0]), args[1], args[2])
+
+    return ones(types.int64, ones, zeros), make
+
+
+@intrinsic
+def count(typing, bits):
+    """Return how many bits are set."""
+
+    def make(context, builder, signature, args):
+        return builder.ctpop(args[0])
+
+    return types.int64(types.int64), make
+
+
+def _append(context, builder, kind, array, index, bits, values):
+    """Write those of 16 values whose bits are set, side by side; what is behind them is overwritten."""
+    vector = values.type
+    name = f"llvm.experimental.vector.compress.v{LANES}{'i32' if vector == _INTS else 'f32'}"
+    flags = _flags(builder, bits)
+    function_type = ir.FunctionType(vector, [vector, flags.type, vector])
+    function = cgutils.get_or_insert_function(builder.module, function_type, name)
+    packed = builder.call(function, [values, flags, ir.Constant(vector, ir.Undefined)])
+    builder.store(packed, _address(context, builder, kind, array, index, vector), align=4)
+
+
+@intrinsic
+def append(typing, array, index, bits, base, step):
+    """Write `base` + i·`step` for every bit i that is set to an array of int32, from `index` on.
+
+    Up to 16 numbers from `index` on are overwritten.
+    """
+
+    def make(context, builder, signature, args):
+        data, index, bits, base, step = args
+        places = ir.Constant(_INTS, list(range(LANES)))
+        steps = builder.mul(places, _splatted(builder, builder.trunc(step, _INT32), _INTS))
+        values = builder.add(steps, _splatted(builder, builder.trunc(base, _INT32), _INTS))
+        _append(context, builder, signature.args[0], data, index, bits, values)
+        return context.get_dummy_value()
+
+    return types.void(array, *(types.int64,) * 4), make
+
+
+@intrinsic
+def append_values(typing, array, index, bits, values):
+    """Write those numbers of a vector of 16 whose bits are set to an array, from `index` on, as `append`."""
+
+    def make(context, builder, signature, args):
+        _append(context, builder, signature.args[0], *args)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, values), make

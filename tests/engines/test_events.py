@@ -1,0 +1,176 @@
+"""The event-driven engine gives what the compiled one does, spike by spike, where sums are exact."""
+
+import dataclasses
+
+import keras
+import networks
+import numpy as np
+import pytest
+from keras import layers
+from running import few, named
+
+import keras_snn
+from keras_snn import neurons
+from keras_snn.engines.events import network
+from keras_snn.graph import nodes as kinds
+from keras_snn.simulation import engine
+from keras_snn.simulation.building import build
+from keras_snn.simulation.internals import internals
+from keras_snn.simulation.source import program_of
+
+pytest.importorskip("numba")
+# Before the fixture that lets tests run on the compiled engine.
+_AS_FOR_USERS = engine._is_faster
+RECORDS = ["spike_counts", "spike_trains", "membrane_potentials"]
+# Functions other than sums: relus on averages, which are not spikes. Averages of others are not exact.
+REFUSED, NOT_EXACT = ["branches", "several"], ["inception", "decoder", "rows"]
+
+
+def on(snn, name, x, **options):
+    """What `simulate` gives on an engine."""
+    snn.engine = name
+    return snn.simulate(x, **options)
+
+
+def assert_same(one, other, *, tolerance=3e-6, potentials=0.0):
+    """The same spikes, bit for bit, and outputs up to rounding."""
+    for what in one.records:
+        assert one.records[what].keys() == other.records[what].keys()
+        for name, found in one.records[what].items():
+            allowed = potentials if what == "membrane_potentials" else 0.0
+            np.testing.assert_allclose(other.records[what][name], found, rtol=0, atol=allowed, err_msg=name)
+    for a, b in zip(*map(keras.tree.flatten, (one.outputs_over_time, other.outputs_over_time)), strict=True):
+        np.testing.assert_allclose(b, a, rtol=0, atol=tolerance)
+
+
+def corrected(program):
+    """The program with more current and potential for all neurons, another one for every channel."""
+    nodes = dict(program.graph.nodes)
+    for name, node in nodes.items():
+        if isinstance(node, kinds.Spike):
+            more = tuple(i % 5 / 8 for i in range(node.shape[-1]))
+            nodes[name] = dataclasses.replace(node, neuron=neurons.Corrected(node.neuron, more, more[::-1]))
+    return program.with_nodes(nodes)
+
+
+@pytest.mark.filterwarnings("ignore:Silent on all calibration data")
+@pytest.mark.parametrize(
+    "architecture", few([n for n in networks.NETWORKS if n.__name__ not in REFUSED]), ids=named
+)
+def test_law_14_every_neuron_fires_at_the_same_steps(architecture, rng):
+    """Layers of all kinds, and neurons that reset in both ways, wait or are corrected."""
+    model = networks.build_dyadic(architecture, rng)
+    x = networks.data_for(model, rng, 5, dyadic=True)
+    way = networks.NETWORKS.index(architecture) % 3
+    options = ({"neuron": neurons.IntegrateAndFire(reset="zero")}, {"delay": 1, "readout_delay": 2}, {})[way]
+    snn = keras_snn.convert(model, x, timesteps=6, verbose=0, **options)
+    snn = build(corrected(program_of(snn))) if way == 2 else snn
+    runs = [on(snn, name, x, record=RECORDS, batch_size=3) for name in ("compiled", "events")]
+    rounding = 1e-4 if architecture.__name__ in NOT_EXACT else 0.0
+    assert_same(*runs, potentials=rounding)
+    assert any(train.any() for train in runs[1].spike_trains.values())
+    for a, b in zip(*map(keras.tree.flatten, (runs[0].outputs, snn.predict(x, verbose=0))), strict=True):
+        np.testing.assert_allclose(b, a, rtol=0, atol=3e-6)
+
+
+@pytest.fixture
+def classifier(rng):
+    """A converted network with max and average pools, samples and labels."""
+    model = networks.randomize(
+        keras.Sequential(
+            [
+                keras.Input((8, 8, 2)),
+                layers.Conv2D(20, 3, activation="relu"),
+                layers.MaxPooling2D(2),
+                layers.Conv2D(40, 2, padding="same", activation="relu"),
+                layers.AveragePooling2D(3),
+                layers.Flatten(),
+                layers.Dense(3, activation="softmax"),
+            ]
+        ),
+        rng,
+    )
+    x = networks.data_for(model, rng, 9)
+    snn = keras_snn.convert(model, x, timesteps=12, verbose=0)
+    snn.compile(None, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    return snn, x, rng.integers(0, 3, 9)
+
+
+def test_results_depend_on_neither_threads_nor_batches_nor_calls(classifier, monkeypatch):
+    snn, x, _ = classifier
+    whole = on(snn, "events", x, record=RECORDS)
+    for threads, batch_size in ((1, 9), (3, 4), (2, 1)):
+        monkeypatch.setattr(network, "threads", lambda n=threads: n)
+        assert_same(whole, on(snn, "events", x, record=RECORDS, batch_size=batch_size), tolerance=0)
+    ending = [on(snn, name, x, exit="confidence", level=0.6, batch_size=4) for name in ("compiled", "events")]
+    np.testing.assert_array_equal(*(run.steps_used for run in ending))
+    assert 1 < ending[1].steps_used.mean() < 12
+    np.testing.assert_allclose(*(run.outputs for run in ending), atol=1e-6)
+
+
+def test_keras_runs_it_with_metrics_data_callbacks_and_new_weights(classifier, tmp_path):
+    snn, x, y = classifier
+    found = {}
+    for name in ("compiled", "events"):
+        snn.engine = name
+        callback = keras_snn.callbacks.SpikeRateTensorBoard(tmp_path / name)
+        found[name] = [
+            snn.predict(x, batch_size=4, callbacks=[callback], verbose=0),
+            snn.predict_on_batch(x),
+            snn.evaluate(x, y, batch_size=4, verbose=0),
+            snn.test_on_batch(x, y),
+            [firing.spikes for firing in internals(snn).counter.read(12).values()],
+        ]
+    for one, other in zip(*found.values(), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
+    before = found["events"][0]
+    snn.set_weights([w / 2 for w in snn.get_weights()])
+    after = snn.predict(x, verbose=0)
+    assert np.abs(after - before).max() > 1e-3
+    snn.engine = "compiled"
+    np.testing.assert_allclose(after, snn.predict(x, verbose=0), atol=1e-6)
+
+
+def test_the_engine_is_chosen_by_what_there_is_and_stays_in_a_file(classifier, monkeypatch, tmp_path):
+    snn, x, _ = classifier
+    snn.engine = "auto"
+    monkeypatch.setattr(engine, "_is_faster", _AS_FOR_USERS)
+    is_chosen = engine.event_network(snn) is not None
+    assert is_chosen == (keras.backend.backend() != "torch" or not engine.computes_on_card())
+    monkeypatch.setattr(engine, "_has_numba", lambda: False)
+    assert engine.event_network(snn) is None
+    snn.engine = "events"
+    with pytest.raises(ImportError, match=r"needs Numba .* pip install 'keras-snn\[events\]'"):
+        snn.predict(x, verbose=0)
+    snn.save(tmp_path / "snn.keras")
+    assert keras.saving.load_model(tmp_path / "snn.keras").engine == "events"
+    with pytest.raises(ValueError, match="`engine` must be one of 'auto', 'compiled', 'events'"):
+        snn.engine = "fast"
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"neuron": "signed"}, "layer 'hidden': neuron SignedIntegrateAndFire"),
+        ({"max_pool": "fir"}, "a max pool of method 'fir'"),
+        ({"dtype": "float64"}, "dtype 'float64' instead of float32"),
+        ({"softmax": "poisson"}, "spikes drawn at random"),
+    ],
+)
+def test_what_cannot_be_run_is_named(options, reason, rng, monkeypatch):
+    model = keras.Sequential(
+        [
+            keras.Input((4, 2)),
+            layers.Dense(3, activation="relu", name="hidden"),
+            layers.MaxPooling1D(2),
+            layers.Flatten(),
+            layers.Dense(2, activation="softmax"),
+        ]
+    )
+    x = rng.random((3, 4, 2), dtype="float32")
+    snn = keras_snn.convert(model, x, timesteps=4, verbose=0, **options)
+    monkeypatch.setattr(engine, "_is_faster", _AS_FOR_USERS)
+    assert engine.event_network(snn) is None
+    snn.engine = "events"
+    with pytest.raises(ValueError, match=reason):
+        snn.predict(x, verbose=0)
