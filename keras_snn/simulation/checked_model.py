@@ -9,7 +9,7 @@ from keras_snn._data import untuned
 from keras_snn._devices import is_alone, mended
 from keras_snn._gradients import without_gradients
 from keras_snn.simulation.compiled_functions import keeping_compiled, making
-from keras_snn.simulation.engine import choose_engine, running_events
+from keras_snn.simulation.engine import choose_engine, predicted, running_events
 from keras_snn.simulation.internals import internals
 from keras_snn.simulation.reading import (
     as_batch,
@@ -158,7 +158,10 @@ class CheckedModel(keras.Model):
         """As `keras.Model.predict_on_batch`; raises a `ValueError` if `x` does not fit."""
         with internals(self).lock:
             choose_engine(self)
-            return super().predict_on_batch(as_batch(self, x))
+            batch = as_batch(self, x)
+            return (
+                super().predict_on_batch(batch) if internals(self).events is None else predicted(self, batch)
+            )
 
     def get_state_tree(self, *args, **kwargs):
         """As `keras.Model.get_state_tree`; needs an optimizer, whose state is part of it."""

@@ -20,7 +20,7 @@ __all__ = [
     "ENGINES",
     "choose_engine",
     "event_network",
-    "outputs_of",
+    "predicted",
     "run_events",
     "running_events",
     "start_of",
@@ -108,34 +108,15 @@ def start_of(model, network, inputs):
     Args:
         model: A `SpikingModel`.
         network: Its `EventNetwork`.
-        inputs: List of tensors, as of `ModelInputs.cast`.
+        inputs: List of arrays or tensors.
     """
-    drive = internals(model).network.drive(inputs)
-    return network.begin({name: ops.convert_to_numpy(x) for name, x in drive.items()}, inputs[0].shape[0])
-
-
-def outputs_of(model, sums, start):
-    """Return the values of read-outs from their sums.
-
-    Args:
-        model: A `SpikingModel`.
-        sums: By name of the call, arrays `(batch, time, …)`.
-        start: How many steps went before the first of them.
-
-    Returns:
-        Tensors `(batch, time, …)` by name of the call.
-    """
-    found = {}
-    for name, x in sums.items():
-        batch, timesteps, *shape = x.shape
-        steps = np.tile(start + np.arange(1, timesteps + 1, dtype="float32"), batch)
-        state = [
-            ops.convert_to_tensor(np.ascontiguousarray(x.reshape(-1, *shape))),
-            ops.convert_to_tensor(steps),
-        ]
-        layer = internals(model).network.stateful[name]
-        found[name] = ops.reshape(layer.read(state), (batch, timesteps, *shape))
-    return found
+    inner = internals(model)
+    if network.assembled.takes_inputs:
+        given = dict(zip(inner.inputs.names, inputs, strict=True))
+    else:
+        given = inner.network.drive(inner.inputs.cast(inputs))
+    arrays = {name: x if isinstance(x, np.ndarray) else ops.convert_to_numpy(x) for name, x in given.items()}
+    return network.begin(arrays, inputs[0].shape[0])
 
 
 def run_events(model, inputs):
@@ -148,5 +129,14 @@ def run_events(model, inputs):
     if inner.watched:
         counts = {name: ops.convert_to_tensor(x) for name, x in run["fired"].items()}
         inner.counter.finish(counts, None, None, timesteps)
-    sums = {name: network.potential(name, states)[:, None] for name in inner.output_calls}
-    return {name: x[:, 0] for name, x in outputs_of(model, sums, timesteps - 1).items()}
+    return {
+        name: network.read(name, network.potential(name, states)[:, None], timesteps - 1)[:, 0]
+        for name in inner.output_calls
+    }
+
+
+def predicted(model, batch):
+    """Return what `predict_on_batch` does on events, without what Keras costs beside them."""
+    inputs = [x if isinstance(x, np.ndarray) else ops.convert_to_numpy(x) for x in keras.tree.flatten(batch)]
+    outputs = run_events(model, inputs)
+    return keras.tree.map_structure(outputs.__getitem__, internals(model).network.outputs)

@@ -2,9 +2,8 @@
 
 import keras
 import numpy as np
-from keras import ops
 
-from keras_snn.simulation.engine import outputs_of, start_of
+from keras_snn.simulation.engine import start_of
 from keras_snn.simulation.internals import internals
 
 __all__ = ["EventRunner"]
@@ -39,14 +38,14 @@ class EventRunner:
     def started(self, inputs, timesteps):
         """Return what goes from call to call: the drive and the states of one batch, arrays `(batch, …)`."""
         inner = internals(self.model).inputs
-        states, drives = start_of(self.model, self._network, inner.cast(inner.shaped(inputs, timesteps)))
+        shaped = keras.tree.flatten(inner.shaped(inputs, timesteps))
+        states, drives = start_of(self.model, self._network, shaped)
         return {"states": states, "drive": drives}
 
     def advance(self, carry, start, plan):
         """Run the steps of a plan after the first `start`; return the carry after them, and the run."""
         states = np.array(carry["states"])
         run = self._network.run(states, carry["drive"], start, plan.timesteps, **self._wanted)
-        sums = {name: run["every"][name] for name in self._outputs}
-        read = outputs_of(self.model, sums, start)
-        run["every"] |= {name: ops.convert_to_numpy(x) for name, x in read.items()}
+        every = run["every"]
+        every |= {name: self._network.read(name, every[name], start) for name in self._outputs}
         return {**carry, "states": states}, {**run, "observed": [], "added": []}

@@ -85,7 +85,7 @@ def run_model(model, inputs):
     if inner.on_events:
         from keras_snn.simulation.engine import run_events
 
-        outputs = run_events(model, inputs)
+        outputs = {name: ops.convert_to_tensor(x) for name, x in run_events(model, inputs).items()}
     elif replicas(model) == 1:
         outputs = _run_steps(model, inputs)
     else:

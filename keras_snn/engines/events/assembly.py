@@ -26,11 +26,17 @@ def assemble(program):
         raise UnsupportedError(f"dtype '{program.dtype.name}' instead of float32")
     if program.events:
         raise UnsupportedError("inputs that are events")
-    assembler = _Assembler(program)
+    try:
+        assembler = _Assembler(program, takes_inputs=True)
+        assembler.add_constants()
+    except _ConstantError:
+        assembler = _Assembler(program, takes_inputs=False)
     for node in program.graph.nodes.values():
         if node.name not in assembler.constant:
             assembler.add(node)
     return assembler.result(
+        takes_inputs=assembler.takes_inputs,
+        readouts=assembler.readouts,
         initial=np.concatenate(assembler.initial),
         drives=assembler.drives,
         drive_size=assembler.drive_size,
@@ -39,21 +45,33 @@ def assemble(program):
     )
 
 
+class _ConstantError(UnsupportedError):
+    """Something before the first neurons is to be computed by the layers themselves."""
+
+
 def _called(node):
     """Return the name of the call that a node comes from."""
     return node.origins[0] if node.origins else node.name
 
 
 class _Assembler(Sums):
-    """The tables of a program, node by node."""
+    """The tables of a program, node by node.
 
-    def __init__(self, program):
+    Args:
+        program: A `Program`.
+        takes_inputs: Whether what is constant in time is computed here, once for every sample, instead of
+            being given.
+    """
+
+    def __init__(self, program, *, takes_inputs):
         super().__init__()
+        self.takes_inputs = takes_inputs
         self.graph = program.graph
         self.constant = constant_nodes(program.graph, program.events)
         self.users = program.graph.users()
-        self.found, self.potentials, self.sent, self.drives = {}, {}, {}, {}
-        # Potentials and sums are first in memory, then what is constant: both are copied as one.
+        self.found, self.constants = {}, {}
+        self.potentials, self.sent, self.drives, self.readouts = {}, {}, {}, {}
+        # Potentials and sums are first in memory, then what is given of each sample.
         self.initial, self.states = [np.zeros(0, "float32")], {}
         for node in self.graph.nodes.values():
             self._reserve_state(node)
@@ -92,7 +110,12 @@ class _Assembler(Sums):
 
     def _reserve_drive(self, node):
         """Reserve memory for the constant that a node takes, or that others take of it."""
-        if node.name in self.constant:
+        if self.takes_inputs:
+            if not isinstance(node, kinds.Input):
+                return
+            if node.dtype not in (None, "float32"):
+                raise _ConstantError(node.dtype)
+        elif node.name in self.constant:
             users = [self.graph.nodes[name] for name in self.users[node.name]]
             driven = (kinds.Spike, kinds.Readout)
             if all(user.name in self.constant or isinstance(user, driven) for user in users):
@@ -101,6 +124,42 @@ class _Assembler(Sums):
             return
         self.drives[_called(node)] = (self.memory - self.state_size, node.shape)
         self.memory += padded(np.zeros(node.shape)).size
+
+    # --- What is constant --------------------------------------------------------
+
+    def add_constants(self):
+        """Add what is computed once for every sample."""
+        with self.once():
+            for node in self.graph.nodes.values():
+                if isinstance(node, kinds.Input):
+                    self.found[node.name] = _as_value(self._given(node.name, node.shape))
+                elif node.name in self.constant:
+                    if isinstance(node, kinds.Pool) and node.function == "max":
+                        raise _ConstantError("a maximum")
+                    self.found[node.name] = self._linear(node)
+
+    def _given(self, name, shape):
+        """Return the signal of what is given of each sample."""
+        signal = self.signal(shape, self.state_size + self.drives[name][0])
+        self.operation("mark", signal.value, signal.places * signal.width // LANES, signal.word)
+        return signal
+
+    def _constant(self, name):
+        """Return the signal of a constant node, which others take at every step."""
+        if name not in self.constants:
+            with self.once():
+                if self.takes_inputs:
+                    self.constants[name] = self._as_signal(self.found[name])
+                else:
+                    node = self.graph.nodes[name]
+                    self.constants[name] = self._given(_called(node), node.shape)
+        return self.constants[name]
+
+    def _drive_of(self, node):
+        """Return where the constant current of neurons or of a read-out is."""
+        if self.takes_inputs:
+            return self._constant(node.inputs[0]).value
+        return self.state_size + self.drives[_called(node)][0]
 
     # --- Nodes -------------------------------------------------------------------
 
@@ -129,30 +188,19 @@ class _Assembler(Sums):
         }
         maker = makers.get(type(node))
         if maker is None:
-            raise UnsupportedError(f"layer '{_called(node)}': {type(node).__name__} at every step")
+            error = _ConstantError if node.name in self.constant else UnsupportedError
+            raise error(f"layer '{_called(node)}': {type(node).__name__} at every step")
         return maker(node, taken[0])
 
     def _value(self, name):
         """Return the value of a node, which may be constant."""
-        if name not in self.found:
-            offset, shape = self.drives[_called(self.graph.nodes[name])]
-            if shape != self.graph.nodes[name].shape:
-                raise UnsupportedError(f"layer '{name}': a constant of another shape")
-            signal = self.signal(shape, self.state_size + offset)
-            self.operation("mark", signal.value, signal.places * signal.width // LANES, signal.word)
-            self.found[name] = _as_value(signal)
+        if name in self.constant and not self.is_once:
+            return _as_value(self._constant(name))
         return self.found[name]
 
     def _without_products(self, value):
         """Return a value that has no products: their sum is a signal of its own."""
-        if not value.products:
-            return value
-        signal = self.sum_of_step(value.shape)
-        size = signal.places * signal.width
-        self.operation("scale", signal.value, size, self.nothing)
-        self.accumulate(value, signal.value)
-        self.operation("mark", signal.value, size // LANES, signal.word)
-        return _as_value(signal)
+        return _as_value(self._as_signal(value)) if value.products else value
 
     def _neurons(self, node):
         form, (target,) = node.neuron.step_form(), self.states[node.name]
@@ -162,7 +210,7 @@ class _Assembler(Sums):
             self.operation("scale", target, size, self.add_weights([form.leak]), after=form.delay)
         value, drive = Value(node.shape), -1
         if node.inputs[0] in self.constant:
-            drive = self.state_size + self.drives[_called(node)][0]
+            drive = self._drive_of(node)
         else:
             value = self._value(node.inputs[0])
         if form.current:
@@ -180,12 +228,12 @@ class _Assembler(Sums):
         (target,) = self.states[node.name]
         signal = Signal(node.shape, -1, target)
         if node.inputs[0] in self.constant:
-            drive = self.state_size + self.drives[_called(node)][0]
+            drive = self._drive_of(node)
             fields = (target, signal.places, signal.width, drive, signal.width, True)
             self.operation("add_vector", *fields, after=node.delay)
         else:
             self.accumulate(self._value(node.inputs[0]), target, after=node.delay)
-        self.potentials[_called(node)] = signal
+        self.potentials[_called(node)], self.readouts[_called(node)] = signal, node
 
     def _max_pool(self, node):
         value, (sums, largest) = self._value(node.inputs[0]), self.states[node.name]
@@ -217,6 +265,7 @@ class _Assembler(Sums):
         size = signal.places * signal.width
         self.operation("scale", signal.value, size, self.nothing)
         self.accumulate(value, signal.value)
+        self.operation("mark", signal.value, size // LANES, signal.word)
         return signal
 
 

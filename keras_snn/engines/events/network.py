@@ -6,6 +6,7 @@ import os
 import numpy as np
 
 from keras_snn.engines.events.tables import padded
+from keras_snn.graph.numpy_reference import value_of
 
 __all__ = ["EventNetwork", "threads"]
 
@@ -34,7 +35,7 @@ class EventNetwork:
         """Return `(states, drives)` of a batch before the first step.
 
         Args:
-            drive: By name of a call, constant values `(samples, …)`.
+            drive: Inputs by name, or constant values by name of a call, arrays `(samples, …)`.
             samples: Number of samples.
         """
         drives = np.zeros((samples, self.assembled.drive_size), "float32")
@@ -78,6 +79,14 @@ class EventNetwork:
         padded = states[:, signal.value : signal.value + size].reshape(len(states), signal.places, -1)
         return padded[..., : signal.channels].reshape(len(states), *signal.shape)
 
+    def read(self, name, sums, start):
+        """Return the values of a read-out, `(samples, timesteps, …)`, from its sums after so many steps."""
+        node, (_, timesteps, *shape) = self.assembled.readouts[name], sums.shape
+        steps = start + np.arange(1, timesteps + 1, dtype="float32")
+        steps = np.maximum(steps - node.delay, 1) if node.delay else steps
+        average = sums / steps.reshape(-1, *(1,) * len(shape))
+        return average if node.function == "linear" else value_of(node, average)
+
     def _share(self, states, drives, span, records, of_steps, of_sums):
         from keras_snn.engines.events.kernels import run_samples
 
@@ -87,6 +96,7 @@ class EventNetwork:
             run_samples(
                 (first, last),
                 span,
+                plan.before,
                 plan.operations,
                 records,
                 plan.weights,

@@ -1,5 +1,6 @@
 """The tables that the kernels read, as they are filled."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -23,23 +24,29 @@ class Assembled:
     """A program as tables for the kernels.
 
     Attributes:
-        operations, weights, table: What `run_samples` takes.
+        before, operations, weights, table: What `run_samples` takes.
         initial: The state of a sample before the first step, `(numbers,)`.
-        drives: By name of a call, whose constant values these are, `(offset, shape)` of where they go.
+        takes_inputs: Whether inputs are given of each sample, instead of the drive of the network.
+        drives: By name of an input, or of a call whose constant values these are, `(offset, shape)` of where
+            they go.
         drive_size: How many numbers all of them are.
         potentials: By name of a call the `Signal` of its membrane potential, or of the sum of a read-out.
         sent: By name of a call the `Signal` of what it hands on.
+        readouts: By name of a call, the node of a read-out.
         sizes: Of memory, words, places and events.
     """
 
+    before: np.ndarray
     operations: np.ndarray
     weights: np.ndarray
     table: np.ndarray
     initial: np.ndarray
+    takes_inputs: bool
     drives: dict
     drive_size: int
     potentials: dict
     sent: dict
+    readouts: dict
     sizes: np.ndarray
 
 
@@ -56,7 +63,8 @@ class Tables:
     """Operations, weights, maps and memory so far."""
 
     def __init__(self):
-        self.operations, self.weights, self.table = [], [], []
+        self.before, self.operations, self.weights, self.table = [], [], [], []
+        self.is_once = False
         self.sizes = {"weights": 0, "table": 0, "words": 0}
         self.memory = self.places = self.events = 0
         self.nothing = self.add_weights(np.zeros(SLACK))
@@ -88,7 +96,15 @@ class Tables:
     def operation(self, what, *fields, after=0):
         """Add an operation, one of `OPERATIONS`, that runs from the step `after` on."""
         row = [OPERATIONS.index(what), *fields]
-        self.operations.append([*row, *[0] * (FIELDS - 1 - len(row)), after])
+        rows = self.before if self.is_once else self.operations
+        rows.append([*row, *[0] * (FIELDS - 1 - len(row)), after])
+
+    @contextlib.contextmanager
+    def once(self):
+        """In this context operations are added that run once for every sample, before its first step."""
+        was, self.is_once = self.is_once, True
+        yield
+        self.is_once = was
 
     def sum_of_step(self, shape):
         """Reserve memory for numbers of one step; return their signal."""
@@ -100,6 +116,7 @@ class Tables:
         """Return the `Assembled` program; `places` are its fields that say where things are."""
         sizes = (self.memory + SLACK, self.sizes["words"], self.places + 1, self.events + SLACK)
         return Assembled(
+            before=np.array(self.before, "int64").reshape(-1, FIELDS),
             operations=np.array(self.operations, "int64").reshape(-1, FIELDS),
             weights=np.concatenate([*self.weights, np.zeros(SLACK, "float32")]),
             table=np.concatenate([np.zeros(0, "int32"), *self.table]),

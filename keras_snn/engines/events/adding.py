@@ -1,0 +1,200 @@
+"""The kernels that list spikes, and add up what they reach."""
+
+import numpy as np
+from numba import njit
+
+from keras_snn.engines.events.operations import LANES
+from keras_snn.engines.events.vectors import add as plus
+from keras_snn.engines.events.vectors import (
+    append,
+    append_values,
+    count,
+    fused,
+    load,
+    multiply,
+    of_bits,
+    splat,
+    splat_32,
+    splat_64,
+    store,
+)
+
+__all__ = ["add_up"]
+
+_ZERO, _ONE = np.float32(0.0), np.float32(1.0)
+_compiled = njit(nogil=True, no_cpython_wrapper=True, error_model="numpy")
+
+
+@_compiled
+def _list_places(op, memory, words, table, starts, events, amounts):
+    """List the spikes of every place, which come from words of neurons that lie side by side."""
+    places, first, step, has_values = op[1], op[2], op[3], op[4]
+    entries, zeros, ones = first + places + 1, splat(_ZERO), splat(_ONE)
+    found = 0
+    for place in range(places):
+        starts[place] = found
+        for entry in range(table[first + place], table[first + place + 1]):
+            at = entries + 4 * entry
+            word, base, value = np.int64(table[at]), np.int64(table[at + 2]), np.int64(table[at + 3])
+            for i in range(np.int64(table[at + 1])):
+                bits = np.int64(words[word + i])
+                append(events, found, bits, base, step)
+                if has_values:
+                    numbers = load(memory, value + LANES * i, zeros) if value >= 0 else ones
+                    append_values(amounts, found, bits, numbers)
+                found += count(bits)
+                base += LANES * step
+    starts[places] = found
+
+
+@_compiled
+def _list_values(op, memory, words, weights, table, starts, events, amounts):
+    """List what comes from single neurons, each with a factor: what is moved in any way."""
+    places, first, factors = op[1], op[2], op[3]
+    entries, found = first + places + 1, 0
+    for place in range(places):
+        starts[place] = found
+        for entry in range(table[first + place], table[first + place + 1]):
+            at = entries + 4 * entry
+            if (np.int64(words[table[at]]) >> np.int64(table[at + 1])) & 1:
+                value = table[at + 3]
+                number = memory[value] if value >= 0 else _ONE
+                events[found], amounts[found] = table[at + 2], number * weights[factors + entry]
+                found += 1
+    starts[places] = found
+
+
+@_compiled
+def _add_block(like, other, op, block, memory, weights, table, starts, events):
+    """Add rows of weights, the part that is as long as the vector `like`, to the numbers of every place."""
+    target, places, width, runs, first, kernel, tap, bias = op[1:9]
+    for _ in range(places):
+        total, more = plus(load(memory, target + block, like), load(weights, bias + block, like)), other
+        for at in range(first, first + 3 * runs, 3):
+            row = kernel + block + tap * np.int64(table[at + 2])
+            event, last = np.int64(starts[table[at]]), np.int64(starts[table[at + 1]])
+            while event + 1 < last:
+                total = plus(total, load(weights, row + events[event], like))
+                more = plus(more, load(weights, row + events[event + 1], like))
+                event += 2
+            if event < last:
+                total = plus(total, load(weights, row + events[event], like))
+        store(memory, target + block, plus(total, more))
+        first += 3 * runs
+        target += width
+
+
+@_compiled
+def _add_weighted_block(like, op, block, memory, weights, table, starts, events, amounts):
+    """Do as `_add_block`, of rows times numbers."""
+    target, places, width, runs, first, kernel, tap, bias = op[1:9]
+    for _ in range(places):
+        total = plus(load(memory, target + block, like), load(weights, bias + block, like))
+        for at in range(first, first + 3 * runs, 3):
+            row = kernel + block + tap * np.int64(table[at + 2])
+            for event in range(starts[table[at]], starts[table[at + 1]]):
+                total = fused(total, amounts[event], load(weights, row + events[event], like))
+        store(memory, target + block, total)
+        first += 3 * runs
+        target += width
+
+
+@_compiled
+def _add_rows(op, memory, weights, table, starts, events, amounts):
+    """Add the rows of weights of listed spikes: a convolution, or a dense layer."""
+    width, has_values = op[3], op[9]
+    four, two, one = splat_64(_ZERO), splat_32(_ZERO), splat(_ZERO)
+    block = np.int64(0)
+    while block < width:
+        left = width - block
+        if has_values:
+            if left >= 64:
+                _add_weighted_block(four, op, block, memory, weights, table, starts, events, amounts)
+            elif left >= 32:
+                _add_weighted_block(two, op, block, memory, weights, table, starts, events, amounts)
+            else:
+                _add_weighted_block(one, op, block, memory, weights, table, starts, events, amounts)
+        elif left >= 64:
+            _add_block(four, four, op, block, memory, weights, table, starts, events)
+        elif left >= 32:
+            _add_block(two, two, op, block, memory, weights, table, starts, events)
+        else:
+            _add_block(one, one, op, block, memory, weights, table, starts, events)
+        block += 64 if left >= 64 else 32 if left >= 32 else 16
+
+
+@_compiled
+def _add_groups(op, memory, weights, table, starts, events, amounts):
+    """Do as `_add_rows` where a spike reaches the channels of its group only."""
+    target, places, width, runs, first, kernel, channels, bias, has_values, length, each = op[1:12]
+    for _ in range(places):
+        for i in range(width):
+            memory[target + i] += weights[bias + i]
+        for at in range(first, first + 3 * runs, 3):
+            tap = channels * np.int64(table[at + 2])
+            for event in range(starts[table[at]], starts[table[at + 1]]):
+                source = np.int64(events[event])
+                row, to = kernel + (tap + source) * length, target + source % channels // each * length
+                amount = amounts[event] if has_values else _ONE
+                for i in range(length):
+                    memory[to + i] += amount * weights[row + i]
+        first += 3 * runs
+        target += width
+
+
+@_compiled
+def _add_places(op, memory, words, weights, table):
+    """Add values of neurons that lie side by side, times the factor of the channel that they go to."""
+    places, first, target, width, factors = op[1], op[2], op[3], op[4], op[5]
+    entries, zeros = first + places + 1, splat(_ZERO)
+    for place in range(places):
+        for entry in range(table[first + place], table[first + place + 1]):
+            at = entries + 4 * entry
+            word, base, value = np.int64(table[at]), np.int64(table[at + 2]), np.int64(table[at + 3])
+            for i in range(np.int64(table[at + 1])):
+                bits = np.int64(words[word + i])
+                if bits:
+                    to = base + LANES * i
+                    given = of_bits(bits, load(weights, factors + to - width * place, zeros), zeros)
+                    if value >= 0:
+                        given = multiply(given, load(memory, value + LANES * i, zeros))
+                    store(memory, target + to, plus(load(memory, target + to, zeros), given))
+
+
+@_compiled
+def _add_values(op, memory, starts, events, amounts):
+    """Add listed values where they go."""
+    target, places = op[1], op[2]
+    for event in range(starts[places]):
+        memory[target + events[event]] += amounts[event]
+
+
+@_compiled
+def _add_vector(op, memory, numbers):
+    """Add numbers, of which those of a place may be the same everywhere."""
+    target, places, width, source, advance = op[1:6]
+    like = splat(_ZERO)
+    for place in range(places):
+        for i in range(0, width, LANES):
+            given = load(numbers, source + place * advance + i, like)
+            store(memory, target + i, plus(load(memory, target + i, like), given))
+        target += width
+
+
+@_compiled
+def add_up(what, op, memory, words, weights, table, starts, events, amounts):
+    """Run one of the operations that list spikes and add up what they reach."""
+    if what == 0:
+        _list_places(op, memory, words, table, starts, events, amounts)
+    elif what == 1:
+        _list_values(op, memory, words, weights, table, starts, events, amounts)
+    elif what == 2:
+        _add_rows(op, memory, weights, table, starts, events, amounts)
+    elif what == 3:
+        _add_groups(op, memory, weights, table, starts, events, amounts)
+    elif what == 4:
+        _add_places(op, memory, words, weights, table)
+    elif what == 5:
+        _add_values(op, memory, starts, events, amounts)
+    else:
+        _add_vector(op, memory, memory if op[6] else weights)
