@@ -114,7 +114,9 @@ def converted(model, x, x_test, nonspiking):
     logits = model.predict(x_test, verbose=0)
     yield "MiB before", peak_memory()
     start = time.perf_counter()
-    snn = keras_snn.convert(model, x[:IN_CALIBRATION], nonspiking=nonspiking, verbose=0)
+    snn = keras_snn.convert(
+        model, x[:IN_CALIBRATION], preset="rueckauer2017", nonspiking=nonspiking, verbose=0
+    )
     yield "conversion, s", f"{time.perf_counter() - start:.1f}"
     yield "converted", peak_memory()
     calls = {layer.name for layer in snn.conversion_report.layers if layer.scale is not None}
@@ -179,7 +181,7 @@ def refused(model, x, x_test, nonspiking):
     """Yield how it converts, having checked that a network with other activations needs that."""
     if nonspiking == "allow":
         try:
-            keras_snn.convert(model, x, verbose=0)
+            keras_snn.convert(model, x, preset="rueckauer2017", verbose=0)
         except keras_snn.errors.UnsupportedLayerError:
             yield "nonspiking", "allow"
         else:

@@ -26,7 +26,7 @@ def measure(name, timesteps, repeats, samples, folder):
     make, batch_size, default_samples, _ = ROWS[name]
     model = make()
     x = np.random.default_rng(0).random((samples or default_samples, *model.input_shape[1:]), dtype="float32")
-    snn = keras_snn.convert(model, x[:64], timesteps=timesteps, verbose=0)
+    snn = keras_snn.convert(model, x[:64], preset="rueckauer2017", timesteps=timesteps, verbose=0)
 
     def run(histogram_freq):
         callbacks = []

@@ -67,7 +67,7 @@ def measure(row, path, options):
     rng = np.random.default_rng(0)
     model.set_weights([rng.integers(0, 3, v.shape) / 64 for v in model.weights])
     x = (rng.integers(0, 5, (options.samples, *model.input_shape[1:])) / 4).astype("float32")
-    snn = keras_snn.convert(model, x[:16], timesteps=options.timesteps, verbose=0)
+    snn = keras_snn.convert(model, x[:16], preset="rueckauer2017", timesteps=options.timesteps, verbose=0)
     np.save(path, snn.predict(x, batch_size=64, verbose=0))
     return list(median_times(lambda: snn.predict(x, batch_size=64, verbose=0), options.repeats))
 

@@ -199,6 +199,7 @@ def main():
         neuron=neuron,
         normalization="mse",
         per_channel=True,
+        bias_correction=False,
         dtype=options.dtype,
         verbose=0,
     )

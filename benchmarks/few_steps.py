@@ -20,10 +20,9 @@ import networks
 from machine import describe
 
 import keras_snn
-from keras_snn.neurons import IntegrateAndFire
 
 OURS = {"normalization": "mse", "per_channel": True, "bias_correction": "potential"}
-OF_2016 = {"normalization": "max", "neuron": IntegrateAndFire(initial_potential=0.0)}
+OF_2016 = {"preset": "rueckauer2016"}
 # Network: rows of neuron, time steps, the most that may be lost in percentage points.
 ON_CIFAR10 = [("if", 64, 0.5), ("signed", 16, 0.3), ("multi_threshold", 4, 0.3)]
 ROWS = {

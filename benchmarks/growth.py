@@ -47,7 +47,7 @@ def measure(repeats):
         return median_times(lambda: snn.predict(images[:samples], batch_size=64, verbose=0), repeats)
 
     model = network(32)
-    snn = keras_snn.convert(model, images[:64], verbose=0)
+    snn = keras_snn.convert(model, images[:64], preset="rueckauer2017", verbose=0)
     for timesteps in TIMESTEPS:
         snn.timesteps = timesteps
         yield ("time steps", timesteps, timesteps, *times(snn, 128))
@@ -56,7 +56,7 @@ def measure(repeats):
         yield ("images", samples, samples, *times(snn, samples))
     for width in WIDTHS:
         model = network(width)
-        snn = keras_snn.convert(model, images[:64], timesteps=32, verbose=0)
+        snn = keras_snn.convert(model, images[:64], preset="rueckauer2017", timesteps=32, verbose=0)
         yield ("channels", width, macs(model), *times(snn, 128))
 
 

@@ -35,7 +35,7 @@ def small():
 
 
 def convert(model):
-    return keras_snn.convert(model, X, timesteps=4, verbose=0)
+    return keras_snn.convert(model, X, preset="rueckauer2017", timesteps=4, verbose=0)
 
 
 def predict_spiking():

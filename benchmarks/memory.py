@@ -47,7 +47,9 @@ def measure(name, timesteps, dtype):
     model, x, x_calibration = NETWORKS[name]()
     found = {"weights": 4 * model.count_params() / 2**20, "before": peak()}
     start = time.perf_counter()
-    snn = keras_snn.convert(model, x_calibration, timesteps=timesteps, dtype=dtype, verbose=0)
+    snn = keras_snn.convert(
+        model, x_calibration, preset="rueckauer2017", timesteps=timesteps, dtype=dtype, verbose=0
+    )
     found |= {"converted": peak(), "conversion": time.perf_counter() - start}
     start = time.perf_counter()
     snn.predict(x, batch_size=100, verbose=0)

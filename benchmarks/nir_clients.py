@@ -60,7 +60,9 @@ def prepare(samples, timesteps, epochs):
     networks = {}
     for name, neuron in kinds.items():
         for weights in ("dyadic", "real"):
-            snn = keras_snn.convert(model, x[:1000], timesteps=timesteps, neuron=neuron, verbose=0)
+            snn = keras_snn.convert(
+                model, x[:1000], preset="rueckauer2017", timesteps=timesteps, neuron=neuron, verbose=0
+            )
             if weights == "dyadic":
                 snn.set_weights([np.round(w * 128) / 128 for w in snn.get_weights()])
             networks[weights, name] = snn

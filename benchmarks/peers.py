@@ -46,7 +46,9 @@ def prepare(folder, timesteps, epochs):
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(x, y, batch_size=64, epochs=epochs, verbose=2)
     for dtype in ("float32", "mixed_bfloat16"):
-        snn = keras_snn.convert(model, x[:1000], timesteps=timesteps, dtype=dtype, verbose=0)
+        snn = keras_snn.convert(
+            model, x[:1000], preset="rueckauer2017", timesteps=timesteps, dtype=dtype, verbose=0
+        )
         snn.save(folder / f"{dtype}.keras")
     arrays = {f"weights{i}": weights for i, weights in enumerate(snn.get_weights())}
     np.savez(folder / "arrays.npz", x=x_test, y=y_test, **arrays)

@@ -35,7 +35,7 @@ def measure(name, options):
     rng = np.random.default_rng(0)
     model = as_trained(network(), rng)
     x = rng.random((samples, *model.input_shape[1:]), dtype="float32")
-    snn = keras_snn.convert(model, x, timesteps=options.timesteps, verbose=0)
+    snn = keras_snn.convert(model, x, preset="rueckauer2017", timesteps=options.timesteps, verbose=0)
     times = take_turns(
         {
             "predict": lambda: snn.predict(x, batch_size=samples, verbose=0),

@@ -103,7 +103,9 @@ def measure(name, options):
     rng = np.random.default_rng(0)
     model = as_trained(make(), rng)
     x = rng.random((max(samples, _LARGEST_BATCH), *model.input_shape[1:]), dtype="float32")
-    snn = keras_snn.convert(model, x[:64], timesteps=options.timesteps, dtype=options.dtype, verbose=0)
+    snn = keras_snn.convert(
+        model, x[:64], preset="rueckauer2017", timesteps=options.timesteps, dtype=options.dtype, verbose=0
+    )
     snn.unroll = options.unroll or "auto"
     ways = {size: by_batches(model, x, size) for size in (16, 64, 256, _LARGEST_BATCH)}
     ways["steps"] = by_batches(snn, x[:samples], batch_size)

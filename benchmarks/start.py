@@ -25,7 +25,7 @@ import keras_snn, networks
 model = networks.cifar10_cnn()
 x = np.random.default_rng(0).random((64, 32, 32, 3), dtype="float32")
 times = [time.perf_counter()]
-snn = keras_snn.convert(model, x, timesteps=100, verbose=0)
+snn = keras_snn.convert(model, x, preset="rueckauer2017", timesteps=100, verbose=0)
 times.append(time.perf_counter())
 for _ in range(2):
     snn.predict(x, batch_size=64, verbose=0)

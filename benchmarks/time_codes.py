@@ -54,7 +54,7 @@ def rows_of(name, options):
     x, y = networks.data(dataset, f"test[:{options.samples}]")
     of_source = model.predict(x, batch_size=100, verbose=0).argmax(axis=-1)
     for code in CODES:
-        snn = keras_snn.convert(model, x_train, neuron=code, normalization="mse", per_channel=True, verbose=0)
+        snn = keras_snn.convert(model, x_train, neuron=code, bias_correction=False, verbose=0)
         decided = snn.predict(x, batch_size=100, verbose=0).argmax(axis=-1)
         source, spiking = (100 * np.mean(found == y) for found in (of_source, decided))
         agreement = 100 * np.mean(of_source == decided)

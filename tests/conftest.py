@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 import running
 
+from keras_snn.conversion import options
 from keras_snn.engines import chunks
 from keras_snn.simulation import engine
+
+DEFAULT = options._PRESETS["default"]
 
 # What is imported stays: collections of garbage need not look at it.
 gc.freeze()
@@ -47,6 +50,20 @@ def _short_chunks(request, monkeypatch):
     """What results do not depend on; long chunks take long to compile, and tests run each but once."""
     if "long_chunks" not in request.keywords:
         monkeypatch.setattr(chunks, "_LONGEST_CHUNK", 4)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_options():
+    """Laws hold for all options; with those of the default preset a conversion runs its network for long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(options._PRESETS, "default", options._PRESETS["rueckauer2017"])
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _default_options(request, monkeypatch):
+    if "default_options" in request.keywords:
+        monkeypatch.setitem(options._PRESETS, "default", DEFAULT)
 
 
 @pytest.fixture(autouse=True)

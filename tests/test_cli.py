@@ -1,5 +1,4 @@
 import contextlib
-import inspect
 import json
 import os
 import re
@@ -726,7 +725,7 @@ def test_the_choices_that_help_shows_are_those_of_the_library():
             allowed = [value for value in options.choices(name.replace("-", "_")) if isinstance(value, str)]
         assert shown == tuple(allowed), name
     assert options.DEFAULT_TIMESTEPS == DEFAULT_TIMESTEPS
-    assert inspect.signature(keras_snn.convert).parameters["neuron"].default == DEFAULT_NEURON
+    assert options._PRESETS["default"]["neuron"] == DEFAULT_NEURON
 
 
 @pytest.mark.process

@@ -14,10 +14,7 @@ PACKAGE = pathlib.Path(keras_snn.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 PUBLIC = [
     keras_snn,
-    *(
-        getattr(keras_snn, name)
-        for name in ("callbacks", "errors", "layers", "neurons", "plots", "rules", "summaries")
-    ),
+    *(getattr(keras_snn, n) for n in ("callbacks", "errors", "layers", "neurons", "plots", "rules")),
 ]
 
 

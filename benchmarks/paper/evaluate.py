@@ -90,7 +90,9 @@ def convert(name, options, timesteps):
     if "neuron" in options:
         options["neuron"] = IntegrateAndFire(**options["neuron"])
     x, _ = networks.data(dataset, "train[:1000]")
-    return model, keras_snn.convert(model, x, timesteps=timesteps, seed=1, verbose=0, **options)
+    return model, keras_snn.convert(
+        model, x, timesteps=timesteps, preset="rueckauer2017", seed=1, verbose=0, **options
+    )
 
 
 def run(experiment, samples):

@@ -207,10 +207,12 @@ def _add_conversion_options(command):
         command.add_argument(f"--{name}", default=argparse.SUPPRESS, help=text, **how)
 
     add("timesteps", f"default: {DEFAULT_TIMESTEPS}, or the window of a time code", type=_positive)
+    text = "what options are that are not given"
+    _add_choice(command, "preset", CHOICES["preset"], text, default=argparse.SUPPRESS)
     methods, text = CHOICES["normalization"], "what sets the scales"
     _add_choice(command, "normalization", methods, text, default=argparse.SUPPRESS)
     add("percentile", "in percent, in (0, 100]", type=float)
-    add("per-channel", "a scale for every channel", action="store_true")
+    add("per-channel", "a scale for every channel, or not", action=argparse.BooleanOptionalAction)
     text = f"default {DEFAULT_NEURON}"
     _add_choice(command, "neuron", CHOICES["neuron"], text, default=argparse.SUPPRESS)
     add("reset", "of neurons if: of the potential after a spike", choices=["subtract", "zero"])
@@ -221,11 +223,17 @@ def _add_conversion_options(command):
     add("softmax", choices=CHOICES["softmax"])
     add("delay", "steps that a layer waits for each one before it", type=int)
     add("readout-delay", "first steps that the read-out leaves out, or auto", type=_steps_or_auto)
-    add("bias-correction", "add what rates lack on average", choices=CHOICES["bias-correction"])
+    text = "add what rates lack on average"
+    corrections = (*CHOICES["bias-correction"], "no")
+    _add_choice(command, "bias-correction", corrections, text, default=argparse.SUPPRESS)
     add("nonspiking", choices=CHOICES["nonspiking"])
     add("dtype", "dtype or policy of the spiking model, such as mixed_bfloat16")
     add("relays", "whether sums that no relu rectifies are sent in spikes", type=_auto_or_not)
     add("seed", "for what is random", type=int)
+    _add_search_options(add, command)
+
+
+def _add_search_options(add, command):
     text = "choose the cheapest network that loses at most this, in percent; the data may hold labels y"
     add("max-loss", text, type=float)
     add("minimize", "with --max-loss: what costs", choices=CHOICES["minimize"])

@@ -49,6 +49,7 @@ def _neurons():
 
 _OPTIONS = "conversion/options.py"
 CHOICES = {
+    "preset": _literal(_OPTIONS, "Preset"),
     "normalization": _literal(_OPTIONS, "Normalization"),
     "neuron": _neurons(),
     "input-encoding": _literal(_OPTIONS, "InputEncoding"),

@@ -72,17 +72,18 @@ def convert(options):
 def _conversion_options(options):
     """Return what was given of the arguments of `keras_snn.convert`."""
     given = vars(options)
-    neuron = given.get("neuron", "if")
     names = inspect.signature(keras_snn.convert).parameters.keys() - {"model"}
     found = {name: given[name] for name in names if name in given}
     of_if = {name: given[name] for name in ("reset", "initial_potential") if name in given}
-    if "max_loss" in found and not of_if:
+    if found.get("bias_correction") == "no":
+        found["bias_correction"] = False
+    if not of_if:
         return found
-    if neuron == "if":
-        neuron = keras_snn.neurons.IntegrateAndFire(**of_if)
-    elif of_if:
-        raise ValueError(f"--reset and --initial-potential need --neuron if. Received: --neuron {neuron}.")
-    return {**found, "neuron": neuron}
+    if found.get("neuron", "if") != "if":
+        raise ValueError(
+            f"--reset and --initial-potential need --neuron if. Received: --neuron {found['neuron']}."
+        )
+    return {**found, "neuron": keras_snn.neurons.IntegrateAndFire(**of_if)}
 
 
 def evaluate(options):

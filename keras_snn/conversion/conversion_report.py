@@ -34,6 +34,7 @@ class LayerReport:
             can fire at most.
         error: Relative RMS error of those activations as spike counts after `timesteps`,
             for an ideal input; from clipping and rounding alone.
+        mean: Mean of those activations, zeros among them.
         silent: Whether no value of the calibration data activated the layer.
         nonspiking: Whether it is neither linear nor neurons, and not the read-out either.
     """
@@ -45,6 +46,7 @@ class LayerReport:
     max_value: float | None = None
     clipped: float | None = None
     error: float | None = None
+    mean: float | None = None
     silent: bool = False
     nonspiking: bool = False
 
@@ -179,6 +181,7 @@ def _of_ideal_neurons(spike, histogram, timesteps):
     return {
         "clipped": histogram.fraction_above(scale[:, 0] * spike.neuron.largest_rate(timesteps)),
         "error": histogram.relative_error(rounded),
+        "mean": histogram.mean,
         "silent": not histogram.counts.any(),
     }
 

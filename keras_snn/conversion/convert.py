@@ -12,9 +12,11 @@ from keras_snn import neurons
 from keras_snn._types import AnyModel, Data
 from keras_snn._version import __version__
 from keras_snn.conversion.bases import choose_bases
+from keras_snn.conversion.compiling import compile_like
 from keras_snn.conversion.conversion_report import report_on
 from keras_snn.conversion.correction import correct
 from keras_snn.conversion.freezing import freeze_like
+from keras_snn.conversion.loss_warning import warn_of_loss
 from keras_snn.conversion.normalization import normalize
 from keras_snn.conversion.options import (
     BiasCorrection,
@@ -22,6 +24,7 @@ from keras_snn.conversion.options import (
     NonSpikingParts,
     Normalization,
     Options,
+    Preset,
     Relays,
 )
 from keras_snn.conversion.place_neurons import encode, place_readouts, to_spiking
@@ -53,18 +56,19 @@ def convert(
     max_loss: float | None = None,
     minimize: Minimize = "operations",
     neurons: Sequence[str | neurons.Neuron] | None = None,
+    preset: Preset = "default",
     timesteps: int | None = None,
-    neuron: str | neurons.Neuron = "if",
-    normalization: Normalization = "percentile",
-    percentile: float = 99.9,
-    per_channel: bool = False,
+    neuron: str | neurons.Neuron | None = None,
+    normalization: Normalization | None = None,
+    percentile: float | None = None,
+    per_channel: bool | None = None,
     input_encoding: InputEncoding = "current",
     input_rate: float = 1.0,
     max_pool: MaxPoolMethod = "exact",
     softmax: SoftmaxMethod = "potential",
     delay: int = 0,
     readout_delay: int | Literal["auto"] = 0,
-    bias_correction: BiasCorrection = False,
+    bias_correction: BiasCorrection | None = None,
     relays: Relays = "auto",
     nonspiking: NonSpikingParts = "error",
     layer_options: Mapping[str, Mapping[str, object]] | None = None,
@@ -96,6 +100,11 @@ def convert(
             until the output is there; `"energy"`, by `OperationCounts.energy`; or `"spikes"`.
         neurons: With `max_loss`, names of neurons, or neurons, to choose among, as those that a target has;
             `None` for those that may cost least.
+        preset: What the options have that are `None`. `"default"`: neurons `"if"`, scales of channels by
+            least squares, and correction where there is data and input is current; it was chosen on a panel
+            of networks, see `docs/choosing_options.md`. `"rueckauer2017"`: neurons `"if"`, and the 99.9th
+            percentile of each layer. `"rueckauer2016"`: the maximum of each layer, and neurons `"if"` that
+            start empty.
         timesteps: Number of time steps of a simulation, 64 if `None`; `snn.timesteps` may be set later.
             Of time codes, the window of a layer, which decides the levels.
         neuron: `"if"`, `"signed"`, `"multi_threshold"`, `"burst"`, the time codes `"ttfs"` and `"digits"`, or
@@ -106,7 +115,7 @@ def convert(
             the same from mean and variance alone; `"ltb"`, local threshold balancing; `"auto"`, whichever of
             percentile, mse and ltb comes closest to the source network on the data; or `"none"`, where it
             is 1. See `docs/choosing_options.md`.
-        percentile: In percent, in (0, 100].
+        percentile: In percent, in (0, 100]. Given alone it sets `normalization` too.
         per_channel: Whether every channel has a scale of its own, instead of every layer. Depthwise
             convolutions always have.
         input_encoding: `"current"`: inputs are constant currents. `"poisson"`: inputs are random
@@ -119,9 +128,10 @@ def convert(
             With the last two the outputs are spike rates.
         delay: Steps that a layer of neurons waits for each one before it, with its potential held.
         readout_delay: Number of first steps that the read-out leaves out; `"auto"` chooses it on the data.
-        bias_correction: `True` or `"bias"` adds to the current of every step, layer by layer, what the
-            rates of a channel lack on the average of the calibration data; `"potential"` adds the same to
-            the potential before the first step.
+        bias_correction: `"auto"` is `True` where there is data and `input_encoding` is `"current"`. `True` or
+            `"bias"` adds to the current of every step, layer by layer, what the
+            rates of a channel lack on the average of the calibration data, where that helps on other samples;
+            `"potential"` adds the same to the potential before the first step.
         relays: Whether a sum that no relu rectifies and that goes into weights, as after a linear bottleneck,
             is sent in spikes with a sign, by time codes alone; otherwise it is handed on as a number, which
             takes a multiplication at every synapse. `"auto"` sends it where that takes fewer operations and
@@ -161,18 +171,18 @@ def convert(
     _check_is_analog(model)
     source = functional(model, data)
     if max_loss is not None:
+        check_chosen(data, given)
         snn = _cheapest(source, data, options, **wish)
     else:
         check_unused(wish)
         snn = _converted(source, data, options if data is not None else options.without_data())
-    _compile_like(snn, model)
+    compile_like(snn, model)
     return snn
 
 
 def _cheapest(model, data, options, *, y, **wish):
     """Return the spiking model of `convert` with `max_loss`."""
     wish = Wish(**wish)
-    check_chosen(data, options)
     measured = {}
 
     def with_options(samples, **changed):
@@ -190,7 +200,15 @@ def _cheapest(model, data, options, *, y, **wish):
 
 def _converted(model, data, options):
     """Return the spiking model of `convert`, whose steps these are."""
-    return _with_neurons(model, data, options, *_measured(model, data, options))
+    snn = _with_neurons(model, data, options, *_measured(model, data, options))
+    if data is not None:
+
+        def convert_otherwise(**changed):
+            other = dataclasses.replace(options, **changed, verbose=0)
+            return _with_neurons(model, data, other, *_measured(model, data, other))
+
+        warn_of_loss(model, snn, data, options, convert_otherwise)
+    return snn
 
 
 def _measured(model, data, options):
@@ -241,8 +259,8 @@ def _tuned(snn, data, options, options_of):
         snn = rebuilt(snn, with_readout_delay(program_of(snn), chosen), readout_delay=chosen)
     if any(len(one.neuron.alternatives) > 1 for one in options_of.values()):
         snn = rebuilt(snn, choose_bases(snn, data, **on_data))
-    if options.bias_correction:
-        snn = rebuilt(snn, correct(snn, data, variant=options.bias_correction, **on_data))
+    if options.correction:
+        snn = rebuilt(snn, correct(snn, data, variant=options.correction, **on_data))
     return snn
 
 
@@ -323,7 +341,7 @@ def _check_becomes_spiking(model, graph, nonspiking):
     warnings.warn(
         f"Nothing in '{model.name}' spikes, because it has no relu activations: it computes the same at "
         "every time step. Train it with activation='relu' to see spikes.",
-        stacklevel=4,
+        stacklevel=5,
     )
 
 
@@ -348,40 +366,8 @@ def _warn_of_silence(report):
         warnings.warn(
             f"Silent on all calibration data, scale 1 assumed: {names}. Check that the data is scaled as "
             "for training, or give more of it.",
-            stacklevel=4,
+            stacklevel=5,
         )
-
-
-def _compile_like(snn, model):
-    """Compile the spiking model with the losses and metrics of the source model."""
-    if not model.compiled:
-        return
-    try:
-        # Without the optimizer, whose slots would double the memory of the weights, and which need not be one
-        # that Keras can make again.
-        config = keras.saving.deserialize_keras_object({**_compile_config(model), "optimizer": None})
-    except Exception as error:
-        cause = str(error).strip().split("\n")[0][:100]
-        warnings.warn(
-            f"The spiking model is not compiled, because a loss or metric of '{model.name}' is not "
-            f"registered with Keras ({cause}). Call snn.compile(loss=…).",
-            stacklevel=3,
-        )
-        return
-    snn.compile(**config)
-
-
-def _compile_config(model):
-    """Return what a model was compiled with, as a config; of an optimizer without one, nothing."""
-    try:
-        return model.get_compile_config()
-    except Exception:
-        # A schedule or an optimizer of the user may have no `get_config`.
-        model.optimizer.get_config = dict
-        try:
-            return model.get_compile_config()
-        finally:
-            del model.optimizer.get_config
 
 
 def _versions():

@@ -22,17 +22,20 @@ __all__ = [
     "NonSpikingParts",
     "Normalization",
     "Options",
+    "Preset",
     "Relays",
     "choices",
 ]
 
+Preset = Literal["default", "rueckauer2016", "rueckauer2017"]
 Normalization = Literal["percentile", "max", "mse", "gaussian", "ltb", "auto", "none"]
 InputEncoding = Literal["current", "poisson", "events"]
 Relays = Literal["auto", False, True]
-BiasCorrection = Literal[False, True, "bias", "potential"]
+BiasCorrection = Literal["auto", False, True, "bias", "potential"]
 NonSpikingParts = Literal["error", "allow"]
 
 _CHOICES = {
+    "preset": Preset,
     "normalization": Normalization,
     "per_channel": Literal[False, True],
     "input_encoding": InputEncoding,
@@ -41,6 +44,31 @@ _CHOICES = {
     "bias_correction": BiasCorrection,
     "relays": Relays,
     "nonspiking": NonSpikingParts,
+}
+# What each preset has for options that are not given. `benchmarks/defaults.py` compares choices for the
+# default; the others are the settings of the publications.
+_PRESETS = {
+    "default": {
+        "neuron": "if",
+        "normalization": "mse",
+        "percentile": 99.9,
+        "per_channel": True,
+        "bias_correction": "auto",
+    },
+    "rueckauer2017": {
+        "neuron": "if",
+        "normalization": "percentile",
+        "percentile": 99.9,
+        "per_channel": False,
+        "bias_correction": False,
+    },
+    "rueckauer2016": {
+        "neuron": neurons.IntegrateAndFire(initial_potential=0.0),
+        "normalization": "max",
+        "percentile": 99.9,
+        "per_channel": False,
+        "bias_correction": False,
+    },
 }
 # What `layer_options` may set.
 _OF_LAYERS = ("neuron", "normalization", "per_channel", "percentile", "relays")
@@ -75,26 +103,27 @@ def choices(option):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """The options of `keras_snn.convert`, which documents them and has their defaults.
+    """The options of `keras_snn.convert`, which documents them.
 
-    Names become objects, and `None` for a seed a number.
+    What is `None` is as in the preset. Names become objects, and `None` for a seed a number.
 
     Raises:
         TypeError, ValueError: If one is not what it may be.
     """
 
+    preset: Preset
     timesteps: int | None
     neuron: object
-    normalization: Normalization
-    percentile: float
-    per_channel: bool
+    normalization: Normalization | None
+    percentile: float | None
+    per_channel: bool | None
     input_encoding: InputEncoding
     input_rate: float
     max_pool: MaxPoolMethod
     softmax: SoftmaxMethod
     delay: int
     readout_delay: object
-    bias_correction: BiasCorrection
+    bias_correction: BiasCorrection | None
     relays: Relays
     nonspiking: NonSpikingParts
     layer_options: object
@@ -105,6 +134,12 @@ class Options:
     verbose: object
 
     def __post_init__(self):
+        check_choice("preset", self.preset, choices("preset"))
+        if self.normalization is None and self.percentile is not None:
+            self._set("normalization", "percentile")
+        for name, value in _PRESETS[self.preset].items():
+            if getattr(self, name) is None:
+                self._set(name, value)
         timesteps = check_timesteps(DEFAULT_TIMESTEPS if self.timesteps is None else self.timesteps)
         self._set("batch_size", check_integer("batch_size", self.batch_size, minimum=1))
         for name in _CHOICES:
@@ -134,6 +169,13 @@ class Options:
         self._set("seed", seed)
 
     @property
+    def correction(self):
+        """Variant of the correction, or `False`: where inputs are spikes, only if it is given."""
+        if self.bias_correction == "auto":
+            return self.input_encoding == "current"
+        return self.bias_correction
+
+    @property
     def passes(self):
         """Number of steps of the loop over time: one window of time codes, else all time steps."""
         return 1 if self.neuron.is_time_code else self.timesteps
@@ -145,7 +187,7 @@ class Options:
         """Raise a `ValueError` if an option needs calibration data and there is none."""
         needs = {
             "readout_delay": self.readout_delay == "auto",
-            "bias_correction": bool(self.bias_correction),
+            "bias_correction": self.bias_correction not in ("auto", False),
             "relays": self.relays is True,
         }
         for name, needs_data in needs.items():
@@ -157,7 +199,10 @@ class Options:
 
     def without_data(self):
         """Return the options for no calibration data: what would be chosen on it is not."""
-        return self if self.normalization != "auto" else self.with_normalization("gaussian")
+        changed = {"bias_correction": False}
+        if self.normalization == "auto":
+            changed["normalization"] = "gaussian"
+        return dataclasses.replace(self, **changed)
 
     def with_normalization(self, method):
         """Return the options with another normalization."""
@@ -171,6 +216,8 @@ class Options:
                 found |= changed
         if not found:
             return self
+        if "percentile" in found:
+            found = {"normalization": "percentile"} | found
         if "neuron" in found:
             # The window of a layer is its own.
             found["timesteps"] = self._timesteps_beside(neurons.get(found["neuron"]))
@@ -197,7 +244,7 @@ class Options:
     def described(self, *, calibrated):
         """Return the options that a report on a conversion lists, as plain values by name."""
         listed = {name: getattr(self, name) for name in _REPORTED}
-        listed |= {"neuron": repr(self.neuron), "calibrated": calibrated}
+        listed |= {"neuron": repr(self.neuron), "calibrated": calibrated, "bias_correction": self.correction}
         if self.neuron.is_time_code:
             listed["relays"] = self.relays
         if self.input_encoding == "poisson":

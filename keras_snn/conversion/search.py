@@ -16,7 +16,6 @@ from keras_snn._validation import check_choice, check_number
 from keras_snn.analysis.counting import count_operations
 from keras_snn.analysis.updates import latency_of
 from keras_snn.conversion.losses import CONFIDENCE, Judge
-from keras_snn.conversion.options import DEFAULT_TIMESTEPS
 from keras_snn.conversion.search_report import Search, Trial
 from keras_snn.conversion.sizes import shapes_of_data
 from keras_snn.errors import CalibrationError
@@ -35,7 +34,18 @@ _NEURONS = {
     "timesteps": ("multi_threshold", "signed", "digits"),
 }
 # Least squares for every channel lose least on every network of the benchmarks.
-_OPTIONS = {"normalization": "mse", "per_channel": True}
+_OPTIONS = {"normalization": "mse", "per_channel": True, "bias_correction": False}
+# Options that are chosen, with what they are where they are not given.
+_CHOSEN = {
+    "preset": "default",
+    "timesteps": None,
+    "neuron": None,
+    "normalization": None,
+    "percentile": None,
+    "per_channel": None,
+    "bias_correction": None,
+    "readout_delay": 0,
+}
 # Fewer do not show what is lost.
 _FEWEST = 100
 # Samples on which operations are counted.
@@ -90,22 +100,21 @@ def check_unused(wish):
             )
 
 
-def check_chosen(data, options):
-    """Raise a `ValueError` if there is no data, or `convert` is given what `max_loss` chooses."""
+def check_chosen(data, given):
+    """Raise a `ValueError` if there is no data, or `convert` is given what `max_loss` chooses.
+
+    Args:
+        data: Calibration data, or `None`.
+        given: Options by name, as they were given.
+    """
     if data is None:
         raise ValueError(
             "`max_loss` is measured on `calibration_data`. Received: no data. Give some thousand samples."
         )
-    chosen = {
-        "timesteps": DEFAULT_TIMESTEPS,
-        "neuron": neurons_module.get("if"),
-        "normalization": "percentile",
-    }
-    chosen |= {"per_channel": False, "bias_correction": False, "readout_delay": 0}
-    for name, default in chosen.items():
-        if getattr(options, name) != default:
+    for name, default in _CHOSEN.items():
+        if given[name] != default:
             raise ValueError(
-                f"`{name}` is chosen by max_loss. Received: {name}={getattr(options, name)!r}. Leave one of "
+                f"`{name}` is chosen by max_loss. Received: {name}={given[name]!r}. Leave one of "
                 "them out; neurons=… limits the choice."
             )
 

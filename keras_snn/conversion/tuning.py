@@ -11,7 +11,7 @@ from keras_snn.simulation.internals import internals
 from keras_snn.simulation.recording import open_data
 from keras_snn.simulation.source import source_graph
 
-__all__ = ["choose_readout_delay", "closest", "watch"]
+__all__ = ["choose_readout_delay", "closest", "first_samples", "watch"]
 
 # Samples that options are chosen on.
 _SAMPLES = 256
@@ -52,12 +52,12 @@ def watch(model, data, observer, *, batch_size, verbose):
 
     Other arguments as of `closest`.
     """
-    x = _first_samples(model, data, batch_size)
+    x = first_samples(model, data, batch_size)
     options = {"timesteps": None, "batch_size": batch_size, "verbose": verbose, "averages": True}
     observe(model, x, None, [observer], graph=observer.graph, **options)
 
 
-def _first_samples(model, data, batch_size):
+def first_samples(model, data, batch_size):
     """Return arrays of the first some hundred samples, nested as the model takes them."""
     _, batches = open_data(model, data, None, timesteps=None, batch_size=batch_size, averages=True)
     taken = itertools.islice(batches, max(1, _SAMPLES // batch_size))

@@ -7,9 +7,9 @@ import re
 
 import numpy as np
 
+from keras_snn.analysis.causes import good_news
 from keras_snn.analysis.operation_counts import show_metric
 from keras_snn.reporting import plots
-from keras_snn.reporting.causes import good_news
 from keras_snn.reporting.drawing import plain_name
 
 __all__ = ["page_of"]
@@ -35,7 +35,7 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bot
 .figures strong { display: block; font-size: 1.35rem; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid var(--line); }
-td { white-space: nowrap; } th { background: var(--head); vertical-align: bottom; }
+td { white-space: nowrap; } th { overflow-wrap: normal; background: var(--head); vertical-align: bottom; }
 .total { font-weight: 600; } th:first-child, td:first-child { text-align: left; }
 .plots { display: flex; flex-wrap: wrap; gap: 1rem; } img { max-width: 100%; height: auto; background: #fff; }
 th[title] { text-decoration: underline dotted; cursor: help; }
@@ -48,6 +48,11 @@ _INTRODUCTION = (
     "({values}) over a number of time steps; the sum of a neuron's spikes, divided by the number of steps, "
     "is its rate, which stands for how strongly it was active in the ANN. More steps give it more "
     "precisely and cost more operations."
+)
+_OF_TIME_CODES = (
+    "A trained network (the ANN) was turned into a spiking network (the SNN). Its layers run one after the "
+    "other: each neuron sends a number, how strongly it was active in the ANN, by spikes ({values}) in the "
+    "window of its layer. More levels give it more precisely and cost more operations."
 )
 _LAYERS_LEGEND = {
     "λ": "the ANN activation that stands for rate 1",
@@ -119,7 +124,7 @@ def page_of(report):
         f'<p class="note">{_text(_introduction(report.diagnosis.layers))}</p>',
         *_over_time(report),
         *_confusion(report.agreement),
-        *_spikes(report.trains),
+        *_spikes(report.trains, report.spike_times),
         "<h2>Layers</h2>",
         _layers(report),
         _legend(_LAYERS_LEGEND),
@@ -153,7 +158,7 @@ def _figures(report):
         shown["accuracy of the ANN"] = f"{agreement.ann_accuracy:.2%}"
     if agreement is not None:
         shown["agree"] = f"{agreement.agreement_over_time[-1]:.2%}"
-    shown["time steps"] = f"{report.diagnosis.timesteps:,}"
+    shown["time steps"] = report.diagnosis.steps
     if counts.ann_operations and counts.zero_skipping_operations:
         needed = counts.operations_with_updates
         shown["× operations of the ANN"] = f"{needed / counts.ann_operations:.2f}"
@@ -191,7 +196,7 @@ def _confusion(agreement):
     return [title, _table(["class", "taken for", "samples"], rows)] if rows else []
 
 
-def _spikes(trains):
+def _spikes(trains, spike_times):
     if not trains:
         return []
     shown = dict(list(trains.items())[:: max(1, len(trains) // _MOST_RASTERS)][:_MOST_RASTERS])
@@ -202,6 +207,10 @@ def _spikes(trains):
         images.append(_image(ax, f"Spikes of neurons of {name}"))
     which = "" if len(shown) == len(trains) else f", of {len(shown)} of {len(trains)} layers"
     note = f"Spikes for the first sample{which}: up to forty neurons of each, spread over the layer."
+    if any(times.any() for times in spike_times.values()):
+        note += " And when neurons of each layer first spike."
+        ax = plots.spike_time_histogram({name: spike_times[name] for name in shown})
+        images.append(_image(ax, "Time steps of first spikes"))
     return ["<h2>Spikes</h2>", f'<p class="note">{note}</p>', f'<div class="plots">{"".join(images)}</div>']
 
 
@@ -212,7 +221,8 @@ def _call(run):
 
 def _introduction(layers):
     values = _by_layer(layer.neuron.spike_values for layer in layers)
-    return _INTRODUCTION.format(values=values or "0 or 1")
+    introduction = _OF_TIME_CODES if any(layer.neuron.is_time_code for layer in layers) else _INTRODUCTION
+    return introduction.format(values=values or "0 or 1")
 
 
 def _by_layer(texts):
@@ -235,11 +245,13 @@ def _over_time(report):
         ax.set_ylabel("agreement in %")
         return [f"<h2>{title}</h2>", _image(ax, title)]
     title, curve, ann = "Accuracy over time", agreement.accuracy_over_time, agreement.ann_accuracy
-    over_time = _image(plots.accuracy_over_time(curve, ann), title)
-    over_operations = _image(
-        plots.error_over_operations(curve, report.counts, ann), "Error against operations"
-    )
-    return [f"<h2>{title}</h2>", f'<div class="plots">{over_time}{over_operations}</div>']
+    over_operations = "Error against operations"
+    images = [_image(plots.error_over_operations(curve, report.counts, ann), over_operations)]
+    if len(curve) == 1:
+        title = over_operations
+    else:
+        images.insert(0, _image(plots.accuracy_over_time(curve, ann), title))
+    return [f"<h2>{title}</h2>", f'<div class="plots">{"".join(images)}</div>']
 
 
 def _layers(report):

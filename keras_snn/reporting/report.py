@@ -15,19 +15,20 @@ from keras_snn._files import check_file, output_path, replacing
 from keras_snn._results import PlottedResult, Rows, draws, plain
 from keras_snn._types import Config, Data
 from keras_snn._version import __version__
-from keras_snn.analysis.counting import OperationTally, operations_of
-from keras_snn.analysis.diagnosis import PARTS, Comparison, Diagnosis, diagnosis_of
+from keras_snn.analysis.causes import Agreement, find_causes
+from keras_snn.analysis.counting import OperationTally
+from keras_snn.analysis.diagnosis import PARTS, Comparison, Diagnosis
 from keras_snn.analysis.energy import EnergyEstimate, Figures, check_figures
-from keras_snn.analysis.observers import summarize
+from keras_snn.analysis.observers import observe
 from keras_snn.analysis.operation_counts import OperationCounts
 from keras_snn.reporting import html, pictures
-from keras_snn.reporting.causes import Agreement, find_causes
 from keras_snn.reporting.drawing import check_matplotlib
 from keras_snn.reporting.observers import Classes, Outputs, Spikes
+from keras_snn.simulation.internals import internals
 from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.source import alone, source_graph
 
-__all__ = ["Report", "report", "report_of", "summarize_report"]
+__all__ = ["Report", "report"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -44,10 +45,12 @@ class Report(PlottedResult):
         run: Dict of how it was run: steps, samples, samples per batch, and figures of the energy.
         versions: Dict of the versions that converted it and that ran it.
         trains: Spikes of some neurons for the first sample, `(timesteps, neurons)` by layer; of time codes
-            none.
+            `(window, neurons)`.
         date: When it was made, as in ISO 8601.
         output_error: Relative RMS error of all outputs after every step, `(timesteps,)`; `None` where the
             source network gives zeros.
+        spike_times: Steps of the first spikes for that sample, from 1, `(neurons,)` by layer; 0 of those that
+            do not spike.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Report(PlottedResult):
     trains: dict = dataclasses.field(default_factory=dict)
     date: str = ""
     output_error: np.ndarray | None = None
+    spike_times: dict = dataclasses.field(default_factory=dict)
 
     @property
     def headline(self) -> str:
@@ -68,7 +72,7 @@ class Report(PlottedResult):
         parts = [
             f"'{self.name}'",
             f"{self.diagnosis.samples:,} samples",
-            f"{self.diagnosis.timesteps} time steps",
+            self.diagnosis.duration,
         ]
         if self.agreement is not None and self.agreement.ann_accuracy is not None:
             parts.append(f"accuracy {self.agreement.accuracy_over_time[-1]:.2%}")
@@ -94,7 +98,7 @@ class Report(PlottedResult):
     @property
     def summary(self) -> str:
         """What came out, in a few sentences."""
-        steps, samples = self.diagnosis.timesteps, f"{self.diagnosis.samples:,} samples"
+        duration, samples = self.diagnosis.duration, f"{self.diagnosis.samples:,} samples"
         spikes = 1 - self.counts.activation_sparsity
         counts = self.counts
         numbers = (counts.snn_operations[-1], counts.operations_with_updates)
@@ -108,18 +112,18 @@ class Report(PlottedResult):
         )
         if self.agreement is None:
             if self.output_error is None:
-                return f"Run on {samples} for {steps} time steps. {cost}"
+                return f"Run on {samples} for {duration}. {cost}"
             error = f"{self.output_error[-1]:.2%} (root mean square)"
-            return f"After {steps} time steps the outputs on {samples} are off by {error}. {cost}"
+            return f"After {duration} the outputs on {samples} are off by {error}. {cost}"
         labels = self.agreement.labels
         decisions = samples if labels == 1 else f"{labels} labels each of {samples}"
         same = f"{self.agreement.agreement_over_time[-1]:.2%}"
         if self.agreement.ann_accuracy is None:
             same = f"it puts {same} of {decisions} into the same class as its source network"
-            return f"After {steps} time steps {same}. {cost}"
+            return f"After {duration} {same}. {cost}"
         right = f"{self.agreement.accuracy_over_time[-1]:.2%} of {decisions} right"
         return (
-            f"After {steps} time steps the spiking network gets {right}, its source network "
+            f"After {duration} the spiking network gets {right}, its source network "
             f"{self.agreement.ann_accuracy:.2%}; they agree on {same}. {cost}"
         )
 
@@ -236,58 +240,37 @@ def report(
         _checked(path)
         check_matplotlib()
     with alone(model):
-        options = {"timesteps": timesteps, "batch_size": batch_size, "verbose": verbose, "identify": False}
-        observers = observers_of(model)
-        summary = summarize_report(model, x, y, observers=observers, **options)
-        found = report_of(model, summary, energy=energy, observers=observers)
+        found = _found(model, x, y, energy, timesteps=timesteps, batch_size=batch_size, verbose=verbose)
     if path is not None:
         found.save(path)
     return found
 
 
-def observers_of(model):
-    """Return a dict of what looks at a model for a report."""
-    graph, activations = source = source_graph(model)
-    return {
-        "diagnosis": Comparison(model, source),
-        "counts": OperationTally(model, source),
-        "classes": Classes(model, graph),
-        "spikes": Spikes(() if model.is_time_coded else tuple(activations)),
-        "outputs": Outputs(graph),
-    }
-
-
-def summarize_report(model, x, y=None, *, observers=None, **options):
-    """Return the `Summary` of which `report_of` makes a `Report`; `observers` as of `observers_of`."""
-    observers = observers or observers_of(model)
-    summary = summarize(model, "report", observers, x, y, graph=observers["counts"].graph, **options)
-    # Parts may differ in it.
-    summary.maxima["batch_size"] = np.asarray(float(options.get("batch_size", 32)))
-    return summary
-
-
-def report_of(model, summary, *, energy="45nm_float32", observers=None):
-    """Return the `Report` of a summary; `observers` as of `observers_of`."""
-    observers = observers or observers_of(model)
-    conversion, of = model.conversion_report, {name: summary.part(name + ":") for name in observers}
-    counts = operations_of(model, summary, tally=observers["counts"])
+def _found(model, x, y, energy, **options):
+    """Return the `Report` of a run with these options."""
+    graph, activations = source_graph(model)
+    comparison, tally = Comparison(model, activations), OperationTally(model, graph, activations)
+    classes = Classes(model, graph)
+    spikes = Spikes({name: internals(model).network.stateful[name].neuron for name in activations})
+    outputs = Outputs(graph)
+    steps, samples = ran = observe(
+        model, x, y, [comparison, tally, classes, spikes, outputs], graph=tally.graph, **options
+    )
+    counts = tally.result(*ran)
+    conversion = model.conversion_report
     return Report(
         model.name,
-        diagnosis_of(model, summary, comparison=observers["diagnosis"]),
+        comparison.result(*ran),
         counts,
-        observers["classes"].result(of["classes"], summary.samples),
+        classes.result(samples),
         counts.energy(energy),
         {"seed": None, **getattr(conversion, "options", {})},
-        {
-            "timesteps": summary.settings["timesteps"],
-            "samples": summary.samples,
-            "batch_size": int(summary.maxima["batch_size"]),
-            "energy": energy,
-        },
+        {"timesteps": steps, "samples": samples, "batch_size": options["batch_size"], "energy": energy},
         {"converted with": dict(getattr(conversion, "versions", {})), "run with": _versions()},
-        observers["spikes"].result(of["spikes"]),
+        spikes.trains,
         datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        observers["outputs"].result(of["outputs"]),
+        outputs.result(),
+        spikes.first,
     )
 
 

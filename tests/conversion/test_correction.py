@@ -159,7 +159,10 @@ def test_many_layers_are_corrected_without_a_warning(rng, caplog):
     ("options", "message"),
     [
         ({"bias_correction": True}, "`bias_correction` is chosen on `calibration_data`. Received: bias_c"),
-        ({"bias_correction": "both"}, "`bias_correction` must be one of False, True, 'bias', 'potential'."),
+        (
+            {"bias_correction": "both"},
+            "`bias_correction` must be one of 'auto', False, True, 'bias', 'potential'.",
+        ),
         ({"readout_delay": "auto"}, "`readout_delay` is chosen on `calibration_data`. Received: readout_d"),
     ],
 )

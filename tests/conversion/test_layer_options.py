@@ -67,8 +67,11 @@ def test_choices_are_those_of_the_layers():
     assert set(choices("max_pool")) == {"exact", *_GATES}
     assert choices("neuron") == ("burst", "digits", "if", "multi_threshold", "signed", "ttfs")
     hints = typing.get_type_hints(keras_snn.convert)
-    for name in ("normalization", "input_encoding", "max_pool", "softmax", "bias_correction", "nonspiking"):
+    for name in ("preset", "input_encoding", "max_pool", "softmax", "nonspiking"):
         assert typing.get_args(hints[name]) == choices(name)
+    for name in ("normalization", "bias_correction"):
+        literal, none = typing.get_args(hints[name])
+        assert (typing.get_args(literal), none) == (choices(name), type(None))
 
 
 def model_of(rng):

@@ -16,8 +16,8 @@ from keras import layers
 
 import keras_snn
 from keras_snn import neurons
+from keras_snn.analysis.causes import Agreement, find_causes, steps_that_suffice
 from keras_snn.analysis.diagnosis import PARTS, Diagnosis, Error, LayerDiagnosis
-from keras_snn.reporting.causes import Agreement, find_causes, steps_that_suffice
 
 NAME = "<script>alert(1)<b>&amp;\"'"
 
@@ -124,8 +124,8 @@ def test_a_page_has_all_it_shows_inside(case):
     assert "script" not in page.tags
     assert "url(" not in source
     assert "http" not in source
-    # Curves, parts of the error; rates and spikes of two layers.
-    assert source.count("data:image/png;base64,") == 3 + 2 + 2
+    # Curves, parts of the error; rates and spikes of two layers; first spikes.
+    assert source.count("data:image/png;base64,") == 3 + 2 + 2 + 1
     text = " ".join(page.texts)
     assert report.summary in text
     assert all(finding.replace("`", "") in "".join(page.texts) for finding in report.findings)
@@ -152,6 +152,25 @@ def test_a_report_has_the_classes_and_the_spikes_of_a_simulation(case):
         assert any(np.array_equal(of_first[:, 0], column) for column in train.T)
         np.testing.assert_array_equal(train[:, [0, -1]], of_first[:, [0, -1]])
     assert datetime.datetime.fromisoformat(report.date).tzinfo is not None
+
+
+@pytest.mark.parametrize("neuron", ["if", "digits", "ttfs"])
+def test_a_report_has_trains_and_times_of_first_spikes(rng, neuron):
+    """As `simulate` records them, here with one row for each neuron."""
+    model = keras.Sequential(
+        [keras.Input((5,)), layers.Dense(30, "relu"), layers.Dense(9, "relu"), layers.Dense(2)]
+    )
+    networks.randomize(model, rng)
+    x = networks.data_for(model, rng, samples=40)
+    options = {"bias_correction": True, "timesteps": 7} if neuron == "if" else {"bias_correction": True}
+    snn = keras_snn.convert(model, x, neuron=neuron, verbose=0, **options)
+    run = snn.simulate(x, record=["spike_trains"])
+    report = keras_snn.report(snn, x, path=None, batch_size=16)
+    assert report.spike_times.keys() == report.trains.keys() == run.spike_trains.keys()
+    for name, trains in run.spike_trains.items():
+        np.testing.assert_array_equal(report.trains[name], trains[0])
+        wanted = [next((i for i, spike in enumerate(train, 1) if spike), 0) for train in trains[0].T]
+        np.testing.assert_array_equal(report.spike_times[name], wanted)
 
 
 def test_a_report_on_a_regression_has_the_error_of_its_outputs(rng, tmp_path):
@@ -336,6 +355,28 @@ def layer(name, saturated=0.0, silent=0.1, **relative):
     shown = (1.0, 0.3, 0.2, saturated, silent, 0.9)
     neuron = neurons.MultiThreshold(levels=3)
     return LayerDiagnosis(name, neuron, 1.75, *shown, **errors, activations=none, rates=none)
+
+
+def test_data_of_another_scale_than_for_calibration_is_the_first_cause(rng):
+    """Data in 0 … 1 where it was in 0 … 255, and the other way round; and none for data that is alike."""
+    inputs = keras.Input((12,))
+    model = keras.Model(inputs, layers.Dense(3)(layers.Dense(20, activation="relu", name="first")(inputs)))
+    networks.randomize(model, rng)
+    small = networks.data_for(model, rng, samples=200)
+    for calibration, x, times in (
+        (small, 255 * small, 255),
+        (255 * small, small, 1 / 255),
+        (small, small, 1),
+    ):
+        snn = keras_snn.convert(model, calibration[:100], timesteps=8, bias_correction=False, verbose=0)
+        found = keras_snn.diagnose(snn, x[100:])
+        of_source = keras.Model(inputs, model.get_layer("first").output).predict(x[100:], verbose=0).mean()
+        np.testing.assert_allclose(found.layers[0].activation, of_source, rtol=1e-4)
+        causes = find_causes(found, None, snn.conversion_report.options)
+        assert ("times those on the calibration data" in causes[0]) == (times != 1)
+        if times != 1:
+            ratio = float(causes[0].split(" are ")[1].split()[0])
+            assert 0.3 * times < ratio < 3 * times
 
 
 LOSING = Agreement(np.array([0.5, 0.8]), np.array([0.5, 0.8]), 0.9)

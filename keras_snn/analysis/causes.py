@@ -8,6 +8,8 @@ __all__ = ["Agreement", "find_causes", "good_news", "steps_that_suffice"]
 _LOSS = 0.005
 _MANY_SATURATED = 0.01
 _ALMOST_ALL = 0.999
+# Factor between means of activations, from which on data is not like that which a network was calibrated on.
+_UNLIKE = 5
 # What to try, one after the other.
 _PERCENTILES = (99.0, 99.9, 99.99, 100.0)
 
@@ -68,7 +70,7 @@ def find_causes(diagnosis, agreement, options):
         options: Dict of the options that the model was converted with; may be empty.
     """
     silent = [f"'{layer.name}'" for layer in diagnosis.layers if layer.silent >= _ALMOST_ALL]
-    notes = []
+    notes = _other_data(diagnosis)
     if silent:
         notes.append(
             f"Almost no neuron of {', '.join(silent)} ever spikes: check that the data is scaled as for "
@@ -86,6 +88,15 @@ def find_causes(diagnosis, agreement, options):
     cause = _cause_in(diagnosis.worst, diagnosis.timesteps, options)
     saturation = [] if "saturates" in cause else _saturation(diagnosis, options)
     return [*notes, cause, *saturation]
+
+
+def _other_data(diagnosis):
+    """Return that the first layer with neurons has other activations than on the calibration data, if so."""
+    for layer in diagnosis.layers[:1]:
+        if layer.calibrated and not 1 / _UNLIKE < layer.activation / layer.calibrated < _UNLIKE:
+            times = f"{layer.activation / layer.calibrated:.2g} times those on the calibration data"
+            return [f"The activations of '{layer.name}' are {times}: scale all data as for training."]
+    return []
 
 
 def _spare_steps(agreement):
@@ -127,6 +138,8 @@ def _saturation(diagnosis, options):
 
 def _raise_scale(options):
     percentile = options.get("percentile")
+    if options.get("normalization") in ("mse", "ltb"):
+        return "Convert with normalization='max', or calibrate on more data, like that which it will see."
     if percentile is None or percentile >= 100:
         return "Calibrate on more data, like that which it will see."
     higher = next(value for value in _PERCENTILES if value > percentile)
