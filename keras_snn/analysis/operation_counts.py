@@ -139,7 +139,7 @@ class OperationCounts(PlottedResult):
     @property
     def ann_dense(self) -> int:
         """Synaptic operations of the analog network, if no input or weight were 0."""
-        return sum(layer.dense for layer in self.layers if layer.is_of_source)
+        return sum(round(layer.dense * layer.share) for layer in self.layers if layer.is_of_source)
 
     @property
     def neuron_updates(self) -> int:
@@ -165,13 +165,13 @@ class OperationCounts(PlottedResult):
 
     @property
     def ann_footprint(self) -> int:
-        """Bytes of the weights."""
-        return sum(layer.footprint for layer in self.layers)
+        """Bytes of the weights of the analog network."""
+        return sum(round(layer.footprint * layer.share) for layer in self.layers)
 
     @property
     def footprint(self) -> int:
         """Bytes of the weights, and of the state of one sample."""
-        return self.ann_footprint + sum(layer.footprint for layer in self.neurons) + self.other_state
+        return sum(layer.footprint for layer in (*self.layers, *self.neurons)) + self.other_state
 
     @property
     def by_layer(self) -> dict[str, "OperationCounts"]:

@@ -150,6 +150,7 @@ def _static(node, graph, sums, itemsize, known):
         names = ("macs", "biases", "dense", "weights", "zeros", "footprint")
         return {"name": node.name, **dict.fromkeys(names, 0), "is_factor": False, "sums": sums}
     neurons, is_affine = math.prod(node.shape), isinstance(node, kinds.Affine)
+    share = _share(node, graph)
     weights, shift = (node.kernel, node.bias) if is_affine else (node.scale, node.shift)
     has_bias = bool(np.any(shift))
     if _only_adds(node):
@@ -161,15 +162,26 @@ def _static(node, graph, sums, itemsize, known):
     known.add(key)
     return {
         "name": node.name,
-        "macs": neurons * math.prod(weights.shape[:-1]) if is_affine else neurons * bool(weights.size),
+        "macs": round(neurons * math.prod(weights.shape[:-1]) * share)
+        if is_affine
+        else neurons * bool(weights.size),
         "biases": neurons if has_bias else 0,
         "dense": _reached(node, graph) if weights.size else 0,
         "weights": weights.size,
         "zeros": int(np.sum(weights == 0)),
         "footprint": 0 if is_known else stored * itemsize,
+        "share": share,
         "is_factor": not is_affine and bool(weights.size),
         "sums": sums,
     }
+
+
+def _share(node, graph):
+    """Return the share of the inputs of a layer that the source network has, which adds up some of them."""
+    source = graph.nodes[node.inputs[0]]
+    if not isinstance(source, kinds.Concatenate) or not source.again:
+        return 1.0
+    return 1 - sum(graph.nodes[source.inputs[i]].shape[-1] for i in source.again) / source.shape[-1]
 
 
 def _reached(node, graph):

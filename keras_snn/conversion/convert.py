@@ -34,6 +34,7 @@ from keras_snn.conversion.search import Minimize, Wish, check_chosen, check_unus
 from keras_snn.conversion.sizes import functional, shapes_of_data
 from keras_snn.conversion.tuning import choose_readout_delay, closest
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph.branches import with_branches
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.passes import fold, free_output_relus, pool_by_axes
 from keras_snn.graph.program import make_program, with_readout_delay
@@ -221,7 +222,7 @@ def _measured(model, data, options):
         constant_inputs=options.input_encoding == "current",
     )
     _check_becomes_spiking(model, source, options.nonspiking)
-    source = free_output_relus(source)
+    source = with_branches(free_output_relus(source), pools=options.max_pool == "exact")
     graph = _folded(source, (options.dtype, _policy_of(model)))
     if options.neuron.is_time_code and data is not None:
         graph = with_relays(graph)

@@ -39,8 +39,7 @@ class Node:
         shape: Shape of its value, without the batch axis.
         origins: Paths of the Keras layers that it stands for.
         source: Number of the layer that it comes from; the calls of a shared layer have the same.
-        dtype: Dtype of an input and of what is moved only or integers; `None` of numbers, which are in
-            the dtype that the network computes in.
+        dtype: Dtype of an input, of what is moved only and of integers; `None` of numbers of the network.
     """
 
     name: str
@@ -231,8 +230,7 @@ class Pool(Node):
         function: `"max"` or `"average"`.
         window, strides: One integer per spatial axis.
         padding: `"valid"` or `"same"`.
-        method: How a maximum is taken of values that change in time, as `keras_snn.layers.SpikingMaxPool`
-            has it; `None` of every step on its own.
+        method: Of a maximum, as `keras_snn.layers.SpikingMaxPool` has it; `None` of every step on its own.
     """
 
     function: str
@@ -387,9 +385,11 @@ class Concatenate(Node):
 
     Attributes:
         axis: Axis of the value without batch, counted from the end; negative.
+        again: Places of inputs that the source network adds to those before, with the same weights after it.
     """
 
     axis: int = -1
+    again: tuple[int, ...] = ()
 
     def output_dtype(self, *dtypes):
         return None if None in dtypes else keras.backend.result_type(*dtypes)

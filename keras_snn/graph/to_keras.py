@@ -11,6 +11,7 @@ from keras_snn.graph import nodes as kinds
 from keras_snn.graph.fallback import copy_of_model
 from keras_snn.graph.functions import keras_function
 from keras_snn.graph.graph import free_name
+from keras_snn.layers.stateless import Sides
 
 __all__ = ["analog_layer", "analog_tensors", "as_numbers", "build_analog", "build_model", "layer_names"]
 
@@ -177,6 +178,8 @@ def _layer_of_add(_node: kinds.Add, **options):
 
 @analog_layer.register
 def _layer_of_concatenate(node: kinds.Concatenate, **options):
+    if node.again:
+        return Sides(node.axis, node.again, **options), []
     return keras_layers.Concatenate(node.axis, **options), []
 
 

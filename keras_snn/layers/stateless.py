@@ -13,7 +13,7 @@ from keras_snn.layers.held import as_in_predict
 from keras_snn.layers.owning import OwnsLayer
 from keras_snn.layers.time_axis import fold_as_long, unfold_time
 
-__all__ = ["PerTimestep", "Rearrange", "ScaleShift"]
+__all__ = ["PerTimestep", "Rearrange", "ScaleShift", "Sides"]
 
 # What `Rearrange` does with values.
 Movement = Literal["reshape", "transpose", "pad", "slice", "repeat", "take"]
@@ -85,6 +85,23 @@ class ScaleShift(keras.layers.Layer):
 
     def get_config(self) -> Config:
         return {**super().get_config(), "shape": self.shape}
+
+
+@keras.saving.register_keras_serializable(package="keras_snn")
+class Sides(keras.layers.Concatenate):
+    """Values side by side, some of which the source network adds to those before.
+
+    Args:
+        axis: As of `keras.layers.Concatenate`.
+        again: Places of those inputs.
+    """
+
+    def __init__(self, axis: int = -1, again: Iterable[int] = (), **kwargs: Any) -> None:
+        super().__init__(axis=axis, **kwargs)
+        self.again = tuple(again)
+
+    def get_config(self) -> Config:
+        return {**super().get_config(), "again": list(self.again)}
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")

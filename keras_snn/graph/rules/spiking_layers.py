@@ -14,6 +14,7 @@ from keras_snn.graph.rules.registry import register_named
 from keras_snn.layers.held import Held
 from keras_snn.layers.linear import SpikingLinear
 from keras_snn.layers.pooling import SpikingMaxPooling
+from keras_snn.layers.stateless import Sides
 
 __all__ = []
 
@@ -75,6 +76,11 @@ def scale_shift(layer, x, *, emit):
 @_rule(layers.Rearrange)
 def rearrange(layer, x, *, emit):
     return emit(kinds.Rearrange, x, function=layer.function, argument=layer.argument)
+
+
+@_rule(Sides)
+def sides(layer, *inputs, emit):
+    return emit(kinds.Concatenate, *inputs, axis=layer.axis, again=layer.again)
 
 
 @_rule(layers.PoissonEncoder)
