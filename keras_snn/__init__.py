@@ -9,7 +9,7 @@ if not _start.is_to_wait():
 
     _start.check_backend(_keras.backend.backend())
 
-    from keras_snn import callbacks, errors, layers, neurons, rules
+    from keras_snn import callbacks, errors, layers, neurons, rules, summaries
     from keras_snn.analysis.counting import count_operations
     from keras_snn.analysis.diagnosis import Diagnosis, diagnose
     from keras_snn.analysis.energy import ENERGY_FIGURES
@@ -50,5 +50,6 @@ __all__ = [
     "register_rule",
     "report",
     "rules",
+    "summaries",
     "supported_layers",
 ]

@@ -14,7 +14,10 @@ PACKAGE = pathlib.Path(keras_snn.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 PUBLIC = [
     keras_snn,
-    *(getattr(keras_snn, n) for n in ("callbacks", "errors", "layers", "neurons", "plots", "rules")),
+    *(
+        getattr(keras_snn, name)
+        for name in ("callbacks", "errors", "layers", "neurons", "plots", "rules", "summaries")
+    ),
 ]
 
 

@@ -27,17 +27,21 @@ ALLOWED = {
     "_files": set(),
     "_table": set(),
     "_results": {"_types"},
+    "_summary": {"_files", "_results"},
     "_devices": {"_data"},
     "neurons": BASE,
     "layers": BASE | {"neurons"},
     "graph": BASE | {"neurons", "layers"},
     "engines": BASE | {"neurons", "layers", "graph"},
     "simulation": BASE
-    | {"_results", "_table", "_data", "_devices", "_files", "neurons", "layers", "graph", "engines"},
+    | {"_results", "_summary", "_table", "_data", "_devices", "_files"}
+    | {"neurons", "layers", "graph", "engines"},
     "analysis": BASE
-    | {"_results", "_table", "_data", "_devices", "neurons", "layers", "graph", "engines", "simulation"},
+    | {"_results", "_summary", "_table", "_data", "_devices"}
+    | {"neurons", "layers", "graph", "engines", "simulation"},
     "conversion": BASE
-    | {"_results", "_table", "_data", "_devices", "neurons", "layers", "graph", "simulation", "analysis"},
+    | {"_results", "_summary", "_table", "_data", "_devices"}
+    | {"neurons", "layers", "graph", "simulation", "analysis"},
     "reporting": BASE
     | {"_results", "_table", "_data", "_files", "neurons", "graph", "simulation", "analysis", "conversion"},
     "export": BASE | {"_files", "neurons", "layers", "graph", "simulation", "conversion"},
@@ -56,6 +60,7 @@ ALLOWED = {
         "reporting",
     },
     "callbacks": {"reporting"},
+    "summaries": {"_types", "_summary", "simulation", "analysis", "conversion", "reporting"},
     "rules": {"graph"},
     "": {
         "_start",
@@ -71,6 +76,7 @@ ALLOWED = {
         "reporting",
         "rules",
         "simulation",
+        "summaries",
     },
     "demo": set(),
 }
@@ -135,7 +141,7 @@ def test_public_names_are_there():
         keras_snn,
         *(
             getattr(keras_snn, name)
-            for name in ("callbacks", "errors", "layers", "neurons", "plots", "rules")
+            for name in ("callbacks", "errors", "layers", "neurons", "plots", "rules", "summaries")
         ),
     )
     for module in modules:

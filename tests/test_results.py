@@ -60,6 +60,9 @@ def results(rng):
     yield keras_snn.calibrate_exit(snn, x, y)
     yield keras_snn.report(snn, x, y, path=None)
     yield keras_snn.report(snn, x, path=None)
+    summary = keras_snn.summaries.simulate(snn, x, y, record="spike_counts")
+    yield summary
+    yield keras_snn.summaries.result(snn, summary)
     trials = (
         Trial("'if', 4 steps", 0.5, 1.25, 1234.5, "chosen"),
         Trial("'ttfs'", None, None, None, "unjudged"),

@@ -10,7 +10,7 @@ from keras import ops
 from keras_snn._types import AnyModel, Data
 from keras_snn.analysis.contents import contents_of, own_sums
 from keras_snn.analysis.layer_operations import NeuronOperations
-from keras_snn.analysis.observers import Observer, observe
+from keras_snn.analysis.observers import Observer, summarize
 from keras_snn.analysis.operation_counts import OperationCounts
 from keras_snn.analysis.parts import Part, static_parts
 from keras_snn.analysis.reach import EVENTS, GRADED, ONES, UNITS, Reach
@@ -26,7 +26,7 @@ from keras_snn.simulation.internals import internals
 from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.source import alone, program_of, source_graph
 
-__all__ = ["OperationTally", "count_operations"]
+__all__ = ["OperationTally", "count_operations", "operations_of", "summarize_operations"]
 
 
 def count_operations(
@@ -73,11 +73,22 @@ def count_operations(
         return OperationCounts(static_parts(graph, itemsize), _not_counted(graph))
     if x is None:
         raise ValueError("`x` must be some samples, because spikes depend on them. Received: x=None.")
+    options = {"timesteps": timesteps, "batch_size": batch_size, "verbose": verbose, "identify": False}
     with alone(model):
-        graph, activations = source_graph(model)
-        tally = OperationTally(model, graph, activations)
-        options = {"timesteps": timesteps, "batch_size": batch_size, "verbose": verbose}
-        return tally.result(*observe(model, x, None, [tally], graph=tally.graph, **options))
+        tally = OperationTally(model)
+        return operations_of(model, summarize_operations(model, x, tally=tally, **options), tally=tally)
+
+
+def summarize_operations(model, x, *, tally=None, **options):
+    """Return the `Summary` of an `OperationTally` on samples; options as of `summarize`."""
+    tally = tally or OperationTally(model)
+    return summarize(model, "count_operations", {"counts": tally}, x, graph=tally.graph, **options)
+
+
+def operations_of(model, summary, *, tally=None):
+    """Return the `OperationCounts` of a `Summary` that has those of an `OperationTally`."""
+    tally = tally or OperationTally(model)
+    return tally.result(summary.part("counts:"), summary.settings["timesteps"], summary.samples)
 
 
 class OperationTally(Observer):
@@ -85,13 +96,15 @@ class OperationTally(Observer):
 
     Args:
         model: A `SpikingModel`.
-        graph, activations: As `source_graph` returns them.
+        source: What `source_graph` returns of it, or `None` to call that.
 
     Attributes:
         graph: The source network, and beside it that of the same levels, if there is one; for `observe`.
     """
 
-    def __init__(self, model, graph, activations):
+    def __init__(self, model, source=None):
+        super().__init__()
+        graph, activations = source or source_graph(model)
         self.model, self.activations = model, activations
         program = program_of(model)
         self.contents = contents_of(program)
@@ -109,7 +122,7 @@ class OperationTally(Observer):
             name: self._reach(np.ones(program.graph.nodes[node].shape, int), node)
             for name, node in activations.items()
         }
-        self.program, self.totals = program, {}
+        self.program = program
 
     def _reach(self, fan, name):
         return Reach(fan, self.contents.codes[name], self.contents.sources)
@@ -141,13 +154,13 @@ class OperationTally(Observer):
         for key, values in {**observation.source, **observation.steps}.items():
             over = {"active": None, "reached": (0, 2), "fired": (0, 2)}.get(key, (0, 1))
             for name, value in values.items():
-                # In float64, which has integers up to 2⁵³.
+                # Integers, in float64, which has them up to 2⁵³.
                 found = value.astype("float64").sum(axis=over)
-                self.totals[key, name] = self.totals.get((key, name), 0) + found
+                self.totals.add(f"{key}:{name}", np.rint(found).astype("int64"))
 
-    def result(self, timesteps, samples):
-        """Return the `OperationCounts`."""
-        mean = {key: total / samples for key, total in self.totals.items()}
+    def result(self, totals, timesteps, samples):
+        """Return the `OperationCounts` of `Totals`."""
+        mean = {tuple(name.split(":", 1)): total / samples for name, total in totals.sums.items()}
         itemsize, known, layers = _itemsize(self.model.variable_dtype), set(), {}
         for part in self.parts:
             layer = part.operations(mean, timesteps, itemsize, known, has_reference=bool(self.reference))

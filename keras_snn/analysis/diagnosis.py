@@ -10,13 +10,21 @@ from keras import ops
 from keras_snn._results import PlottedResult, Rows
 from keras_snn._table import show_table
 from keras_snn._types import Data
-from keras_snn.analysis.observers import Observer, observe
+from keras_snn.analysis.observers import Observer, summarize
 from keras_snn.neurons import Neuron
 from keras_snn.simulation.internals import internals
 from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.source import alone, source_graph
 
-__all__ = ["Comparison", "Diagnosis", "Error", "LayerDiagnosis", "diagnose"]
+__all__ = [
+    "Comparison",
+    "Diagnosis",
+    "Error",
+    "LayerDiagnosis",
+    "diagnose",
+    "diagnosis_of",
+    "summarize_diagnosis",
+]
 
 PARTS = ("clipping", "inherited", "quantisation", "unevenness")
 # Pairs of an activation and a rate that are kept of every layer.
@@ -172,11 +180,23 @@ def diagnose(
     Raises:
         TypeError, ValueError: If an argument is not what it may be.
     """
+    options = {"timesteps": timesteps, "batch_size": batch_size, "verbose": verbose, "identify": False}
     with alone(model):
-        graph, activations = source_graph(model)
-        comparison = Comparison(model, activations)
-        options = {"timesteps": timesteps, "batch_size": batch_size, "verbose": verbose}
-        return comparison.result(*observe(model, x, None, [comparison], graph=graph, **options))
+        comparison = Comparison(model)
+        found = summarize_diagnosis(model, x, comparison=comparison, **options)
+        return diagnosis_of(model, found, comparison=comparison)
+
+
+def summarize_diagnosis(model, x, *, comparison=None, **options):
+    """Return the `Summary` of a `Comparison` on samples; options as of `summarize`."""
+    comparison = comparison or Comparison(model)
+    return summarize(model, "diagnose", {"diagnosis": comparison}, x, graph=comparison.graph, **options)
+
+
+def diagnosis_of(model, summary, *, comparison=None):
+    """Return the `Diagnosis` of a `Summary` that has those of a `Comparison`."""
+    comparison = comparison or Comparison(model)
+    return comparison.result(summary.part("diagnosis:"), summary.settings["timesteps"], summary.samples)
 
 
 class Comparison(Observer):
@@ -184,10 +204,15 @@ class Comparison(Observer):
 
     Args:
         model: A `SpikingModel`.
-        activations: As `source_graph` returns them.
+        source: What `source_graph` returns of it, or `None` to call that.
+
+    Attributes:
+        graph: The source network, for `observe`.
     """
 
-    def __init__(self, model, activations):
+    def __init__(self, model, source=None):
+        super().__init__()
+        self.graph, activations = source or source_graph(model)
         self.model, self.activations = model, activations
         rows = getattr(model.conversion_report, "layers", ())
         self.calibrated = {row.name: row.mean for row in rows}
@@ -195,7 +220,7 @@ class Comparison(Observer):
         known = {name: scale for name, scale in scales.items() if scale is not None}
         self.scales = {name: np.asarray(known.get(name, 1.0)) for name in activations}
         self.sources = {call["name"]: call["inputs"][0] for call in model.calls}
-        self.sums = {name: _Sums() for name in activations}
+        self.sums = {name: _Sums(self.totals, name) for name in activations}
 
     def of_source(self, values):
         return {name: values[node] for name, node in self.activations.items()}
@@ -220,7 +245,7 @@ class Comparison(Observer):
                 current = self._current(layer, observation.sums[self.sources[name]] / timesteps)
             rates, parts = _split(layer.neuron, activation, current, observation.sums[name], timesteps)
             largest = layer.neuron.largest_rate(timesteps)
-            self.sums[name].add(activation, rates, parts, self.scales[name], largest)
+            self.sums[name].add(activation, rates, parts, self.scales[name], largest, observation.rows)
 
     @staticmethod
     def _current(layer, mean_input):
@@ -228,10 +253,11 @@ class Comparison(Observer):
         current = layer.current(ops.convert_to_tensor(mean_input, dtype=layer.compute_dtype))
         return ops.convert_to_numpy(current).astype("float64") / layer.neuron.v_threshold
 
-    def result(self, timesteps, samples):
-        """Return the `Diagnosis`."""
+    def result(self, totals, timesteps, samples):
+        """Return the `Diagnosis` of `Totals`."""
         layers = []
-        for name, sums in self.sums.items():
+        for name in self.activations:
+            sums = _Sums(totals, name)
             neuron = internals(self.model).network.stateful[name].neuron
             of_neuron = {"neuron": neuron, "largest_rate": float(np.max(neuron.largest_rate(timesteps)))}
             of_neuron["calibrated"] = self.calibrated.get(name)
@@ -251,65 +277,79 @@ def _split(neuron, activation, current, counts, timesteps):
 
 
 class _Sums:
-    """Running sums of one layer; values come in units of λ and are kept in activation units."""
+    """Running sums of one layer; values come in units of λ and are kept in activation units.
 
-    def __init__(self):
-        self.count = self.spikes = self.saturated = self.silent = 0.0
+    Args:
+        totals: `Totals` that hold them.
+        name: Name of the layer.
+    """
+
+    def __init__(self, totals, name):
+        self.totals, self.prefix = totals, f"{name}:"
+
+    def add(self, activation, rates, parts, scale, largest, rows):
+        """Add a batch: arrays `(batch, …)`, its `parts` of the error by name, and the numbers of its rows."""
+        add, prefix = self.totals.add, self.prefix
+        add(prefix + "count", rates.size)
+        add(prefix + "spikes", np.abs(rates).sum())
+        add(prefix + "saturated", np.sum(np.abs(rates) >= largest))
+        add(prefix + "silent", np.sum(rates == 0))
         # Of activation and rate: sums, and sums of products.
-        self.first, self.second = np.zeros(2), np.zeros((2, 2))
-        self.sizes = {}
-        self.pairs = []
-
-    def add(self, activation, rates, parts, scale, largest):
-        self.count += rates.size
-        self.spikes += np.abs(rates).sum()
-        self.saturated += np.sum(np.abs(rates) >= largest)
-        self.silent += np.sum(rates == 0)
         both = np.stack([(activation * scale).ravel(), (rates * scale).ravel()])
-        self.first += both.sum(axis=1)
-        self.second += both @ both.T
+        add(prefix + "first", both.sum(axis=1))
+        add(prefix + "second", both @ both.T)
         added = sum(part for name, part in parts.items() if name != "inherited")
         for name, part in {**parts, "added": added, "error": rates - activation}.items():
             size = np.abs(part * scale)
-            total, largest, squares = self.sizes.get(name, (0.0, 0.0, 0.0))
-            self.sizes[name] = (total + size.sum(), max(largest, size.max()), squares + np.sum(size**2))
-        self._keep_pairs(activation, rates)
+            add(f"{prefix}size:{name}", size.sum())
+            add(f"{prefix}squares:{name}", np.sum(size**2))
+            self.totals.raise_to(f"{prefix}largest:{name}", size.max())
+        self._keep_pairs(activation, rates, rows)
 
-    def _keep_pairs(self, activation, rates):
-        missing = _SAMPLES_OF_PAIRS - sum(len(a) for a, _ in self.pairs)
+    def _keep_pairs(self, activation, rates, rows):
+        name = self.prefix + "pairs"
+        missing = self.totals.missing(name, _SAMPLES_OF_PAIRS)
         if missing > 0:
             flat = [values[:missing].reshape(min(missing, len(values)), -1) for values in (activation, rates)]
             # The same neurons of every sample, spread over the layer.
             step = max(1, math.ceil(flat[0].shape[1] / (_PAIRS // _SAMPLES_OF_PAIRS)))
-            self.pairs.append([values[:, ::step] for values in flat])
+            pairs = np.stack([values[:, ::step] for values in flat], axis=1)
+            self.totals.keep(name, rows[:missing], pairs, _SAMPLES_OF_PAIRS)
 
     def result(self, scale):
         """Return the fields of a `LayerDiagnosis` that are sums."""
-        power = math.sqrt(self.second[0, 0] / self.count)
-        errors = {
-            part: Error(total / self.count, largest, _ratio(math.sqrt(squares / self.count), power))
-            for part, (total, largest, squares) in self.sizes.items()
+        of = {
+            name: self.totals.sums[self.prefix + name]
+            for name in ("count", "spikes", "saturated", "silent", "first", "second")
         }
-        activations, rates = (np.concatenate([pair[i].ravel() for pair in self.pairs]) for i in (0, 1))
+        power = math.sqrt(of["second"][0, 0] / of["count"])
+        errors = {part: self._error(part, of["count"], power) for part in (*PARTS, "added", "error")}
+        _, pairs = self.totals.first[self.prefix + "pairs"]
         return {
             "scale": float(scale) if scale.ndim == 0 else scale,
-            "activation": self.first[0] / self.count,
-            "firing_rate": self.spikes / self.count,
-            "saturated": self.saturated / self.count,
-            "silent": self.silent / self.count,
-            "correlation": self._correlation(),
-            "activations": activations,
-            "rates": rates,
+            "activation": of["first"][0] / of["count"],
+            "firing_rate": of["spikes"] / of["count"],
+            "saturated": of["saturated"] / of["count"],
+            "silent": of["silent"] / of["count"],
+            "correlation": _correlation(of["count"], of["first"], of["second"]),
+            "activations": pairs[:, 0].ravel(),
+            "rates": pairs[:, 1].ravel(),
             **errors,
         }
 
-    def _correlation(self):
-        covariance = self.second / self.count - np.outer(self.first, self.first) / self.count**2
-        spread = covariance[0, 0] * covariance[1, 1]
-        # Below what the sums resolve, values are constant.
-        if spread <= (1e-12 * self.second[0, 0] * self.second[1, 1]) / self.count**2:
-            return None
-        return float(np.clip(covariance[0, 1] / math.sqrt(spread), -1.0, 1.0))
+    def _error(self, part, count, power):
+        size, squares = (self.totals.sums[f"{self.prefix}{name}:{part}"] for name in ("size", "squares"))
+        largest = self.totals.maxima[f"{self.prefix}largest:{part}"]
+        return Error(float(size / count), float(largest), _ratio(math.sqrt(squares / count), power))
+
+
+def _correlation(count, first, second):
+    covariance = second / count - np.outer(first, first) / count**2
+    spread = covariance[0, 0] * covariance[1, 1]
+    # Below what the sums resolve, values are constant.
+    if spread <= (1e-12 * second[0, 0] * second[1, 1]) / count**2:
+        return None
+    return float(np.clip(covariance[0, 1] / math.sqrt(spread), -1.0, 1.0))
 
 
 def _ratio(error, power):

@@ -6,12 +6,14 @@ import keras
 import numpy as np
 
 from keras_snn._devices import predict_batch
+from keras_snn._summary import Summary, Totals
 from keras_snn.engines.compiled import Requests
 from keras_snn.graph.to_keras import analog_tensors
 from keras_snn.simulation.internals import internals
 from keras_snn.simulation.recording import Runner, collect, lengths, open_data
+from keras_snn.simulation.source import digest_of
 
-__all__ = ["Observation", "Observer", "observe"]
+__all__ = ["Observation", "Observer", "observe", "summarize"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Observation:
         source: Values of the source network, `(batch, …)`.
         steps: Values at every step, `(batch, timesteps, …)`.
         sums: Values summed over time, `(batch, …)`.
+        first_row: Number of its first sample among all of the data.
     """
 
     timesteps: int
@@ -35,6 +38,12 @@ class Observation:
     source: object
     steps: object
     sums: object
+    first_row: int = 0
+
+    @property
+    def rows(self):
+        """Numbers of the samples among all of the data."""
+        return np.arange(self.first_row, self.first_row + self.samples)
 
     @property
     def samples(self):
@@ -43,7 +52,13 @@ class Observation:
 
 
 class Observer:
-    """Asks for what it wants to see, takes it batch by batch, and keeps what does not grow with the data."""
+    """Asks for what it wants to see, takes it batch by batch, and keeps what does not grow with the data.
+
+    What adds up it keeps in `totals`, from which a `Summary` is made.
+    """
+
+    def __init__(self):
+        self.totals = Totals()
 
     def of_source(self, values):
         """Return what to see of the source network: nested Keras tensors `(batch, …)`.
@@ -70,7 +85,31 @@ class Observer:
         raise NotImplementedError
 
 
-def observe(model, x, y, observers, *, graph, timesteps, batch_size, verbose, averages=False):
+def summarize(model, kind, observers, x, y=None, *, graph, first_row=0, identify=True, **options):
+    """Return the `Summary` of what observers keep of data.
+
+    Args:
+        model: A `SpikingModel`.
+        kind: Kind of the summary.
+        observers: Dict of `Observer`s; the name of each is before those of its totals.
+        x: Samples, as for `simulate`.
+        y: Labels of arrays, or `None`.
+        graph: `Graph` of the source network.
+        first_row: Number of the first sample, if this is a part of the data.
+        identify: Whether it has the digest of the model, which takes time; a summary that merges needs it.
+        options: As of `observe`.
+    """
+    steps, samples = observe(model, x, y, [*observers.values()], graph=graph, first_row=first_row, **options)
+    totals = Totals()
+    for name, observer in observers.items():
+        totals.include(observer.totals, name + ":")
+    model_of = digest_of(model) if identify else ""
+    return Summary.of(kind, model_of, {"timesteps": steps}, samples, totals)
+
+
+def observe(
+    model, x, y, observers, *, graph, timesteps=None, batch_size=32, verbose=0, averages=False, first_row=0
+):
     """Run a spiking model and its source network over data, and let observers look.
 
     Args:
@@ -84,6 +123,7 @@ def observe(model, x, y, observers, *, graph, timesteps, batch_size, verbose, av
         verbose: 1 shows a progress bar.
         averages: Whether samples are what the source network sees. A network of events gets them at
             every step.
+        first_row: Number of the first sample, if these are a part of the data.
 
     Returns:
         `(timesteps, samples)`: how many there were.
@@ -106,7 +146,16 @@ def observe(model, x, y, observers, *, graph, timesteps, batch_size, verbose, av
         for i, observer in enumerate(observers):
             values = of_source[str(i)] if source else {}
             observer.take(
-                Observation(timesteps, inputs, targets, outputs, values, run["observed"][i], run["added"][i])
+                Observation(
+                    timesteps,
+                    inputs,
+                    targets,
+                    outputs,
+                    values,
+                    run["observed"][i],
+                    run["added"][i],
+                    first_row + samples,
+                )
             )
         samples += len(keras.tree.flatten(inputs)[0])
         if progress:

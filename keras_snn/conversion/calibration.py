@@ -7,20 +7,26 @@ result depends neither on the batch size nor on the order of the data.
 
 import dataclasses
 import functools
+import math
 import operator
+from collections.abc import Callable
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_snn._data import Batches
+from keras_snn._data import Batches, rows
 from keras_snn._devices import predict_batch
+from keras_snn._summary import Summary, Totals
+from keras_snn._types import Data
 from keras_snn.conversion.without_data import normal_tail
 from keras_snn.errors import CalibrationError
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph.digest import digest_of_graph
+from keras_snn.graph.graph import Graph
 from keras_snn.graph.to_keras import build_analog
 
-__all__ = ["Histogram", "calibrate", "moments_on"]
+__all__ = ["Elsewhere", "Histogram", "Look", "calibrate", "moments_on"]
 
 _LOWEST_OCTAVE = -40
 _OCTAVES = 80
@@ -210,12 +216,135 @@ class _Moments(keras.layers.Layer):
         return keras.KerasTensor((1, 3, self.channels), "float32")
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Look:
+    """What calibration asks of the data: a look at the activations of a network on all of it.
+
+    Attributes:
+        kind: `"activations"` for histograms, `"moments"` for mean and variance of the inputs of relus.
+        graph: `Graph` of the source network.
+        dtype: Dtype or policy to compute in.
+        channels: Dict of the number of channels by name of the nodes that are looked at channel by channel.
+        inputs_too: Whether to look at the absolute values of the inputs as well.
+        batch_size: Samples per batch of arrays.
+    """
+
+    kind: str
+    graph: Graph
+    dtype: object = None
+    channels: dict = dataclasses.field(default_factory=dict)
+    inputs_too: bool = False
+    batch_size: int = 32
+
+    @functools.cached_property
+    def digest(self):
+        """What tells it from looks at other networks."""
+        return digest_of_graph(self.graph)
+
+    def summarize(self, data: Data, *, verbose: int = 0) -> Summary:
+        """Return the `Summary` of some of the data; those of all parts merge.
+
+        Args:
+            data: The samples, as for `convert`.
+            verbose: Whether to show a progress bar.
+
+        Raises:
+            CalibrationError: If the data is empty, of the wrong shape or not finite, or if an
+                activation is not finite.
+        """
+        totals, samples = Totals(), 0
+        take = _take_moments if self.kind == "moments" else _take_histogram
+        for seen, size in self._seen(data, verbose):
+            samples += size
+            for name, of_batch in seen.items():
+                take(totals, name, of_batch)
+        # Maxima are unlike where inputs were not looked at.
+        settings = {"inputs": self.inputs_too}
+        return Summary.of(self.kind, self.digest, settings, samples, totals)
+
+    def _model(self):
+        if self.kind == "moments":
+            channels = {n.name: n.shape[-1] if n.shape else 1 for n in self.graph.nodes.values()}
+            return build_analog(
+                self.graph, lambda name: _Moments(channels[name]), dtype=self.dtype, of_inputs=True
+            )
+
+        def observer(name):
+            return _Observer(self.channels.get(name, 1))
+
+        return build_analog(self.graph, observer, dtype=self.dtype, inputs_too=self.inputs_too)
+
+    def _seen(self, data, verbose):
+        """Yield what a model of observers returns for every batch of the data, and its number of samples."""
+        graph, model = self.graph, self._model()
+        shapes = {node.name: node.shape for node in graph.nodes.values() if isinstance(node, kinds.Input)}
+        batches = Batches(
+            data,
+            graph.inputs,
+            shapes,
+            batch_size=self.batch_size,
+            argument="calibration_data",
+            error=CalibrationError,
+        )
+        progress = keras.utils.Progbar(batches.count, unit_name="batch") if verbose else None
+        for x, _ in batches:
+            yield predict_batch(model, x, sums=True), len(keras.tree.flatten(x)[0])
+            if progress:
+                progress.add(1)
+
+
+def _take_histogram(totals, name, of_batch):
+    counts, maximum = of_batch["counts"].sum(axis=0, dtype="int64"), of_batch["maximum"].max(axis=0)
+    totals.add(f"counts:{name}", counts)
+    totals.raise_to(f"largest:{name}", maximum)
+    if not np.isfinite(maximum).all():
+        raise CalibrationError(
+            f"`calibration_data` must give finite activations. Received: {maximum.max()} in "
+            f"'{name}'. Check that the data is scaled as for training."
+        )
+
+
+def _take_moments(totals, name, of_batch):
+    number, mean, deviation = np.moveaxis(of_batch.astype("float64"), 1, 0)
+    sums = np.stack([number, number * mean, number * (deviation**2 + mean**2)]).sum(axis=1)
+    totals.add(f"moments:{name}", sums)
+
+
+class Elsewhere(keras.utils.PyDataset):
+    """Calibration data that lies elsewhere, as on other machines: some samples, and a look at all.
+
+    `convert` takes it as calibration data. Scales then follow from all samples; whatever else is chosen on
+    the data, which takes some hundred samples at most, is chosen on those given.
+
+    Args:
+        samples: Some of the samples, as for `convert`: arrays, or a dict of them.
+        look: Function of a `Look` that returns the merged summaries which its `summarize` gives of all parts.
+        batch_size: Samples in a batch of the given ones.
+    """
+
+    def __init__(self, samples: Data, look: Callable[[Look], Summary], batch_size: int = 32):
+        super().__init__()
+        self.samples, self.look, self.batch_size = samples, look, batch_size
+
+    def __len__(self):
+        return math.ceil(len(keras.tree.flatten(self.samples)[0]) / self.batch_size)
+
+    def __getitem__(self, index):
+        start = index * self.batch_size
+        return rows(self.samples, start, start + self.batch_size)
+
+
+def summary_of(look, data, verbose=0):
+    """Return the `Summary` of a `Look` at data, here or elsewhere."""
+    return data.look(look) if isinstance(data, Elsewhere) else look.summarize(data, verbose=verbose)
+
+
 def calibrate(graph, data, *, batch_size, verbose, dtype=None, channels=None, inputs_too=False):
     """Return the `Histogram` of every relu of `graph` on `data`, by node name.
 
     Args:
         graph: A `Graph` before neurons are put in.
-        data: Whatever `keras_snn._data.Batches` reads.
+        data: Whatever `keras_snn._data.Batches` reads, or `Elsewhere`.
         batch_size: Samples per batch of arrays.
         verbose: Whether to show a progress bar.
         dtype: Dtype or policy to compute in.
@@ -226,22 +355,12 @@ def calibrate(graph, data, *, batch_size, verbose, dtype=None, channels=None, in
         CalibrationError: If the data is empty, of the wrong shape or not finite, or if an
             activation is not finite.
     """
-    channels = channels or {}
-    model = build_analog(
-        graph, lambda name: _Observer(channels.get(name, 1)), dtype=dtype, inputs_too=inputs_too
-    )
-    histograms = {name: Histogram.empty(channels.get(name, 1)) for name in model.output}
-    for seen in _look(model, graph, data, batch_size=batch_size, verbose=verbose):
-        for name, of_batch in seen.items():
-            counts, maximum = of_batch["counts"].sum(axis=0, dtype="int64"), of_batch["maximum"].max(axis=0)
-            more = Histogram(counts[:, 1:], counts[:, 0], maximum.astype("float64"))
-            histograms[name] += more
-            if not np.isfinite(maximum).all():
-                raise CalibrationError(
-                    f"`calibration_data` must give finite activations. Received: {maximum.max()} in "
-                    f"'{name}'. Check that the data is scaled as for training."
-                )
-    return histograms
+    look = Look("activations", graph, dtype, channels or {}, inputs_too, batch_size)
+    summary = summary_of(look, data, verbose)
+    return {
+        name: Histogram(counts[:, 1:], counts[:, 0], summary.maxima[f"largest:{name}"])
+        for name, counts in _named(summary, "counts:", graph)
+    }
 
 
 def moments_on(graph, data, *, batch_size, verbose, dtype=None):
@@ -249,30 +368,14 @@ def moments_on(graph, data, *, batch_size, verbose, dtype=None):
 
     Arguments and errors as of `calibrate`.
     """
-    channels = {node.name: node.shape[-1] if node.shape else 1 for node in graph.nodes.values()}
-    model = build_analog(graph, lambda name: _Moments(channels[name]), dtype=dtype, of_inputs=True)
-    sums = dict.fromkeys(model.output, 0.0)
-    for seen in _look(model, graph, data, batch_size=batch_size, verbose=verbose):
-        for name, parts in seen.items():
-            number, mean, deviation = np.moveaxis(parts.astype("float64"), 1, 0)
-            sums[name] += np.stack([number, number * mean, number * (deviation**2 + mean**2)]).sum(axis=1)
-    means = {name: (first / number, second / number) for name, (number, first, second) in sums.items()}
-    return {name: (mean, np.maximum(square - mean**2, 0.0)) for name, (mean, square) in means.items()}
+    summary = summary_of(Look("moments", graph, dtype, batch_size=batch_size), data, verbose)
+    found = {}
+    for name, (number, first, second) in _named(summary, "moments:", graph):
+        mean = first / number
+        found[name] = mean, np.maximum(second / number - mean**2, 0.0)
+    return found
 
 
-def _look(model, graph, data, *, batch_size, verbose):
-    """Yield what a model of observers returns for every batch of the data."""
-    shapes = {node.name: node.shape for node in graph.nodes.values() if isinstance(node, kinds.Input)}
-    batches = Batches(
-        data,
-        graph.inputs,
-        shapes,
-        batch_size=batch_size,
-        argument="calibration_data",
-        error=CalibrationError,
-    )
-    progress = keras.utils.Progbar(batches.count, unit_name="batch") if verbose else None
-    for x, _ in batches:
-        yield predict_batch(model, x, sums=True)
-        if progress:
-            progress.add(1)
+def _named(summary, prefix, graph):
+    """Return names of nodes and sums that have a prefix before them, in the order of the graph."""
+    return [(name, summary.sums[prefix + name]) for name in graph.nodes if prefix + name in summary.sums]

@@ -6,7 +6,8 @@ from keras import ops
 
 from keras_snn.analysis.causes import Agreement
 from keras_snn.analysis.observers import Observer
-from keras_snn.simulation.classes import EACH, deciding, share_of_equal
+from keras_snn.simulation.classes import EACH, deciding
+from keras_snn.simulation.decisions import count_equal, way_of
 
 __all__ = ["Classes", "Outputs", "Spikes"]
 
@@ -16,21 +17,13 @@ _CLASSES = 200
 
 
 class Classes(Observer):
-    """Counts, after every step, the right decisions, and those of the source network; in each way to decide.
-
-    Attributes:
-        ways: Those in which all labels so far can be read.
-        confusion: How often samples of each class are put into each, `(classes, classes)`.
-    """
+    """Counts the right decisions after every step, and of the source network; in each way to decide."""
 
     def __init__(self, model, graph):
-        self.rule, self.output = deciding(model), graph.outputs
-        self.ways = () if self.rule is None else self.rule.ways
-        self.same, self.right = dict.fromkeys(self.ways, 0), dict.fromkeys(self.ways, 0)
-        self.ann_right, self.labelled = dict.fromkeys(self.ways, 0), True
+        super().__init__()
+        self.model, self.rule, self.output = model, deciding(model), graph.outputs
         # Of more classes nobody could look at it.
-        size = 0 if self.rule is None or self.rule.size > _CLASSES else max(self.rule.size, 2)
-        self.confusion = np.zeros((size, size), "int64")
+        self.classes = 0 if self.rule is None or self.rule.size > _CLASSES else max(self.rule.size, 2)
 
     def of_source(self, values):
         return {} if self.rule is None else values[self.output]
@@ -38,41 +31,42 @@ class Classes(Observer):
     def take(self, observation):
         if self.rule is None:
             return
-        readings = {}
-        if observation.targets is not None and self.labelled:
+        readings, add = {}, self.totals.add
+        if observation.targets is not None:
             readings = self.rule.readings(np.asarray(observation.targets), observation.samples)
-        self.labelled = bool(readings)
-        self.ways = tuple(way for way in self.ways if way in readings) or self.ways
-        for way in self.same:
-            ours, theirs = (
-                self.rule.decide(observation.outputs, way),
-                self.rule.decide(observation.source, way),
-            )
-            self.same[way] = self.same[way] + share_of_equal(ours, theirs, way).sum(axis=0)
+        for way in self.rule.ways:
+            ours = self.rule.decide(observation.outputs, way)
+            theirs = self.rule.decide(observation.source, way)
+            add(f"same:{way}", count_equal(ours, theirs, way).sum(axis=0))
             if way in readings:
                 right = readings[way]
-                self.right[way] = self.right[way] + share_of_equal(ours, right, way).sum(axis=0)
-                self.ann_right[way] += share_of_equal(theirs[:, None], right, way).sum()
-        for right in [*readings.values()][:1]:
-            self._count(ours=self.rule.decide(observation.outputs[:, -1], self.ways[0]), right=right)
+                add(f"read:{way}", len(right))
+                add(f"right:{way}", count_equal(ours, right, way).sum(axis=0))
+                add(f"ann:{way}", count_equal(theirs[:, None], right, way).sum())
+                add(f"confusion:{way}", self._confusion(ours[:, -1], right))
 
-    def _count(self, ours, right):
-        """Count decisions by class, where a sample has one: a single yes or no is one of two."""
-        if self.confusion.size and (ours.ndim == 1 or ours.shape[-1] == 1):
-            np.add.at(self.confusion, (right.reshape(-1).astype(int), ours.reshape(-1).astype(int)), 1)
+    def _confusion(self, ours, right):
+        """Return decisions by class, where a sample has one: a single yes or no is one of two."""
+        found = np.zeros((self.classes, self.classes), "int64")
+        if self.classes and (ours.ndim == 1 or ours.shape[-1] == 1):
+            np.add.at(found, (right.reshape(-1).astype(int), ours.reshape(-1).astype(int)), 1)
+        return found
 
-    def result(self, samples):
-        """Return the `Agreement`, or `None` if the model does not classify."""
+    def result(self, totals, samples):
+        """Return the `Agreement` of `Totals`, or `None` if the model does not classify."""
         if self.rule is None:
             return None
-        way = self.ways[0]
-        shares = {"agreement_over_time": self.same[way] / samples}
-        if self.labelled:
-            shares["accuracy_over_time"] = self.right[way] / samples
-            shares["ann_accuracy"] = float(self.ann_right[way] / samples)
-            if self.confusion.sum() == samples:
-                shares["confusion"] = self.confusion
-        return Agreement(**shares, labels=self.rule.size if way == EACH else 1)
+        labelled = way_of(self.model, totals, samples)
+        way = labelled or self.rule.ways[0]
+        labels = self.rule.size if way == EACH else 1
+        shares = {"agreement_over_time": totals.sums[f"same:{way}"] / (samples * labels)}
+        if labelled:
+            shares["accuracy_over_time"] = totals.sums[f"right:{way}"] / (samples * labels)
+            shares["ann_accuracy"] = float(totals.sums[f"ann:{way}"] / (samples * labels))
+            confusion = totals.sums[f"confusion:{way}"]
+            if confusion.sum() == samples:
+                shares["confusion"] = confusion
+        return Agreement(**shares, labels=labels)
 
 
 class Outputs(Observer):
@@ -83,8 +77,8 @@ class Outputs(Observer):
     """
 
     def __init__(self, graph):
+        super().__init__()
         self.names = graph.output_names
-        self.squares, self.power = 0.0, 0.0
 
     def of_source(self, values):
         return {str(i): values[name] for i, name in enumerate(self.names)}
@@ -93,12 +87,14 @@ class Outputs(Observer):
         for i, ours in enumerate(keras.tree.flatten(observation.outputs)):
             wanted = observation.source[str(i)].astype("float64")
             difference = (ours - wanted[:, None]) ** 2
-            self.squares = self.squares + difference.reshape(*ours.shape[:2], -1).sum(axis=(0, 2))
-            self.power += np.sum(wanted**2)
+            self.totals.add("squares", difference.reshape(*ours.shape[:2], -1).sum(axis=(0, 2)))
+            self.totals.add("power", np.sum(wanted**2))
 
-    def result(self):
+    @staticmethod
+    def result(totals):
         """Return the root mean square of the differences, relative to that of the outputs, `(timesteps,)`."""
-        return np.sqrt(self.squares / self.power) if self.power else None
+        power = totals.sums["power"]
+        return np.sqrt(totals.sums["squares"] / power) if power else None
 
 
 class Spikes(Observer):
@@ -106,14 +102,11 @@ class Spikes(Observer):
 
     Args:
         neurons: Neurons by name of the layer.
-
-    Attributes:
-        trains: Arrays `(timesteps, neurons)` by name of the layer; of time codes `(window, neurons)`.
-        first: Steps of the first spikes of more of the neurons, from 1; 0 if there is none; `(neurons,)`.
     """
 
     def __init__(self, neurons):
-        self.neurons, self.trains, self.first = neurons, {}, {}
+        super().__init__()
+        self.neurons = neurons
 
     def of_steps(self, values):
         numbers = {"drawn": _NEURONS, "timed": _TIMED}
@@ -131,15 +124,31 @@ class Spikes(Observer):
         return ops.take(flat, ops.convert_to_tensor(places), axis=-1)
 
     def take(self, observation):
-        if self.trains:
-            return
-        for name, neuron in self.neurons.items():
-            drawn, timed = (_trains(neuron, observation.steps[key][name][0]) for key in ("drawn", "timed"))
-            self.trains[name] = drawn
-            fires = timed != 0
-            self.first[name] = np.where(fires.any(axis=0), fires.argmax(axis=0) + 1, 0)
+        for key, of_layers in observation.steps.items():
+            for name, values in of_layers.items():
+                if self.totals.missing(f"{key} {name}", 1):
+                    trains = _trains(self.neurons[name], values[0])
+                    self.totals.keep(f"{key} {name}", observation.rows[:1], trains[None], 1)
+
+    def result(self, totals):
+        """Return spikes and times of first spikes, by name of the layer.
+
+        Returns:
+            Arrays `(timesteps, neurons)`, of time codes `(window, neurons)`; and of more of the neurons steps
+            from 1, 0 if there is no spike, `(neurons,)`.
+        """
+        kept = {key: values[0] for key, (_, values) in totals.first.items()}
+        return (
+            {name: kept[f"drawn {name}"] for name in self.neurons},
+            {name: _first_step(kept[f"timed {name}"]) for name in self.neurons},
+        )
 
 
 def _trains(neuron, values):
     """Return spikes `(steps, neurons)`; of a time code those that send the number of its window."""
     return np.asarray(neuron.code.trains(values[0]) if neuron.is_time_code else values, "float32")
+
+
+def _first_step(trains):
+    fires = trains != 0
+    return np.where(fires.any(axis=0), fires.argmax(axis=0) + 1, 0)

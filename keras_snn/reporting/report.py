@@ -16,10 +16,10 @@ from keras_snn._results import PlottedResult, Rows, draws, plain
 from keras_snn._types import Config, Data
 from keras_snn._version import __version__
 from keras_snn.analysis.causes import Agreement, find_causes
-from keras_snn.analysis.counting import OperationTally
-from keras_snn.analysis.diagnosis import PARTS, Comparison, Diagnosis
+from keras_snn.analysis.counting import OperationTally, operations_of
+from keras_snn.analysis.diagnosis import PARTS, Comparison, Diagnosis, diagnosis_of
 from keras_snn.analysis.energy import EnergyEstimate, Figures, check_figures
-from keras_snn.analysis.observers import observe
+from keras_snn.analysis.observers import summarize
 from keras_snn.analysis.operation_counts import OperationCounts
 from keras_snn.reporting import html, pictures
 from keras_snn.reporting.drawing import check_matplotlib
@@ -28,7 +28,7 @@ from keras_snn.simulation.internals import internals
 from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.source import alone, source_graph
 
-__all__ = ["Report", "report"]
+__all__ = ["Report", "report", "report_of", "summarize_report"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -240,37 +240,60 @@ def report(
         _checked(path)
         check_matplotlib()
     with alone(model):
-        found = _found(model, x, y, energy, timesteps=timesteps, batch_size=batch_size, verbose=verbose)
+        options = {"timesteps": timesteps, "batch_size": batch_size, "verbose": verbose, "identify": False}
+        observers = observers_of(model)
+        summary = summarize_report(model, x, y, observers=observers, **options)
+        found = report_of(model, summary, energy=energy, observers=observers)
     if path is not None:
         found.save(path)
     return found
 
 
-def _found(model, x, y, energy, **options):
-    """Return the `Report` of a run with these options."""
-    graph, activations = source_graph(model)
-    comparison, tally = Comparison(model, activations), OperationTally(model, graph, activations)
-    classes = Classes(model, graph)
-    spikes = Spikes({name: internals(model).network.stateful[name].neuron for name in activations})
-    outputs = Outputs(graph)
-    steps, samples = ran = observe(
-        model, x, y, [comparison, tally, classes, spikes, outputs], graph=tally.graph, **options
-    )
-    counts = tally.result(*ran)
-    conversion = model.conversion_report
+def observers_of(model):
+    """Return a dict of what looks at a model for a report."""
+    graph, activations = source = source_graph(model)
+    return {
+        "diagnosis": Comparison(model, source),
+        "counts": OperationTally(model, source),
+        "classes": Classes(model, graph),
+        "spikes": Spikes({name: internals(model).network.stateful[name].neuron for name in activations}),
+        "outputs": Outputs(graph),
+    }
+
+
+def summarize_report(model, x, y=None, *, observers=None, **options):
+    """Return the `Summary` of which `report_of` makes a `Report`; `observers` as of `observers_of`."""
+    observers = observers or observers_of(model)
+    summary = summarize(model, "report", observers, x, y, graph=observers["counts"].graph, **options)
+    # Parts may differ in it.
+    summary.maxima["batch_size"] = np.asarray(float(options.get("batch_size", 32)))
+    return summary
+
+
+def report_of(model, summary, *, energy="45nm_float32", observers=None):
+    """Return the `Report` of a summary; `observers` as of `observers_of`."""
+    observers = observers or observers_of(model)
+    conversion, of = model.conversion_report, {name: summary.part(name + ":") for name in observers}
+    trains, spike_times = observers["spikes"].result(of["spikes"])
+    counts = operations_of(model, summary, tally=observers["counts"])
     return Report(
         model.name,
-        comparison.result(*ran),
+        diagnosis_of(model, summary, comparison=observers["diagnosis"]),
         counts,
-        classes.result(samples),
+        observers["classes"].result(of["classes"], summary.samples),
         counts.energy(energy),
         {"seed": None, **getattr(conversion, "options", {})},
-        {"timesteps": steps, "samples": samples, "batch_size": options["batch_size"], "energy": energy},
+        {
+            "timesteps": summary.settings["timesteps"],
+            "samples": summary.samples,
+            "batch_size": int(summary.maxima["batch_size"]),
+            "energy": energy,
+        },
         {"converted with": dict(getattr(conversion, "versions", {})), "run with": _versions()},
-        spikes.trains,
+        trains,
         datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        outputs.result(),
-        spikes.first,
+        observers["outputs"].result(of["outputs"]),
+        spike_times,
     )
 
 

@@ -17,7 +17,6 @@ __all__ = [
     "class_numbers",
     "deciding",
     "labels_for",
-    "share_of_equal",
 ]
 
 # The largest of several values is the class; or each value is a yes or no of its own.
@@ -210,18 +209,6 @@ def class_numbers(labels, samples, size, argument="y"):
             f"model. Received: {float(wrong[0]):g}. Count classes from 0."
         )
     return labels.reshape(-1).astype("int64")
-
-
-def share_of_equal(found, right, way):
-    """Return the share of equal decisions of every sample after every step, `(batch, timesteps)`.
-
-    Args:
-        found: Decisions, `(batch, timesteps)`, or `(batch, timesteps, values)` with `EACH`.
-        right: What they should be, `(batch,)` or `(batch, values)`.
-        way: `LARGEST` or `EACH`; with this one values count alike, as in Keras' binary accuracy.
-    """
-    equal = found == right[:, None]
-    return equal.mean(axis=-1) if way == EACH else equal
 
 
 def check_labels(y, argument="y"):

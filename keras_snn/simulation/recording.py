@@ -17,17 +17,16 @@ from keras_snn.engines.compiled import Compiled, Requests, run_chunks
 from keras_snn.graph.program import without_input
 from keras_snn.layers.base import neuron_of
 from keras_snn.simulation.building import build
-from keras_snn.simulation.classes import check_labels, deciding, labels_for, share_of_equal
+from keras_snn.simulation.classes import check_labels, labels_for
 from keras_snn.simulation.early_exit import check_exit, run_until_confident
 from keras_snn.simulation.engine import event_network
 from keras_snn.simulation.event_runner import EventRunner
 from keras_snn.simulation.internals import internals, plan_for
-from keras_snn.simulation.memory_check import check_memory, show_bytes
-from keras_snn.simulation.result import SimulationResult
+from keras_snn.simulation.parts import Part, check_records, join, result_of
 from keras_snn.simulation.source import program_of
 from keras_snn.simulation.windows import TIME_CODE_RECORDS, WindowRunner
 
-__all__ = ["Runner", "collect", "lengths", "open_data", "simulate"]
+__all__ = ["Runner", "collect", "lengths", "open_data", "open_run", "simulate"]
 
 # The most values per sample that one call of a compiled function returns.
 _WIDEST = 2**14
@@ -81,75 +80,71 @@ def simulate(
             not fit into memory.
         RuntimeError: If neurons do not become silent, as binary ones.
     """
+    timesteps, run = open_run(
+        model,
+        x,
+        y,
+        timesteps=timesteps,
+        record=record,
+        settle=settle,
+        exit=exit,
+        level=level,
+        batch_size=batch_size,
+        verbose=verbose,
+    )
+    return result_of(model, [*run], timesteps)
+
+
+def open_run(model, x, y=None, *, timesteps, batch_size, record=(), verbose=0, whole=True, **ending):
+    """Return the number of steps, and an iterator of a `Part` for every batch.
+
+    Arguments are as of `simulate`, among them in `ending` those of how it ends; `whole` is whether all
+    batches are held in memory together, which is checked.
+    """
+    ending = {"settle": False, "exit": None, "level": None, **ending}
     record = tuple(record) if isinstance(record, (list, tuple, set, frozenset)) else (record,)
     for name in record:
         check_choice("record", name, TIME_CODE_RECORDS if model.is_time_coded else tuple(_FIELDS))
-    check_exit(model, exit, level, record, settle)
+    check_exit(model, ending["exit"], ending["level"], record, ending["settle"])
     timesteps, batches = open_data(model, x, y, timesteps=timesteps, batch_size=batch_size)
     per_call, plan = lengths(model, record, timesteps, batch_size)
+    settle = ending["settle"]
     runner = WindowRunner(model, record) if model.is_time_coded and record else _runner(model, record, settle)
     if settle and not model.is_time_coded:
         runner.prepare_settling(timesteps)
-    progress = keras.utils.Progbar(batches.count, unit_name="batch") if verbose else None
-    parts = []
-    for inputs, labels in batches:
-        if not parts:
-            samples = batches.samples or len(keras.tree.flatten(inputs)[0]) * (batches.count or 1)
-            _check_memory(model, record, samples, timesteps, verbose)
-        if exit is None:
+
+    def part_of(inputs, labels):
+        if ending["exit"] is None:
             run = runner.whole(inputs, timesteps, plan, per_call=per_call, settle=settle)
             values, steps = runner.outputs(run), None
         else:
-            values, steps = run_until_confident(runner, inputs, timesteps, plan, level=level)
+            values, steps = run_until_confident(runner, inputs, timesteps, plan, level=ending["level"])
             run = {"every": {}, "potentials": {}, "sums": {}}
         network = internals(model).network
         over_time = _records(network, record, run, ("spike_trains", "membrane_potentials"))
         counts = _records(network, record, run, ("spike_counts", "spike_times"))
-        parts.append(_Part(values, over_time, counts, labels, steps))
+        return Part(values, over_time, counts, labels, steps)
+
+    def check(inputs):
+        samples = len(keras.tree.flatten(inputs)[0])
+        if whole:
+            samples = batches.samples or samples * (batches.count or 1)
+        check_records(model, record, samples, timesteps, verbose)
+
+    return timesteps, _each(batches, part_of, check, verbose)
+
+
+def _each(batches, part_of, check, verbose):
+    """Yield what a function makes of every batch; another one looks at the first before."""
+    progress = keras.utils.Progbar(batches.count, unit_name="batch") if verbose else None
+    is_first = True
+    for inputs, labels in batches:
+        if is_first:
+            check(inputs)
+        is_first = False
+        yield part_of(inputs, labels)
         if progress:
             progress.add(1)
-    return _result(model, parts, timesteps)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Part:
-    """What one batch gave.
-
-    Attributes:
-        outputs: Nested arrays `(batch, time, …)`.
-        over_time, counts: Dicts of records with and without a time axis, by name.
-        labels: Array, or `None`.
-        steps: Steps that each sample ran, an array, or `None` if all ran all of them.
-    """
-
-    outputs: object
-    over_time: dict
-    counts: dict
-    labels: object
-    steps: np.ndarray | None
-
-
-def _check_memory(model, record, samples, timesteps, verbose):
-    """Raise if records would not fit into memory; show what they take."""
-    memory = check_memory(model, record, samples, timesteps)
-    if verbose and memory:
-        print(f"Recording takes {show_bytes(memory)}")  # noqa: T201 - beside the progress bar
-
-
-def _result(model, parts, timesteps):
-    """Return the `SimulationResult` of all batches."""
-    over_time = _join(_as_long([part.outputs for part in parts]))
-    records = _join(_as_long([part.over_time for part in parts]))
-    steps = [part.steps for part in parts if part.steps is not None]
-    return SimulationResult(
-        outputs=keras.tree.map_structure(lambda a: a[:, -1], over_time),
-        outputs_over_time=over_time,
-        accuracy_over_time=_accuracy_over_time(model, over_time, [part.labels for part in parts]),
-        timesteps=model.timesteps if model.is_time_coded else timesteps,
-        settling=keras.tree.flatten(over_time)[0].shape[1] - timesteps,
-        records={**records, **_join([part.counts for part in parts])},
-        steps_used=np.concatenate(steps) if steps else None,
-    )
 
 
 def open_data(model, x, y, *, timesteps, batch_size, averages=False):
@@ -365,32 +360,4 @@ def collect(parts):
         more = {name: run[name] for name in ("sums", "added")}
         # Summed right away: memory does not grow with time.
         sums = more if sums is None else keras.tree.map_structure(np.add, sums, more)
-    return {**_join(over_time, axis=1), **sums}
-
-
-def _join(parts, axis=0):
-    """Concatenate nested arrays leaf by leaf."""
-    return keras.tree.map_structure(lambda *leaves: np.concatenate(leaves, axis=axis), *parts)
-
-
-def _as_long(parts):
-    """Return nested arrays `(batch, time, …)` that go on as they end, up to the length of the longest."""
-    longest = max((leaf.shape[1] for leaf in keras.tree.flatten(parts)), default=0)
-
-    def extended(x):
-        widths = [(0, 0), (0, longest - x.shape[1]), *[(0, 0)] * (x.ndim - 2)]
-        return np.pad(x, widths, mode="edge") if x.shape[1] < longest else x
-
-    return keras.tree.map_structure(extended, parts)
-
-
-def _accuracy_over_time(model, outputs, labels):
-    """Return the share of right decisions after every step, or `None` if there are no labels of classes."""
-    if any(y is None for y in labels) or not isinstance(outputs, np.ndarray):
-        return None
-    labels = np.concatenate(labels)
-    rule = deciding(model, labels)
-    readings = {} if rule is None else rule.readings(labels, len(outputs))
-    for way, right in readings.items():
-        return share_of_equal(rule.decide(outputs, way), right, way).mean(axis=0)
-    return None
+    return {**join(over_time, axis=1), **sums}

@@ -1,8 +1,11 @@
 """The program of a spiking model, and its source network."""
 
 import dataclasses
+import hashlib
+import json
 import math
 
+import keras
 import numpy as np
 
 from keras_snn.graph import nodes as kinds
@@ -11,7 +14,7 @@ from keras_snn.graph.program import Program, source_of
 from keras_snn.simulation.internals import internals
 from keras_snn.simulation.model import SpikingModel
 
-__all__ = ["alone", "check_spiking", "program_of", "source_graph"]
+__all__ = ["alone", "check_spiking", "digest_of", "program_of", "source_graph"]
 
 
 def check_spiking(model):
@@ -78,3 +81,21 @@ def source_graph(model):
     program = program_of(model)
     spikes = (node for node in program.graph.nodes.values() if isinstance(node, kinds.Spike))
     return source_of(program), {node.origins[0]: node.name for node in spikes}
+
+
+def digest_of(model):
+    """Return a digest of a Keras model, of its config and weights: copies and loaded files have the same.
+
+    How it was compiled, how long it runs and what changes its speed only are no part of it.
+    """
+    config = keras.saving.serialize_keras_object(model)
+    config.pop("compile_config", None)
+    config.pop("build_config", None)
+    for name in ("unroll", "engine", "timesteps", "conversion_report"):
+        config["config"].pop(name, None)
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    for array in model.get_weights():
+        array = np.ascontiguousarray(array)
+        digest.update(f"{array.dtype} {array.shape}".encode())
+        digest.update(array.view("uint8") if array.ndim else array.tobytes())
+    return digest.hexdigest()[:16]
