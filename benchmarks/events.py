@@ -1,0 +1,115 @@
+"""Time of a simulated step on both engines against a forward pass of the source network, per image.
+
+    python benchmarks/events.py [networks] [--timesteps 32] [--repeats 7]
+
+CPU time of all threads and wall time in µs, medians. F is the float32 source network in the same process, at
+the batch size where it takes least CPU time. Passes and steps of both engines take turns; ratios to F are of
+CPU time, medians of those of a turn, with intervals of 95 % confidence (with fewer than six turns, all that
+there is). Beside them: how often neurons fire, and how long the first call on events takes.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+
+import keras
+import numpy as np
+from keras import layers
+from machine import describe
+from speed import as_trained, by_batches, cifar10_cnn, lenet, resnet18
+from timing import show_ratio, take_turns
+
+import keras_snn
+
+
+def lenet_max():
+    """LeNet with max pools."""
+    pools = keras.layers.AveragePooling2D
+    parts = [layers.MaxPooling2D(2) if isinstance(layer, pools) else layer for layer in lenet().layers]
+    return keras.Sequential([keras.Input((28, 28, 1)), *parts], name="lenet_max")
+
+
+# Network, large batch, images of it, and images one by one.
+ROWS = {
+    "lenet": (lenet, 100, 200, 30),
+    "lenet_max": (lenet_max, 100, 200, 30),
+    "cifar10_cnn": (cifar10_cnn, 64, 64, 4),
+    "resnet18": (resnet18, 16, 16, 1),
+}
+
+
+def measure(name, options):
+    """Return seconds per image of a pass and of steps, CPU and wall of every turn, and what comes first."""
+    keras.utils.set_random_seed(0)
+    make, large, samples, singles = ROWS[name]
+    rng = np.random.default_rng(0)
+    model = as_trained(make(), rng)
+    x = rng.random((max(samples, 64), *model.input_shape[1:]), dtype="float32")
+    snn = keras_snn.convert(model, x[:64], timesteps=options.timesteps, verbose=0)
+    snn.engine, start = "events", time.perf_counter()
+    snn.predict_on_batch(x[:1])
+    first = time.perf_counter() - start
+    counts = snn.simulate(x[:4], record="spike_counts").spike_counts.values()
+    rate = sum(c.sum() for c in counts) / sum(c.size for c in counts) / options.timesteps
+    sizes = [size for size in (16, 64, 200) if size <= len(x)]
+    ways = {f"F {size}": by_batches(model, x, size) for size in sizes}
+    images = {way: len(x) for way in ways}
+    for engine in ("compiled", "events"):
+        for size, number in ((large, samples), (1, singles)):
+            ways[f"{engine} {size}"] = _on(snn, engine, by_batches(snn, x[:number], size))
+            images[f"{engine} {size}"] = number * options.timesteps
+    times = {way: pairs / images[way] for way, pairs in take_turns(ways, options.repeats).items()}
+    return {"first": first, "rate": float(rate), "times": {way: pairs.tolist() for way, pairs in times.items()}}
+
+
+def _on(snn, engine, run):
+    def chosen():
+        snn.engine = engine
+        run()
+
+    return chosen
+
+
+def rows(name, found):
+    """Yield the lines of the table of a network."""
+    times = {way: 1e6 * np.array(pairs) for way, pairs in found["times"].items()}
+    passes = min((way for way in times if way[0] == "F"), key=lambda way: np.median(times[way][:, 0]))
+    cpu, wall = np.median(times[passes], axis=0)
+    yield f"| {name}, {100 * found['rate']:.0f} % fire | F | {passes[2:]} | {cpu:.0f} | {wall:.0f} | 1 |"
+    for way, pairs in times.items():
+        if way[0] != "F":
+            cpu, wall = np.median(pairs, axis=0)
+            ratio = show_ratio(pairs[:, 0] / times[passes][:, 0], 2)
+            engine, size = way.split()
+            yield f"| | {engine} | {size} | {cpu:.1f} | {wall:.1f} | {ratio} |"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("names", nargs="*", default=list(ROWS), help=", ".join(ROWS))
+    parser.add_argument("--timesteps", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--in-process", action="store_true", help="measure the one network in this process")
+    options = parser.parse_args()
+    if options.in_process:
+        (name,) = options.names
+        print(json.dumps(measure(name, options)))
+        return
+    print(f"{describe()}; Numba {version('numba')}; T = {options.timesteps}, medians of {options.repeats}\n")
+    print("| network | who | batch | CPU, µs | wall, µs | in F |\n| --- | --- | --- | --- | --- | --- |")
+    firsts = []
+    for name in options.names:
+        command = [sys.executable, __file__, name, "--in-process", "--timesteps", str(options.timesteps)]
+        command += ["--repeats", str(options.repeats)]
+        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        found = json.loads(printed.splitlines()[-1])
+        print("\n".join(rows(name, found)), flush=True)
+        firsts.append(f"{name} {found['first']:.1f} s")
+    print(f"\nFirst call on events: {', '.join(firsts)}.")
+
+
+if __name__ == "__main__":
+    main()
