@@ -62,7 +62,11 @@ def measure(name, options):
             ways[f"{engine} {size}"] = _on(snn, engine, by_batches(snn, x[:number], size))
             images[f"{engine} {size}"] = number * options.timesteps
     times = {way: pairs / images[way] for way, pairs in take_turns(ways, options.repeats).items()}
-    return {"first": first, "rate": float(rate), "times": {way: pairs.tolist() for way, pairs in times.items()}}
+    return {
+        "first": first,
+        "rate": float(rate),
+        "times": {way: pairs.tolist() for way, pairs in times.items()},
+    }
 
 
 def _on(snn, engine, run):

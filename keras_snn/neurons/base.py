@@ -299,7 +299,7 @@ class Neuron:
         return
 
     def step_form(self) -> StepForm | None:
-        """Return what a step is in numbers, if it is that of spikes of 0 or 1; else `None`."""
+        """Return what a step is in numbers, or `None` if that is not of the form."""
         return
 
     # --- Files -----------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Neurons with spikes of several sizes."""
 
 import dataclasses
+import math
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from keras_snn._types import Rate, Shape, State, Tensor
 from keras_snn._validation import check_integer, check_number
 from keras_snn.neurons.base import Neuron
 from keras_snn.neurons.signed import Counting
+from keras_snn.neurons.step_form import StepForm
 
 __all__ = ["Burst", "MultiThreshold"]
 
@@ -143,6 +145,10 @@ class MultiThreshold(Counting):
         v = ops.full(shape, self.initial_potential * self.unit * self.v_threshold, dtype=dtype)
         return [v, ops.zeros(shape, dtype=dtype)]
 
+    def step_form(self) -> StepForm:
+        given = {"unit": self.unit, "largest": _plain(self.largest_spike), "lowest": -math.inf}
+        return StepForm(self.v_threshold, "subtract", **given, takes_back=True)
+
     def _spikes(self, v, count):
         units = floor(v / (self.v_threshold * self.unit))
         return ops.clip(units * self.unit, -count, _over_channels(self.largest_spike, v))
@@ -224,6 +230,9 @@ class Burst(Neuron):
     def initial_state(self, shape: Shape, dtype: str) -> State:
         """Return the state before the first step: `[membrane_potential]` of `shape`."""
         return [ops.full(shape, self.initial_potential * self.v_threshold, dtype=dtype)]
+
+    def step_form(self) -> StepForm:
+        return StepForm(self.v_threshold, "subtract", largest=_plain(self.largest_spike))
 
     def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
         """Integrate one time step; arguments as of `IntegrateAndFire.step`, spikes 0 to `gamma`."""

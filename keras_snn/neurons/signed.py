@@ -1,6 +1,7 @@
 """A neuron that takes back spikes, and what it has in common with others that do."""
 
 import dataclasses
+import math
 
 import keras
 from keras import ops
@@ -9,6 +10,7 @@ from keras_snn._gradients import triangle, with_gradient
 from keras_snn._types import Shape, State, Tensor
 from keras_snn._validation import check_integer, check_number
 from keras_snn.neurons.base import Neuron
+from keras_snn.neurons.step_form import StepForm
 
 __all__ = ["Counting", "SignedIntegrateAndFire"]
 
@@ -95,6 +97,10 @@ class SignedIntegrateAndFire(Counting):
         """Return the state before the first step: `[membrane_potential, n]` of `shape`."""
         v = ops.full(shape, self.initial_potential * self.v_threshold, dtype=dtype)
         return [v, ops.zeros(shape, dtype=dtype)]
+
+    def step_form(self) -> StepForm:
+        levels = math.inf if self.levels is None else self.levels
+        return StepForm(self.v_threshold, "subtract", lowest=-1.0, levels=levels, takes_back=True)
 
     def _spikes(self, v, count):
         forward = v >= self.v_threshold

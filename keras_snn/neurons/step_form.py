@@ -1,20 +1,30 @@
 """A step of neurons in numbers."""
 
 import dataclasses
+import math
 
 __all__ = ["StepForm"]
 
 
 @dataclasses.dataclass(frozen=True)
 class StepForm:
-    """A step of neurons that send 0 or 1, in numbers, for engines that do not run `Neuron.step`.
+    """A step of neurons in numbers, for engines that do not run `Neuron.step`.
+
+    With u the potential before the reset, θ = `threshold`, ε = `unit` and n the sum of all spikes so far, a
+    spike is s = ε·floor(u/(θ·ε)), but at least `lowest`, and −n if `takes_back`, and at most `largest`, and
+    `levels` − n. Charge θ·s leaves the potential, or all of it.
 
     Attributes:
-        threshold: At which potential they fire.
+        threshold: θ.
         reset: `"subtract"` or `"zero"`.
         leak: By what a potential is multiplied before a step.
         current: What is added to the current of every step, by channel; empty for nothing.
         delay: Number of first steps without spikes and without integration.
+        unit: ε, the smallest spike.
+        largest: The largest spike in a step; a tuple of one for each channel where they differ.
+        lowest: The lowest spike in a step.
+        levels: The most that all spikes add up to.
+        takes_back: Whether n is kept, and spikes are negative where the potential is.
     """
 
     threshold: float
@@ -22,3 +32,13 @@ class StepForm:
     leak: float = 1.0
     current: tuple[float, ...] = ()
     delay: int = 0
+    unit: float = 1.0
+    largest: float | tuple[float, ...] = 1.0
+    lowest: float = 0.0
+    levels: float = math.inf
+    takes_back: bool = False
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether all spikes are 1."""
+        return not self.takes_back and self.lowest == 0 and self.unit == self.largest == 1

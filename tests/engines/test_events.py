@@ -53,16 +53,14 @@ def corrected(program):
     return program.with_nodes(nodes)
 
 
-@pytest.mark.filterwarnings("ignore:Silent on all calibration data")
-@pytest.mark.parametrize(
-    "architecture", few([n for n in networks.NETWORKS if n.__name__ not in REFUSED]), ids=named
-)
-def test_law_14_every_neuron_fires_at_the_same_steps(architecture, rng):
-    """Layers of all kinds, and neurons that reset in both ways, wait or are corrected."""
+def check_law_14(architecture, rng, kind=None):
+    """Spikes, potentials and outputs on both engines, and `predict`."""
     model = networks.build_dyadic(architecture, rng)
     x = networks.data_for(model, rng, 5, dyadic=True)
     way = networks.NETWORKS.index(architecture) % 3
     options = ({"neuron": neurons.IntegrateAndFire(reset="zero")}, {"delay": 1, "readout_delay": 2}, {})[way]
+    if kind is not None:
+        options |= {"neuron": kind}
     snn = keras_snn.convert(model, x, timesteps=6, verbose=0, **options)
     snn = build(corrected(program_of(snn))) if way == 2 else snn
     runs = [on(snn, name, x, record=RECORDS, batch_size=3) for name in ("compiled", "events")]
@@ -71,6 +69,30 @@ def test_law_14_every_neuron_fires_at_the_same_steps(architecture, rng):
     assert any(train.any() for train in runs[1].spike_trains.values())
     for a, b in zip(*map(keras.tree.flatten, (runs[0].outputs, snn.predict(x, verbose=0))), strict=True):
         np.testing.assert_allclose(b, a, rtol=0, atol=3e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Silent on all calibration data")
+@pytest.mark.parametrize(
+    "architecture", few([n for n in networks.NETWORKS if n.__name__ not in REFUSED]), ids=named
+)
+def test_law_14_every_neuron_fires_at_the_same_steps(architecture, rng):
+    """Layers of all kinds, and neurons that reset in both ways, wait or are corrected."""
+    check_law_14(architecture, rng)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        neurons.SignedIntegrateAndFire(),
+        neurons.SignedIntegrateAndFire(levels=3),
+        neurons.MultiThreshold(),
+        neurons.Burst(gamma=3),
+    ],
+    ids=named,
+)
+@pytest.mark.parametrize("architecture", [networks.plain, networks.residual], ids=named)
+def test_law_14_holds_for_spikes_of_several_sizes_and_signs(architecture, kind, rng):
+    check_law_14(architecture, rng, kind)
 
 
 @pytest.fixture
@@ -151,7 +173,6 @@ def test_the_engine_is_chosen_by_what_there_is_and_stays_in_a_file(classifier, m
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"neuron": "signed"}, "layer 'hidden': neuron SignedIntegrateAndFire"),
         ({"max_pool": "fir"}, "a max pool of method 'fir'"),
         ({"dtype": "float64"}, "dtype 'float64' instead of float32"),
         ({"softmax": "poisson"}, "spikes drawn at random"),

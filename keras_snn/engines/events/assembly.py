@@ -90,7 +90,8 @@ class _Assembler(Sums):
             if form is None:
                 raise UnsupportedError(f"layer '{_called(node)}': neuron {node.neuron!r}")
             first = node.neuron.initial_state((1, *node.shape), "float32")[0]
-            self._state(node.name, [padded(keras.ops.convert_to_numpy(first)[0])])
+            sent = [padded(np.zeros(node.shape))] if form.takes_back else []
+            self._state(node.name, [padded(keras.ops.convert_to_numpy(first)[0]), *sent])
         elif isinstance(node, kinds.Readout):
             if node.draws:
                 raise UnsupportedError(f"layer '{_called(node)}': spikes drawn at random")
@@ -203,8 +204,8 @@ class _Assembler(Sums):
         return _as_value(self._as_signal(value)) if value.products else value
 
     def _neurons(self, node):
-        form, (target,) = node.neuron.step_form(), self.states[node.name]
-        signal = self.signal(node.shape)
+        form, (target, *sent) = node.neuron.step_form(), self.states[node.name]
+        signal = self.signal(node.shape) if form.is_binary else self.sum_of_step(node.shape)
         size = signal.places * signal.width
         if form.leak != 1:
             self.operation("scale", target, size, self.add_weights([form.leak]), after=form.delay)
@@ -217,12 +218,34 @@ class _Assembler(Sums):
             shift = np.broadcast_to(np.asarray(form.current), node.shape)
             value = values.summed(node.shape, [value, Value(node.shape, shift=shift)])
         self.accumulate(value, target, after=form.delay)
-        parameters = self.add_weights([form.threshold])
-        fields = (target, size // LANES, signal.word, parameters, form.reset == "zero", drive)
-        self.operation("fire", *fields, after=form.delay)
+        if form.is_binary:
+            parameters = self.add_weights([form.threshold])
+            fields = (target, size // LANES, signal.word, parameters, form.reset == "zero", drive)
+            self.operation("fire", *fields, after=form.delay)
+        else:
+            self._fire_values(form, signal, target, sent[0] if sent else -1, drive)
         self.potentials[_called(node)] = dataclasses.replace(signal, value=target)
         self.sent[_called(node)] = signal
         return _as_value(signal)
+
+    def _fire_values(self, form, signal, target, sent, drive):
+        """Add the operations of neurons whose spikes have several sizes or signs."""
+        size = signal.places * signal.width
+        numbers = (form.threshold, form.threshold * form.unit, form.unit, form.lowest, form.levels)
+        bounds = padded(np.broadcast_to(np.asarray(form.largest), (signal.channels,)))
+        fields = (
+            signal.value,
+            sent,
+            drive,
+            self.add_weights(numbers),
+            signal.width,
+            self.add_weights(bounds),
+        )
+        if form.delay:
+            # Else what the last sample left would be there.
+            self.operation("scale", signal.value, size, self.nothing)
+        self.operation("fire_values", target, size, *fields, after=form.delay)
+        self.operation("mark", signal.value, size // LANES, signal.word, after=form.delay)
 
     def _readout(self, node):
         (target,) = self.states[node.name]

@@ -47,6 +47,26 @@ def _fire(op, memory, words, weights):
 
 
 @_compiled
+def _fire_values(op, memory, weights):
+    """Fire spikes of several sizes, or of either sign, and reset by what was fired."""
+    target, size, out, sent, drive, first, width, bounds = op[1:9]
+    threshold, smallest, unit = weights[first], weights[first + 1], weights[first + 2]
+    lowest, levels = weights[first + 3], weights[first + 4]
+    for i in range(size):
+        v = memory[target + i]
+        if drive >= 0:
+            v += memory[drive + i]
+        low, high = lowest, weights[bounds + i % width]
+        if sent >= 0:
+            low, high = max(low, -memory[sent + i]), min(high, levels - memory[sent + i])
+        spike = min(max(unit * np.floor(v / smallest), low), high)
+        memory[target + i] = v - threshold * spike
+        memory[out + i] = spike
+        if sent >= 0:
+            memory[sent + i] += spike
+
+
+@_compiled
 def _scale(op, memory, weights):
     """Multiply numbers by a factor: 0 clears what a step left, whatever it was."""
     target, size, factor = op[1], op[2], weights[op[3]]
@@ -131,8 +151,10 @@ def _run_step(step, operations, memory, words, weights, table, starts, events, a
             _mark(op, memory, words)
         elif what == 10:
             _take_maximum_of_spikes(op, memory, words, table)
-        else:
+        elif what == 11:
             _take_maximum(op, memory, words, table)
+        else:
+            _fire_values(op, memory, weights)
 
 
 @_compiled

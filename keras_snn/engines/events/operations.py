@@ -20,6 +20,7 @@ OPERATIONS = (
     "mark",
     "take_maximum_of_spikes",
     "take_maximum",
+    "fire_values",
 )
 # Integers of a row: which operation, its arguments, and from which step on it runs.
 FIELDS = 13
