@@ -25,7 +25,7 @@ def measure(example, dataset, seed, epochs):
     x, y = example["load"](dataset, "train")
     x_test, y_test = example["load"](dataset, "test")
     model = example["train"](x, y, epochs)
-    snn = keras_snn.convert(model, x[:500], timesteps=STEPS[-1], verbose=0)
+    snn = keras_snn.convert(model, x[:500], timesteps=STEPS[-1], preset="rueckauer2017", verbose=0)
     run = snn.simulate(x_test, y_test, batch_size=100)
     of_ann = model.predict(x_test, batch_size=100, verbose=0).argmax(axis=-1)
     of_snn = run.outputs_over_time.argmax(axis=-1)

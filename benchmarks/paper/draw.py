@@ -13,8 +13,8 @@ import numpy as np
 
 FOLDER = pathlib.Path(__file__).parent
 FIGURES = FOLDER.parent.parent / "docs" / "figures"
-# Blue, vermilion and green of Okabe and Ito: distinguishable by any eye.
-BLUE, RED, GREEN = "#0072B2", "#D55E00", "#009E73"
+# Blue and vermilion of Okabe and Ito: distinguishable by any eye.
+BLUE, RED = "#0072B2", "#D55E00"
 
 
 def error_over_time(results):
@@ -28,36 +28,6 @@ def error_over_time(results):
     axes.set_title(f"CIFAR-10 network, {found['samples']:,} test images")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.legend()
-    return figure
-
-
-def error_over_operations(results):
-    """Draw the error against the operations spent, as in Rueckauer et al. (2017)."""
-    found, counts = results["cifar10"], results["operations"]
-    error, operations = np.array(found["snn_error"]), np.array(counts["snn_operations"]) / 1e6
-    ann_error, ann_operations = found["ann_error"], counts["ann_operations"] / 1e6
-    figure, axes = plt.subplots(figsize=(6, 3.6))
-    axes.semilogx(operations, error, color=BLUE, label="SNN, one point per time step", zorder=1)
-    axes.plot(
-        ann_operations,
-        ann_error,
-        "s",
-        color=RED,
-        label=f"ANN: {ann_operations:.1f} million, {ann_error:.2f} %",
-    )
-    same = np.searchsorted(operations, ann_operations)
-    reached = np.flatnonzero(error <= ann_error)
-    points = [("same operations", same)] if same < len(error) else []
-    points += [("same error", reached[0])] if reached.size else []
-    for name, step in points:
-        label = f"{name}: {operations[step]:.1f} million, {error[step]:.2f} %, T = {step + 1}"
-        axes.plot(
-            operations[step], error[step], "o", color=GREEN if name == "same error" else "black", label=label
-        )
-    axes.set(xlabel="operations per image (million)", ylabel="test error (%)", ylim=(0, None))
-    axes.set_title("CIFAR-10 network, error against operations")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.legend(fontsize="small")
     return figure
 
 
@@ -84,7 +54,7 @@ def ladder(results):
 def main():
     results = json.loads((FOLDER / "results.json").read_text())
     FIGURES.mkdir(exist_ok=True)
-    for draw in (error_over_time, error_over_operations, ladder):
+    for draw in (error_over_time, ladder):
         figure = draw(results)
         figure.savefig(FIGURES / f"{draw.__name__}.png", dpi=110, bbox_inches="tight")
         print(f"wrote {FIGURES / draw.__name__}.png")
