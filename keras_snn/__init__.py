@@ -9,7 +9,7 @@ if not _start.is_to_wait():
 
     _start.check_backend(_keras.backend.backend())
 
-    from keras_snn import callbacks, errors, layers, neurons, rules, summaries
+    from keras_snn import callbacks, distributed, errors, layers, neurons, rules, summaries
     from keras_snn.analysis.counting import count_operations
     from keras_snn.analysis.diagnosis import Diagnosis, diagnose
     from keras_snn.analysis.energy import ENERGY_FIGURES
@@ -40,6 +40,7 @@ __all__ = [
     "convert",
     "count_operations",
     "diagnose",
+    "distributed",
     "errors",
     "export_nir",
     "import_nir",

@@ -7,13 +7,15 @@ function of the same name returns on one machine.
 
 from typing import Any, Literal
 
-from keras_snn._summary import Summary
+import keras
+
+from keras_snn._summary import Summary, Totals
 from keras_snn._types import Data
 from keras_snn.analysis import counting, diagnosis, exit_calibration
 from keras_snn.conversion.calibration import Elsewhere, Look
 from keras_snn.reporting import report as reporting
 from keras_snn.simulation.model import SpikingModel
-from keras_snn.simulation.source import alone, digest_of
+from keras_snn.simulation.source import alone, check_spiking, digest_of
 from keras_snn.simulation.statistics import (
     SimulationStatistics,
     read_parts,
@@ -29,6 +31,7 @@ __all__ = [
     "calibrate_exit",
     "count_operations",
     "diagnose",
+    "evaluate",
     "read_parts",
     "report",
     "result",
@@ -152,7 +155,40 @@ def simulate(
     )
 
 
+def evaluate(
+    model: SpikingModel, x: Data, y: Data | None = None, *, batch_size: int = 32, verbose: int = 0
+) -> Summary:
+    """Return the summary of `SpikingModel.evaluate`, whose arguments these are.
+
+    It has the variables of the loss and of the metrics, which add up, as they do on several devices. `result`
+    needs a model that has evaluated something, so that its metrics have variables.
+    """
+    check_spiking(model)
+    totals = Totals()
+    with alone(model):
+        model.evaluate(x, y, batch_size=batch_size, verbose=verbose)
+        for i, variable in enumerate(model.metrics_variables):
+            totals.add(str(i), keras.ops.convert_to_numpy(variable).astype("float64"))
+        # The mean of the loss begins with its sum and the number of samples.
+        samples = round(float(totals.sums["1"]))
+        return Summary.of("evaluate", digest_of(model), {}, samples, totals)
+
+
+def _evaluated(model, summary):
+    """Return a dict of the loss and the metrics of a summary of `evaluate`."""
+    variables = model.metrics_variables
+    if len(variables) != len(summary.sums):
+        raise ValueError(
+            "`model` must be compiled as that of the summary, and must have evaluated something. Received: "
+            f"{len(variables)} variables of metrics, not {len(summary.sums)}. Evaluate it on a sample first."
+        )
+    for i, variable in enumerate(variables):
+        variable.assign(summary.sums[str(i)])
+    return {name: float(value) for name, value in model.get_metrics_result().items()}
+
+
 _RESULTS = {
+    "evaluate": _evaluated,
     "count_operations": counting.operations_of,
     "diagnose": diagnosis.diagnosis_of,
     "report": reporting.report_of,
@@ -170,7 +206,8 @@ def result(model: SpikingModel, summary: Summary, **options: Any) -> Any:
         options: Of a report `energy`, of an exit `max_loss`, of a simulation the `folder` of its parts.
 
     Returns:
-        An `OperationCounts`, `Diagnosis`, `Report`, `ExitCalibration` or `SimulationStatistics`.
+        An `OperationCounts`, `Diagnosis`, `Report`, `ExitCalibration` or `SimulationStatistics`; a dict of
+        `evaluate`.
 
     Raises:
         ValueError: If the summary is of another model.

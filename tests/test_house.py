@@ -16,7 +16,7 @@ PUBLIC = [
     keras_snn,
     *(
         getattr(keras_snn, name)
-        for name in ("callbacks", "errors", "layers", "neurons", "plots", "rules", "summaries")
+        for name in ("callbacks", "distributed", "errors", "layers", "neurons", "plots", "rules", "summaries")
     ),
 ]
 

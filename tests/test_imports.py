@@ -60,11 +60,26 @@ ALLOWED = {
         "reporting",
     },
     "callbacks": {"reporting"},
+    "distributed": {
+        "",
+        "_files",
+        "_summary",
+        "_types",
+        "_validation",
+        "_version",
+        "analysis",
+        "conversion",
+        "graph",
+        "reporting",
+        "simulation",
+        "summaries",
+    },
     "summaries": {"_types", "_summary", "simulation", "analysis", "conversion", "reporting"},
     "rules": {"graph"},
     "": {
         "_start",
         "callbacks",
+        "distributed",
         "errors",
         "layers",
         "neurons",
@@ -123,7 +138,7 @@ def test_import_loads_no_optional_package_and_makes_no_layers():
         "keras.layers.Dense(1); assert made == ['Dense'], made\n"
         "import keras_snn; assert made == ['Dense'], made\n"
         "new = {name.split('.')[0] for name in set(sys.modules) - before}\n"
-        "optional = new & {'tensorboard', 'matplotlib', 'nir', 'tensorflow_datasets', 'torch'}\n"
+        "optional = new & {'tensorboard', 'matplotlib', 'nir', 'ray', 'tensorflow_datasets', 'torch'}\n"
         "assert not optional, optional"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -141,7 +156,16 @@ def test_public_names_are_there():
         keras_snn,
         *(
             getattr(keras_snn, name)
-            for name in ("callbacks", "errors", "layers", "neurons", "plots", "rules", "summaries")
+            for name in (
+                "callbacks",
+                "distributed",
+                "errors",
+                "layers",
+                "neurons",
+                "plots",
+                "rules",
+                "summaries",
+            )
         ),
     )
     for module in modules:

@@ -111,19 +111,19 @@ def test_parts_add_up_to_the_whole(kind, case, rng):
     assert_same(first.merge(second).merge(others[0].merge(*others[1:])), whole)
 
 
-def assert_equal_results(found, wanted):
+def assert_equal_results(found, wanted, tolerance=1e-12):
     """All fields of two results, as plain values, but the time at which they were made."""
     found, wanted = found.to_dict(), wanted.to_dict()
     for values in (found, wanted):
         values.pop("date", None)
-    keras.tree.map_structure(assert_equal_values, found, wanted)
 
+    def assert_equal(found, wanted):
+        if isinstance(wanted, float):
+            np.testing.assert_allclose(found, wanted, rtol=tolerance)
+        else:
+            assert found == wanted
 
-def assert_equal_values(found, wanted):
-    if isinstance(wanted, float):
-        np.testing.assert_allclose(found, wanted, rtol=1e-12)
-    else:
-        assert found == wanted
+    keras.tree.map_structure(assert_equal, found, wanted)
 
 
 def test_results_of_parts_are_those_of_one_machine(case, rng):
