@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-__all__ = ["StepForm"]
+__all__ = ["StepForm", "form_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,3 +42,14 @@ class StepForm:
     def is_binary(self) -> bool:
         """Whether all spikes are 1."""
         return not self.takes_back and self.lowest == 0 and self.unit == self.largest == 1
+
+
+def form_of(neuron):
+    """Return the `StepForm` of a neuron, or `None` if it has none, or a step of its own that has another."""
+    classes = type(neuron).__mro__
+
+    def depth(name):
+        return next((i for i, kind in enumerate(classes) if name in vars(kind)), len(classes))
+
+    own = [name for name in ("step", "_spikes", "initial_state") if depth(name) < depth("step_form")]
+    return None if own else neuron.step_form()

@@ -10,7 +10,7 @@ from keras import ops
 from keras_snn._types import Config, Rate, Shape, State, Tensor
 from keras_snn._validation import check_integer
 from keras_snn.neurons.base import Neuron, get
-from keras_snn.neurons.step_form import StepForm
+from keras_snn.neurons.step_form import StepForm, form_of
 
 __all__ = ["Corrected", "Delayed"]
 
@@ -135,7 +135,7 @@ class Corrected(_Wrapper):
         return dataclasses.replace(super().settled(timesteps), current=())
 
     def step_form(self) -> StepForm | None:
-        form = self.neuron.step_form()
+        form = form_of(self.neuron)
         if form is None or not self.current:
             return form
         both = zip(form.current, self.current, strict=True) if form.current else ((c,) for c in self.current)
@@ -182,7 +182,7 @@ class Delayed(_Wrapper):
         return super().active_steps(max(timesteps - self.timesteps, 1))
 
     def step_form(self) -> StepForm | None:
-        form = self.neuron.step_form()
+        form = form_of(self.neuron)
         # Two delays follow each other: the inner one counts from where the outer one ends.
         return form and dataclasses.replace(form, delay=form.delay + self.timesteps)
 

@@ -13,6 +13,7 @@ from keras_snn.engines.chunks import computes_on_card
 from keras_snn.engines.events.assembly import assemble
 from keras_snn.engines.events.network import EventNetwork
 from keras_snn.engines.events.tables import UnsupportedError
+from keras_snn.layers.time_axis import unfold_time
 from keras_snn.simulation.compiled_functions import forget_compiled
 from keras_snn.simulation.internals import internals
 
@@ -102,30 +103,39 @@ def running_events(model):
         inner.on_events = before
 
 
-def start_of(model, network, inputs):
-    """Return `(states, drives)` of a batch before the first step.
+def start_of(model, network, inputs, timesteps):
+    """Return `(states, drives, arriving)` of a batch before the first step.
 
     Args:
         model: A `SpikingModel`.
         network: Its `EventNetwork`.
         inputs: List of arrays or tensors.
+        timesteps: Number of steps.
     """
-    inner = internals(model)
-    if network.assembled.takes_inputs:
-        given = dict(zip(inner.inputs.names, inputs, strict=True))
-    else:
-        given = inner.network.drive(inner.inputs.cast(inputs))
+    inner, layers = internals(model), internals(model).network.stateful
+    given = dict(zip(inner.inputs.names, inputs, strict=True))
+    encoders = [name for name in network.assembled.arriving if name in layers]
+    if encoders or not network.assembled.takes_inputs:
+        tensors = inner.inputs.cast(inputs)
+        drive = inner.network.drive(tensors)
+        given |= drive
+        if encoders:
+            states = inner.network.start(tensors)
+        for name in encoders:
+            # Random numbers are those of the layer.
+            spikes, _ = layers[name].advance(drive[name], states[name], timesteps, constant=True)
+            given[name] = unfold_time(spikes, timesteps)
     arrays = {name: x if isinstance(x, np.ndarray) else ops.convert_to_numpy(x) for name, x in given.items()}
-    return network.begin(arrays, inputs[0].shape[0])
+    return network.begin(arrays, inputs[0].shape[0], timesteps)
 
 
 def run_events(model, inputs):
     """Return the outputs after the last step by name of their call, `(batch, …)`, of a list of inputs."""
     inner = internals(model)
     network, timesteps = inner.events, model.passes
-    states, drives = start_of(model, network, inputs)
+    states, *given = start_of(model, network, inputs, timesteps)
     fired = tuple(inner.counter.layers) if inner.watched else ()
-    run = network.run(states, drives, 0, timesteps, fired=fired)
+    run = network.run(states, *given, 0, timesteps, fired=fired)
     if inner.watched:
         counts = {name: ops.convert_to_tensor(x) for name, x in run["fired"].items()}
         inner.counter.finish(counts, None, None, timesteps)

@@ -39,13 +39,14 @@ class EventRunner:
         """Return what goes from call to call: the drive and the states of one batch, arrays `(batch, …)`."""
         inner = internals(self.model).inputs
         shaped = keras.tree.flatten(inner.shaped(inputs, timesteps))
-        states, drives = start_of(self.model, self._network, shaped)
-        return {"states": states, "drive": drives}
+        states, drives, arriving = start_of(self.model, self._network, shaped, timesteps)
+        return {"states": states, "drive": drives, "arriving": arriving}
 
     def advance(self, carry, start, plan):
         """Run the steps of a plan after the first `start`; return the carry after them, and the run."""
         states = np.array(carry["states"])
-        run = self._network.run(states, carry["drive"], start, plan.timesteps, **self._wanted)
+        arriving = carry["arriving"][:, start : start + plan.timesteps]
+        run = self._network.run(states, carry["drive"], arriving, start, plan.timesteps, **self._wanted)
         every = run["every"]
         every |= {name: self._network.read(name, every[name], start) for name in self._outputs}
         return {**carry, "states": states}, {**run, "observed": [], "added": []}

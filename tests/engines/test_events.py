@@ -95,6 +95,18 @@ def test_law_14_holds_for_spikes_of_several_sizes_and_signs(architecture, kind, 
     check_law_14(architecture, rng, kind)
 
 
+@pytest.mark.parametrize("encoding", ["poisson", "events"])
+def test_law_14_holds_for_what_arrives_at_every_step(encoding, rng):
+    model = networks.build_dyadic(networks.residual, rng)
+    x = networks.data_for(model, rng, 5, dyadic=True)
+    snn = keras_snn.convert(model, x, timesteps=6, input_encoding=encoding, verbose=0)
+    if encoding == "events":
+        x = rng.integers(-1, 2, (5, 7, *x.shape[1:])).astype("float32")
+    runs = [on(snn, name, x, record=RECORDS, batch_size=3) for name in ("compiled", "events")]
+    assert_same(*runs)
+    np.testing.assert_allclose(snn.predict(x, verbose=0), runs[0].outputs, rtol=0, atol=3e-6)
+
+
 @pytest.fixture
 def classifier(rng):
     """A converted network with max and average pools, samples and labels."""
@@ -170,9 +182,19 @@ def test_the_engine_is_chosen_by_what_there_is_and_stays_in_a_file(classifier, m
         snn.engine = "fast"
 
 
+@keras.saving.register_keras_serializable(package="test")
+@dataclasses.dataclass(frozen=True)
+class _OfAUser(neurons.IntegrateAndFire):
+    """A neuron that takes the form of another, and steps in its own way."""
+
+    def step(self, current, state):
+        return super().step(current / 2, state)
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
+        ({"neuron": _OfAUser()}, "layer 'hidden': neuron _OfAUser"),
         ({"max_pool": "fir"}, "a max pool of method 'fir'"),
         ({"dtype": "float64"}, "dtype 'float64' instead of float32"),
         ({"softmax": "poisson"}, "spikes drawn at random"),

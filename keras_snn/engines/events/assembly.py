@@ -12,6 +12,7 @@ from keras_snn.engines.events.tables import UnsupportedError, padded
 from keras_snn.engines.events.values import Signal, Value
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.program import constant_nodes
+from keras_snn.neurons.step_form import form_of
 
 __all__ = ["assemble"]
 
@@ -24,8 +25,6 @@ def assemble(program):
     """
     if program.dtype.name != "float32":
         raise UnsupportedError(f"dtype '{program.dtype.name}' instead of float32")
-    if program.events:
-        raise UnsupportedError("inputs that are events")
     try:
         assembler = _Assembler(program, takes_inputs=True)
         assembler.add_constants()
@@ -40,6 +39,8 @@ def assemble(program):
         initial=np.concatenate(assembler.initial),
         drives=assembler.drives,
         drive_size=assembler.drive_size,
+        arriving=assembler.arriving,
+        arriving_size=assembler.arriving_size,
         potentials=assembler.potentials,
         sent=assembler.sent,
     )
@@ -70,8 +71,9 @@ class _Assembler(Sums):
         self.constant = constant_nodes(program.graph, program.events)
         self.users = program.graph.users()
         self.found, self.constants = {}, {}
-        self.potentials, self.sent, self.drives, self.readouts = {}, {}, {}, {}
-        # Potentials and sums are first in memory, then what is given of each sample.
+        self.potentials, self.sent, self.readouts = {}, {}, {}
+        # Potentials and sums are first in memory, then what is given of each sample, and of each step.
+        self.drives, self.arriving = {}, {}
         self.initial, self.states = [np.zeros(0, "float32")], {}
         for node in self.graph.nodes.values():
             self._reserve_state(node)
@@ -79,6 +81,9 @@ class _Assembler(Sums):
         for node in self.graph.nodes.values():
             self._reserve_drive(node)
         self.drive_size = self.memory - self.state_size
+        for node in self.graph.nodes.values():
+            self._reserve_arriving(node, program.events)
+        self.arriving_size = self.memory - self.state_size - self.drive_size
 
     # --- Memory ------------------------------------------------------------------
 
@@ -86,7 +91,7 @@ class _Assembler(Sums):
         if node.name in self.constant:
             return
         if isinstance(node, kinds.Spike):
-            form = node.neuron.step_form()
+            form = form_of(node.neuron)
             if form is None:
                 raise UnsupportedError(f"layer '{_called(node)}': neuron {node.neuron!r}")
             first = node.neuron.initial_state((1, *node.shape), "float32")[0]
@@ -112,13 +117,13 @@ class _Assembler(Sums):
     def _reserve_drive(self, node):
         """Reserve memory for the constant that a node takes, or that others take of it."""
         if self.takes_inputs:
-            if not isinstance(node, kinds.Input):
+            if not isinstance(node, kinds.Input) or node.name not in self.constant:
                 return
             if node.dtype not in (None, "float32"):
                 raise _ConstantError(node.dtype)
         elif node.name in self.constant:
             users = [self.graph.nodes[name] for name in self.users[node.name]]
-            driven = (kinds.Spike, kinds.Readout)
+            driven = (kinds.Spike, kinds.Readout, kinds.Encode)
             if all(user.name in self.constant or isinstance(user, driven) for user in users):
                 return
         elif not (isinstance(node, (kinds.Spike, kinds.Readout)) and node.inputs[0] in self.constant):
@@ -126,22 +131,29 @@ class _Assembler(Sums):
         self.drives[_called(node)] = (self.memory - self.state_size, node.shape)
         self.memory += padded(np.zeros(node.shape)).size
 
+    def _reserve_arriving(self, node, events):
+        """Reserve memory for what comes anew at every step."""
+        if isinstance(node, kinds.Encode) or (events and isinstance(node, kinds.Input)):
+            self.arriving[_called(node)] = (self.memory - self.state_size - self.drive_size, node.shape)
+            self.memory += padded(np.zeros(node.shape)).size
+
     # --- What is constant --------------------------------------------------------
 
     def add_constants(self):
         """Add what is computed once for every sample."""
         with self.once():
             for node in self.graph.nodes.values():
-                if isinstance(node, kinds.Input):
-                    self.found[node.name] = _as_value(self._given(node.name, node.shape))
+                if node.name in self.drives:
+                    place = self.state_size + self.drives[node.name][0]
+                    self.found[node.name] = _as_value(self._given(place, node.shape))
                 elif node.name in self.constant:
                     if isinstance(node, kinds.Pool) and node.function == "max":
                         raise _ConstantError("a maximum")
                     self.found[node.name] = self._linear(node)
 
-    def _given(self, name, shape):
-        """Return the signal of what is given of each sample."""
-        signal = self.signal(shape, self.state_size + self.drives[name][0])
+    def _given(self, place, shape):
+        """Return the signal of what is given, at a place in memory."""
+        signal = self.signal(shape, place)
         self.operation("mark", signal.value, signal.places * signal.width // LANES, signal.word)
         return signal
 
@@ -153,7 +165,8 @@ class _Assembler(Sums):
                     self.constants[name] = self._as_signal(self.found[name])
                 else:
                     node = self.graph.nodes[name]
-                    self.constants[name] = self._given(_called(node), node.shape)
+                    place = self.state_size + self.drives[_called(node)][0]
+                    self.constants[name] = self._given(place, node.shape)
         return self.constants[name]
 
     def _drive_of(self, node):
@@ -170,6 +183,9 @@ class _Assembler(Sums):
             value = self._neurons(node) if isinstance(node, kinds.Spike) else self._readout(node)
         elif isinstance(node, kinds.Pool) and node.function == "max":
             value = self._max_pool(node)
+        elif _called(node) in self.arriving and isinstance(node, (kinds.Input, kinds.Encode)):
+            place = self.state_size + self.drive_size + self.arriving[_called(node)][0]
+            value = _as_value(self._given(place, node.shape))
         else:
             value = self._linear(node)
         self.found[node.name] = value
@@ -204,7 +220,7 @@ class _Assembler(Sums):
         return _as_value(self._as_signal(value)) if value.products else value
 
     def _neurons(self, node):
-        form, (target, *sent) = node.neuron.step_form(), self.states[node.name]
+        form, (target, *sent) = form_of(node.neuron), self.states[node.name]
         signal = self.signal(node.shape) if form.is_binary else self.sum_of_step(node.shape)
         size = signal.places * signal.width
         if form.leak != 1:

@@ -183,7 +183,7 @@ def _record(records, memory, words, kept, sums, sample, step):
 
 @_compiled
 def _run_sample(
-    sample, span, before, operations, records, weights, table, states, drives, kept, sums, scratch
+    sample, span, before, operations, records, weights, table, states, drives, arriving, kept, sums, scratch
 ):
     """Run one sample over time; arguments as of `run_samples`."""
     memory, words, starts, events, amounts = scratch
@@ -196,6 +196,9 @@ def _run_sample(
     for i in range(of_drive):
         memory[of_state + i] = drives[sample, i]
     for step in range(-1, span[1]):
+        if step >= 0:
+            for i in range(arriving.shape[2]):
+                memory[of_state + of_drive + i] = arriving[sample, step, i]
         what = before if step < 0 else operations
         _run_step(span[0] + step, what, memory, words, weights, table, starts, events, amounts)
         if step >= 0 and records.shape[0]:
@@ -218,18 +221,31 @@ def _made(version):
         table: All maps, int32.
         states: `(samples, numbers)`, float32: before, and after the last step.
         drives: `(samples, numbers)`: what is given of each sample, after the states in memory.
+        arriving: `(samples, timesteps, numbers)`: what is given of each step, after those.
         kept: `(samples, timesteps, numbers)`: what is kept of every step.
         sums: `(samples, numbers)`: what is added up.
         scratch: Arrays of one thread, as `EventNetwork` makes them.
     """
 
     def run_samples(
-        samples, span, before, operations, records, weights, table, states, drives, kept, sums, scratch
+        samples,
+        span,
+        before,
+        operations,
+        records,
+        weights,
+        table,
+        states,
+        drives,
+        arriving,
+        kept,
+        sums,
+        scratch,
     ):
         _ = version
         for i in range(samples[0], samples[1]):
             tables = (before, operations, records, weights, table)
-            _run_sample(i, span, *tables, states, drives, kept, sums, scratch)
+            _run_sample(i, span, *tables, states, drives, arriving, kept, sums, scratch)
 
     options = {"nogil": True, "error_model": "numpy"}
     try:

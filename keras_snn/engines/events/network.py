@@ -31,25 +31,31 @@ class EventNetwork:
     def __init__(self, assembled):
         self.assembled = assembled
 
-    def begin(self, drive, samples):
-        """Return `(states, drives)` of a batch before the first step.
+    def begin(self, given, samples, timesteps):
+        """Return `(states, drives, arriving)` of a batch before the first step.
 
         Args:
-            drive: Inputs by name, or constant values by name of a call, arrays `(samples, …)`.
+            given: Inputs by name, or constant values by name of a call, arrays `(samples, …)`; of what
+                arrives at every step `(samples, timesteps, …)`.
             samples: Number of samples.
+            timesteps: Number of steps.
         """
-        drives = np.zeros((samples, self.assembled.drive_size), "float32")
-        for name, (offset, _) in self.assembled.drives.items():
-            values = padded(np.asarray(drive[name]), leading=1)
-            drives[:, offset : offset + values.shape[1]] = values
-        return np.tile(self.assembled.initial, (samples, 1)), drives
+        plan = self.assembled
+        drives = np.zeros((samples, plan.drive_size), "float32")
+        arriving = np.zeros((samples, timesteps if plan.arriving else 0, plan.arriving_size), "float32")
+        for into, places in ((drives, plan.drives), (arriving, plan.arriving)):
+            for name, (offset, _) in places.items():
+                values = padded(given[name], leading=into.ndim - 1)
+                into[..., offset : offset + values.shape[-1]] = values
+        return np.tile(plan.initial, (samples, 1)), drives, arriving
 
-    def run(self, states, drives, start, timesteps, *, every=(), sums=(), fired=(), potentials=()):
+    def run(self, states, drives, arriving, start, timesteps, *, every=(), sums=(), fired=(), potentials=()):
         """Run some steps, and change `states` to those after them.
 
         Args:
             states: Array `(samples, numbers)`, float32, as of `begin`.
             drives: Array `(samples, numbers)`, as of `begin`.
+            arriving: Array `(samples, timesteps, numbers)`, as of `begin`, of these steps.
             start: How many steps went before.
             timesteps: Number of steps.
             every: Names of calls whose values are kept at every step; of read-outs, their sums.
@@ -69,7 +75,8 @@ class EventNetwork:
         samples = len(states)
         of_steps = np.zeros((samples, timesteps if records.kept else 0, records.kept), "float32")
         of_sums = np.zeros((samples, records.added), "float32")
-        self._share(states, drives, (start, timesteps), records.rows(), of_steps, of_sums)
+        given = (states, drives, np.ascontiguousarray(arriving))
+        self._share(given, (start, timesteps), records.rows(), of_steps, of_sums)
         return records.split(of_steps, of_sums)
 
     def potential(self, name, states):
@@ -87,7 +94,7 @@ class EventNetwork:
         average = sums / steps.reshape(-1, *(1,) * len(shape))
         return average if node.function == "linear" else value_of(node, average)
 
-    def _share(self, states, drives, span, records, of_steps, of_sums):
+    def _share(self, given, span, records, of_steps, of_sums):
         from keras_snn.engines.events.kernels import run_samples
 
         plan = self.assembled
@@ -101,16 +108,15 @@ class EventNetwork:
                 records,
                 plan.weights,
                 plan.table,
-                states,
-                drives,
+                *given,
                 of_steps,
                 of_sums,
                 _scratch(plan.sizes),
             )
 
-        bounds = np.linspace(0, len(states), min(threads(), len(states)) + 1).astype(int).tolist()
+        bounds = np.linspace(0, len(given[0]), min(threads(), len(given[0])) + 1).astype(int).tolist()
         if len(bounds) <= 2:
-            run(0, len(states))
+            run(0, len(given[0]))
             return
         with concurrent.futures.ThreadPoolExecutor(len(bounds) - 1) as pool:
             list(pool.map(run, bounds[:-1], bounds[1:]))

@@ -30,6 +30,7 @@ class Assembled:
         drives: By name of an input, or of a call whose constant values these are, `(offset, shape)` of where
             they go.
         drive_size: How many numbers all of them are.
+        arriving, arriving_size: The same of what is given for every step: events, and what encoders send.
         potentials: By name of a call the `Signal` of its membrane potential, or of the sum of a read-out.
         sent: By name of a call the `Signal` of what it hands on.
         readouts: By name of a call, the node of a read-out.
@@ -44,6 +45,8 @@ class Assembled:
     takes_inputs: bool
     drives: dict
     drive_size: int
+    arriving: dict
+    arriving_size: int
     potentials: dict
     sent: dict
     readouts: dict
