@@ -1,6 +1,7 @@
 """The analyses of the package on a Ray cluster of two nodes on this machine, beside those of one process."""
 
 import contextlib
+import json
 import os
 import pathlib
 import signal
@@ -14,6 +15,7 @@ from test_summaries import assert_equal_results
 
 import keras_snn
 from keras_snn import distributed, summaries
+from keras_snn.cli.command import main
 from keras_snn.distributed import cluster as cluster_module
 from keras_snn.distributed.worker import Analysis, bytes_of_model
 
@@ -149,6 +151,33 @@ class TestCluster:
         assert len(after) > len(done)
         assert {path: after[path] for path in done} == done
 
+    @pytest.mark.parametrize("kind", ["parquet", "images"])
+    def test_the_command_evaluates_on_a_cluster(self, case, kind, tmp_path, capsys):
+        pillow = pytest.importorskip("PIL.Image")
+        rng = np.random.default_rng(3)
+        inputs = keras.Input((6, 5, 3))
+        x = layers.Conv2D(3, 3, activation="relu")(inputs)
+        model = networks.randomize(keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x))), rng)
+        pixels, y = rng.integers(0, 256, (24, 6, 5, 3), "uint8"), np.arange(24) % 2
+        snn = keras_snn.convert(model, pixels / 255, timesteps=4, verbose=0)
+        snn.save(tmp_path / "snn.keras")
+        if kind == "parquet":
+            from ray import data
+
+            rows = [{"x": pixels[i].astype("float32") / 255, "y": int(y[i])} for i in range(24)]
+            data.from_items(rows).write_parquet(str(tmp_path / "data"))
+        else:
+            for i in range(24):
+                folder = tmp_path / "data" / f"class {y[i]}"
+                folder.mkdir(parents=True, exist_ok=True)
+                pillow.fromarray(pixels[i]).save(folder / f"{i}.png")
+        arguments = ["--data", str(tmp_path / "data"), "--cluster", "local", "--workers", "1", "--json"]
+        assert main(["evaluate", str(tmp_path / "snn.keras"), *arguments]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["samples"] == 24
+        wanted = snn.simulate(pixels.astype("float32") / 255, y).accuracy_over_time
+        np.testing.assert_allclose(found["accuracy_over_time"], wanted, atol=0.05)
+
 
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="`workers` must be at least 1. Received: workers=0"):
@@ -173,7 +202,8 @@ def test_columns_are_found_by_the_names_of_the_inputs():
     columns_of = cluster_module.columns_of
     assert columns_of(Table("a", "b", "c"), ["b", "a"], None) == {"b": "b", "a": "a"}
     assert columns_of(Table("image", "y"), ["input"], "y") == {"input": "image"}
-    with pytest.raises(ValueError, match="columns named as the inputs, 'input', or one beside the labels"):
+    assert columns_of(Table("x", "path", "y"), ["input"], "y") == {"input": "x"}
+    with pytest.raises(ValueError, match="columns named as the inputs, 'input', or one x, or one beside"):
         columns_of(Table("image", "path", "y"), ["input"], "y")
     with pytest.raises(ValueError, match="`labels` must name a column of the dataset. Received: labels='z'"):
         columns_of(Table("image", "y"), ["input"], "z")

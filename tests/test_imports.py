@@ -49,6 +49,7 @@ ALLOWED = {
     "__main__": {"cli"},
     "cli": {
         "",
+        "distributed",
         "_start",
         "_version",
         "_files",

@@ -111,9 +111,11 @@ def _add_evaluate(found):
         "accuracy of a spiking .keras file after every step",
         "snn.keras --data test.npz",
         "snn.keras --data tfds:mnist --timesteps 16 --json",
+        "snn.keras --data test.parquet --cluster 10.0.0.1:6379",
     )
     _add_spiking_model(command)
     _add_data(command, "data", " and y", required=True)
+    _add_cluster(command)
     command.add_argument("--timesteps", type=_positive, help="default: as converted")
     command.add_argument("--top-k", type=_positive, help="also how often the label is among the K largest")
 
@@ -125,9 +127,11 @@ def _add_report(found):
         "write an HTML report on a spiking .keras file",
         "snn.keras --data test.npz -o report.html",
         "snn.keras --data tfds:mnist:test[:1000] --timesteps 16",
+        "snn.keras --data pictures --cluster local --workers 2",
     )
     _add_spiking_model(command)
     _add_data(command, "data", ", and y if known", required=True)
+    _add_cluster(command)
     command.add_argument("--output", "-o", type=pathlib.Path, default=pathlib.Path("report.html"))
     command.add_argument("--timesteps", type=_positive, help="default: as converted")
     _add_choice(
@@ -188,6 +192,16 @@ def _add_data(command, name, more, *, required):
     command.add_argument(
         "--raw-pixels", action="store_true", help="leave pixels of tfds: in 0 … 255, instead of 0 … 1"
     )
+
+
+def _add_cluster(command):
+    command.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="run on a Ray cluster, or on processes here if local; DATA is then a .parquet file or a folder "
+        "of these, with columns as in .npz, or a folder with a folder of images for each class",
+    )
+    command.add_argument("--workers", type=_positive, help="with --cluster: default as many as have room")
 
 
 def _add_choice(command, name, allowed, text, **how):

@@ -8,6 +8,7 @@ import textwrap
 import keras
 
 import keras_snn
+from keras_snn import distributed
 from keras_snn._files import load_model, read_data, replacing
 from keras_snn._table import show_table
 from keras_snn.cli.arguments import parser
@@ -15,6 +16,7 @@ from keras_snn.cli.choices import EXPORTS
 from keras_snn.cli.demo import demo
 from keras_snn.cli.output import Result, write_line
 from keras_snn.cli.paths import check_output
+from keras_snn.distributed.reading import read_dataset
 from keras_snn.graph.rules.registry import table
 from keras_snn.graph.tracing import names_of_inputs
 from keras_snn.simulation.internals import internals
@@ -89,15 +91,12 @@ def _conversion_options(options):
 def evaluate(options):
     """Return the accuracy of a spiking file after every step."""
     model = _load_spiking(options.model)
-    data = read_data(options.data, split="test", raw_pixels=options.raw_pixels)
-    if "y" not in data:
-        raise ValueError(f"'{options.data}' must hold labels in an array y. Received: {', '.join(data)}.")
-    x, y = _inputs(data, model, options.data), data["y"]
-    run = model.simulate(x, y, timesteps=options.timesteps, verbose=options.verbose)
+    run, y = (_simulated_elsewhere if options.cluster else _simulated)(options, model)
     if run.accuracy_over_time is None:
         raise ValueError(
             f"'{options.model}' must classify. Received: labels y that are no classes of its output."
         )
+    samples = run.samples if y is None else len(y)
     curves = {"accuracy_over_time": run.accuracy_over_time}
     header = ["time steps", "accuracy"]
     if options.top_k is not None:
@@ -108,9 +107,43 @@ def evaluate(options):
     text = show_table([header, *rows], right=range(len(header)))
     return Result(
         text,
-        {"samples": len(y), **{name: curve.tolist() for name, curve in curves.items()}},
+        {"samples": samples, **{name: curve.tolist() for name, curve in curves.items()}},
         next=f"report {_quoted(options.model)} --data {_quoted(options.data)} -o report.html",
     )
+
+
+def _simulated(options, model):
+    """Return the simulation of a model, and the labels."""
+    data = read_data(options.data, split="test", raw_pixels=options.raw_pixels)
+    if "y" not in data:
+        raise ValueError(f"'{options.data}' must hold labels in an array y. Received: {', '.join(data)}.")
+    x, y = _inputs(data, model, options.data), data["y"]
+    return model.simulate(x, y, timesteps=options.timesteps, verbose=options.verbose), y
+
+
+def _simulated_elsewhere(options, model):
+    """Return what a simulation on a cluster comes to, and `None` for the labels."""
+    if options.top_k is not None:
+        raise ValueError("--top-k needs all outputs in one place. Received: --cluster. Leave one out.")
+    dataset, labels = _dataset(options, model)
+    if labels is None:
+        raise ValueError(f"'{options.data}' must hold labels in a column y. Received: {dataset.columns()}.")
+    on = _cluster_options(options)
+    return distributed.simulate(model, dataset, labels, timesteps=options.timesteps, **on), None
+
+
+def _dataset(options, model):
+    """Return the dataset of --data, and the column of its labels or `None`."""
+    distributed.Cluster(**_cluster_options(options)).connect()
+    shape = next(iter(internals(model).inputs.shapes.values()))
+    return read_dataset(
+        options.data, names=_names_of_inputs(model), shape=shape, raw_pixels=options.raw_pixels
+    )
+
+
+def _cluster_options(options):
+    address = None if options.cluster == "local" else options.cluster
+    return {"address": address, "workers": options.workers, "verbose": options.verbose}
 
 
 def report(options):
@@ -119,16 +152,14 @@ def report(options):
     for path in (options.output, json_file):
         check_output(path, overwrite=options.force)
     model = _load_spiking(options.model)
-    data = read_data(options.data, split="test", raw_pixels=options.raw_pixels)
-    report = keras_snn.report(
-        model,
-        _inputs(data, model, options.data),
-        data.get("y"),
-        path=options.output,
-        timesteps=options.timesteps,
-        energy=options.energy,
-        verbose=options.verbose,
-    )
+    how = {"path": options.output, "timesteps": options.timesteps, "energy": options.energy}
+    if options.cluster:
+        dataset, labels = _dataset(options, model)
+        report = distributed.report(model, dataset, labels, **how, **_cluster_options(options))
+    else:
+        data = read_data(options.data, split="test", raw_pixels=options.raw_pixels)
+        x = _inputs(data, model, options.data)
+        report = keras_snn.report(model, x, data.get("y"), verbose=options.verbose, **how)
     lines = [textwrap.fill(line, options.width) for line in str(report).splitlines()]
     text = "\n".join([*lines, "", f"wrote {options.output} and {json_file}"])
     return Result(

@@ -119,11 +119,13 @@ def columns_of(dataset, names, labels):
     if all(name in columns for name in names):
         return {name: name for name in names}
     others = [column for column in columns if column != labels]
+    if len(names) == 1 and "x" in others:
+        return {names[0]: "x"}
     if len(names) == 1 and len(others) == 1:
         return {names[0]: others[0]}
     raise ValueError(
-        f"`dataset` must have columns named as the inputs, {', '.join(map(repr, names))}, or one beside "
-        f"the labels. Received: {columns}, labels={labels!r}. Rename them with dataset.rename_columns."
+        f"`dataset` must have columns named as the inputs, {', '.join(map(repr, names))}, or one x, or one "
+        f"beside the labels. Received: {columns}, labels={labels!r}. Rename them with dataset.rename_columns."
     )
 
 
