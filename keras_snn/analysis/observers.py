@@ -9,6 +9,8 @@ from keras_snn._devices import predict_batch
 from keras_snn._summary import Summary, Totals
 from keras_snn.engines.compiled import Requests
 from keras_snn.graph.to_keras import analog_tensors
+from keras_snn.simulation.engine import event_network
+from keras_snn.simulation.event_runner import ObservedEvents
 from keras_snn.simulation.internals import internals
 from keras_snn.simulation.recording import Runner, collect, lengths, open_data
 from keras_snn.simulation.source import digest_of
@@ -134,7 +136,11 @@ def observe(
     options = {"timesteps": timesteps, "batch_size": batch_size, "averages": averages}
     timesteps, batches = open_data(model, x, y, **options)
     source = _source_model(graph, observers, model.dtype_policy)
-    runner = Runner(model, Requests(observers=tuple(observers)))
+    network = event_network(model)
+    if network is None:
+        runner = Runner(model, Requests(observers=tuple(observers)))
+    else:
+        runner = ObservedEvents(model, network, tuple(observers))
     per_call, plan = lengths(model, (), timesteps, batch_size)
     progress = keras.utils.Progbar(batches.count, unit_name="batch") if verbose else None
     samples = 0

@@ -176,6 +176,21 @@ class StepNetwork:
         taken = self._taken(sources, drive, values, timesteps)
         return self._run([call], of_call, taken, states, timesteps)[0][name]
 
+    def completed(self, drive, values):
+        """Return the values of all calls, as `run` does, from those of calls with a state.
+
+        Args:
+            drive: Drive of these steps.
+            values: Values `(batch, timesteps, …)` by name of the call.
+        """
+        timesteps = next(iter(values.values())).shape[1]
+        found = {name: fold_time(x) for name, x in values.items()}
+        stateless = [call for call in self.running if call[0] not in values]
+        constants = self._taken(drive, drive, found, timesteps)
+        constants = {name: x for name, x in constants.items() if self.events or self.is_constant(name)}
+        found, _ = self._run(stateless, {}, {**found, **constants}, {}, timesteps)
+        return _Unfolded(found, timesteps)
+
     def _taken(self, names, drive, values, timesteps):
         """Return values by name, those that are constant or come from outside at every step."""
         found = {}

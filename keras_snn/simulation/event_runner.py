@@ -1,12 +1,19 @@
 """Simulation with records on the event-driven engine."""
 
+import math
+
 import keras
 import numpy as np
 
+from keras_snn._devices import predict_batch
+from keras_snn.engines.compiled import Compiled, Requests
 from keras_snn.simulation.engine import start_of
 from keras_snn.simulation.internals import internals
 
-__all__ = ["EventRunner"]
+__all__ = ["EventRunner", "ObservedEvents"]
+
+# Values of all calls in what observers look at at once.
+_VALUES_AT_ONCE = 2**25
 
 
 class EventRunner:
@@ -50,3 +57,44 @@ class EventRunner:
         every = run["every"]
         every |= {name: self._network.read(name, every[name], start) for name in self._outputs}
         return {**carry, "states": states}, {**run, "observed": [], "added": []}
+
+
+class ObservedEvents(EventRunner):
+    """Runs batches on events, and lets observers see the values of all calls.
+
+    Args:
+        model: A `SpikingModel`.
+        network: Its `EventNetwork`.
+        observers: As of `Requests`.
+    """
+
+    def __init__(self, model, network, observers):
+        layers = internals(model).network.stateful
+        super().__init__(model, network, Requests(every=tuple(layers)))
+        self._seen = Requests(observers=observers)
+        self._size = sum(math.prod(layer.value_shape) for layer in layers.values())
+        self._drive = Compiled(self._drive_of, model.layers)
+        self._see = Compiled(self._see_values, model.layers)
+
+    def run(self, inputs, timesteps, plan, *, per_call):
+        """Yield what `Runner.run` does of one batch, some steps at a time."""
+        network, carry = internals(self.model).network, self.started(inputs, timesteps)
+        drive = predict_batch(self._drive, internals(self.model).inputs.shaped(inputs, timesteps))
+        at_once = max(_VALUES_AT_ONCE // (self._size * len(carry["states"])), 1)
+        for start in range(0, timesteps, at_once):
+            steps = min(at_once, timesteps - start)
+            carry, run = self.advance(carry, start, plan.of(steps))
+            given = {"drive": network.at(drive, start, steps), "values": run["every"]}
+            kept = {name: run["every"][name] for name in self._outputs}
+            yield {**run, "every": kept, **predict_batch(self._see, given)}
+
+    def _drive_of(self, x):
+        return internals(self.model).network.drive(internals(self.model).inputs.cast(x))
+
+    def _see_values(self, given):
+        network = internals(self.model).network
+        values = network.completed(given["drive"], given["values"])
+        return {
+            "observed": self._seen.of_steps(network, values, {})["observed"],
+            "added": self._seen.of_sums(network, values)["added"],
+        }

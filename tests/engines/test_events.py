@@ -19,6 +19,7 @@ from keras_snn.simulation.internals import internals
 from keras_snn.simulation.source import program_of
 
 pytest.importorskip("numba")
+pytestmark = pytest.mark.filterwarnings("ignore:Silent on all calibration data")
 # Before the fixture that lets tests run on the compiled engine.
 _AS_FOR_USERS = engine._is_faster
 RECORDS = ["spike_counts", "spike_trains", "membrane_potentials"]
@@ -71,7 +72,6 @@ def check_law_14(architecture, rng, kind=None):
         np.testing.assert_allclose(b, a, rtol=0, atol=3e-6)
 
 
-@pytest.mark.filterwarnings("ignore:Silent on all calibration data")
 @pytest.mark.parametrize(
     "architecture", few([n for n in networks.NETWORKS if n.__name__ not in REFUSED]), ids=named
 )
@@ -163,6 +163,21 @@ def test_keras_runs_it_with_metrics_data_callbacks_and_new_weights(classifier, t
     assert np.abs(after - before).max() > 1e-3
     snn.engine = "compiled"
     np.testing.assert_allclose(after, snn.predict(x, verbose=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", [networks.plain, networks.inception, networks.siamese], ids=named)
+def test_observers_see_the_same_and_operations_are_as_many(architecture, rng):
+    model = networks.build_dyadic(architecture, rng)
+    x = networks.data_for(model, rng, 5, dyadic=True)
+    snn = keras_snn.convert(model, x, timesteps=6, verbose=0)
+    counts, diagnoses = [], []
+    for name in ("compiled", "events"):
+        snn.engine = name
+        counts.append(keras_snn.count_operations(snn, x, batch_size=3).to_dict())
+        diagnoses.append(keras_snn.diagnose(snn, x, batch_size=3).to_dict())
+    assert counts[0] == counts[1]
+    flat = [[float(n) for n in keras.tree.flatten(d) if isinstance(n, (int, float))] for d in diagnoses]
+    np.testing.assert_allclose(flat[0], flat[1], rtol=1e-4, atol=1e-5)
 
 
 def test_the_engine_is_chosen_by_what_there_is_and_stays_in_a_file(classifier, monkeypatch, tmp_path):
