@@ -118,7 +118,7 @@ def test_getting_started_runs(tmp_path, monkeypatch, capsys):
     accuracy = names["run"].accuracy_over_time
     assert accuracy[-1] > 0.97 > accuracy[0]
     out = capsys.readouterr().out
-    assert re.search(r"^conv1 +keras.layers.Conv2D +linear$", out, re.MULTILINE)
+    assert re.search(r"^conv1 +keras.layers.Conv2D +linear +constants$", out, re.MULTILINE)
     assert re.search(r"^conv1 +SpikingConv2D ", out, re.MULTILINE)
 
 

@@ -9,13 +9,18 @@ from keras_snn._results import Result, Rows
 from keras_snn._table import show_table
 from keras_snn._types import AnyModel, Data
 from keras_snn._validation import check_choice
+from keras_snn.analysis.input_shares import InputShares, input_shares
 from keras_snn.conversion.options import NonSpikingParts
+from keras_snn.conversion.place_neurons import place_readouts, to_spiking
 from keras_snn.conversion.sizes import first_shapes, fitting_shapes, functional
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph.branches import with_branches
 from keras_snn.graph.lowering import inspect_model
 from keras_snn.graph.nonspiking import in_readout, of_input
-from keras_snn.graph.passes import free_output_relus
+from keras_snn.graph.passes import fold, free_output_relus
+from keras_snn.graph.program import make_program
 from keras_snn.graph.tracing import any_shapes, open_inputs
+from keras_snn.neurons import IntegrateAndFire
 
 __all__ = ["CheckReport", "Verdict", "check"]
 
@@ -31,6 +36,8 @@ class Verdict:
             `"computed once"` (of the input alone, which is the same at every time step), `"read-out"` (it
             acts on the average over time), `"non-spiking"`, or `"?"` if it cannot be converted.
         reason, way_out: Why it cannot be converted or does not spike, and what to do instead, if anything.
+        takes: What its weights would take: `InputShares`, or `None` without weights, or if parts of the model
+            cannot be converted.
     """
 
     path: str
@@ -38,6 +45,12 @@ class Verdict:
     becomes: str
     reason: str = ""
     way_out: str = ""
+    takes: InputShares | None = None
+
+    @property
+    def shown(self) -> str:
+        """What its weights would take, in words."""
+        return "" if self.takes is None else str(self.takes)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -61,6 +74,13 @@ class CheckReport(Result):
         return "?" not in becomes and ("neurons" in becomes or self.nonspiking == "allow")
 
     @property
+    def share_of_spikes(self) -> float | None:
+        """Share of the multiply-adds done at every step that take spikes; `None` if that is not known."""
+        taken = [v.takes for v in self.verdicts if v.takes is not None]
+        at_steps = sum(shares.spikes + shares.numbers for shares in taken)
+        return sum(shares.spikes for shares in taken) / at_steps if at_steps else None
+
+    @property
     def headline(self) -> str:
         """What came out, in a few words."""
         refused = sum(v.becomes == "?" for v in self.verdicts)
@@ -69,25 +89,29 @@ class CheckReport(Result):
 
     def tables(self) -> list[Rows]:
         """Return the tables that notebooks show: what becomes of each layer, and why where it does not."""
-        rows = [(v.path, v.layer_class, v.becomes, v.reason, v.way_out) for v in self.verdicts]
+        names = ("layer", "class", "becomes", "takes", "why", "instead")
+        rows = [(v.path, v.layer_class, v.becomes, v.shown, v.reason, v.way_out) for v in self.verdicts]
         # Only the columns that have something in them.
-        kept = (
-            5 if any(v.way_out for v in self.verdicts) else 4 if any(v.reason for v in self.verdicts) else 3
-        )
-        return [[row[:kept] for row in [("layer", "class", "becomes", "why", "instead"), *rows]]]
+        kept = [i for i in range(len(names)) if i < 3 or any(row[i] for row in rows)]
+        return [[tuple(row[i] for i in kept) for row in [names, *rows]]]
 
     def __str__(self):
         return self.show()
 
     def show(self, width: int | None = None) -> str:
         """Return the report as text, in lines of at most `width` characters as far as that goes."""
-        rows = [("layer", "class", "becomes")]
-        rows += [(v.path, v.layer_class, v.becomes) for v in self.verdicts]
+        rows = [row[:4] if self.share_of_spikes is not None else row[:3] for row in self.tables()[0]]
         notes = [
             f"'{v.path}': {v.reason}." + (f" Instead: {v.way_out}." if v.way_out else "")
             for v in self.verdicts
             if v.reason
         ]
+        notes += [
+            f"'{v.path}' takes numbers: {v.takes.hint}." for v in self.verdicts if v.takes and v.takes.hint
+        ]
+        if self.share_of_spikes is not None:
+            share = f"{self.share_of_spikes:.0%}"
+            notes.append(f"Of the multiply-adds that are done at every step {share} take spikes.")
         notes += self.notes
         if not any(v.becomes == "neurons" for v in self.verdicts):
             notes.append("Nothing would spike. Train with activation='relu'.")
@@ -134,6 +158,7 @@ def check(
     for node in graph.nodes.values():
         for path in node.origins[:1]:
             parts.setdefault(path, []).append(node)
+    shares = {} if obstacles else _input_shares(graph)
     verdicts = [
         Verdict(path, layer_class, "?", reason, way_out)
         for path, (layer_class, reason, way_out) in refused.items()
@@ -148,8 +173,15 @@ def check(
         else:
             becomes = _becomes(parts[path], once, at_end)
             why = _why_nonspiking(parts[path]) if becomes == "non-spiking" else ()
-            verdicts.append(Verdict(path, layer_class, becomes, *why))
+            verdicts.append(Verdict(path, layer_class, becomes, *why, takes=shares.get(path)))
     return CheckReport(tuple(verdicts), nonspiking, tuple(notes))
+
+
+def _input_shares(graph):
+    """Return what the layers of a graph with weights would take, by path."""
+    graph = fold(with_branches(graph.with_nodes(graph.nodes)))
+    graph = to_spiking(graph, lambda _: IntegrateAndFire(), {}, timesteps=1)
+    return input_shares(make_program(place_readouts(graph), timesteps=1))
 
 
 def _inspect(model, shapes, nonspiking):

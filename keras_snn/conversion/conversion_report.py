@@ -37,6 +37,8 @@ class LayerReport:
         mean: Mean of those activations, zeros among them.
         silent: Whether no value of the calibration data activated the layer.
         nonspiking: Whether it is neither linear nor neurons, and not the read-out either.
+        takes: What its weights take: `"spikes"`, `"constants"` (the same at every step), `"numbers"`, or the
+            share of multiply-adds for each.
     """
 
     name: str
@@ -49,6 +51,7 @@ class LayerReport:
     mean: float | None = None
     silent: bool = False
     nonspiking: bool = False
+    takes: str = ""
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
@@ -89,7 +92,7 @@ class ConversionReport(PlottedResult):
 
     def tables(self) -> list[Rows]:
         """Return the tables that notebooks show: what became of each layer."""
-        return [[("layer", "became", "from", "scale", "clipped", "error"), *map(_row, self.layers)]]
+        return [[("layer", "became", "from", "takes", "scale", "clipped", "error"), *map(_row, self.layers)]]
 
     def compare(self, model: SpikingModel, x: Data, **options: Any) -> Diagnosis:
         """Compare the rates of the converted model with the activations of its source, layer by layer.
@@ -119,7 +122,8 @@ class ConversionReport(PlottedResult):
         versions = ", ".join(f"{name} {value}" for name, value in self.versions.items())
         steps = self.options["timesteps"]
         legend = (
-            "scale: the activation that becomes one spike per step. clipped: share of the non-zero "
+            "takes: what its weights get; constants once, numbers at every step. scale: the activation that "
+            "becomes one spike per step. clipped: share of the non-zero "
             "activations above what neurons can fire. error: relative RMS error of the layer's spike counts "
             f"after {steps} steps, from clipping and rounding alone."
         )
@@ -142,13 +146,14 @@ class ConversionReport(PlottedResult):
         return cls(tuple(LayerReport(**row) for row in rows), config["options"], config["versions"], search)
 
 
-def report_on(model, stands_for, histograms, options, versions):
+def report_on(model, stands_for, histograms, shares, options, versions):
     """Return the `ConversionReport` of a spiking model.
 
     Args:
         model: The `SpikingModel`.
         stands_for: Dict of the nodes that each of its calls stands for.
         histograms: Dict of the `Histogram` of each activation; empty without data.
+        shares: `InputShares` by path of the source layer.
         options: Dict of the options of `convert`.
         versions: Dict of the versions that made the model.
     """
@@ -159,6 +164,8 @@ def report_on(model, stands_for, histograms, options, versions):
         origins = tuple(dict.fromkeys(origin for node in nodes for origin in node.origins))
         is_nonspiking = isinstance(nodes[-1], (kinds.Activation, kinds.Opaque))
         row = LayerReport(call["name"], _became(layer, nodes), origins, nonspiking=is_nonspiking)
+        if isinstance(nodes[0], kinds.Affine) and origins:
+            row = dataclasses.replace(row, takes=str(shares[nodes[0].origins[0]]))
         if isinstance(nodes[-1], kinds.Spike):
             spike, histogram = nodes[-1], histograms.get(nodes[-1].name)
             scale = spike.scale if np.ndim(spike.scale) == 0 else tuple(spike.scale.tolist())
@@ -219,5 +226,6 @@ def _row(layer):
         layer.name,
         layer.became,
         ", ".join(layer.origins) or ("(output)" if layer.became == "Readout" else "(rescaling)"),
+        layer.takes,
         *numbers,
     )

@@ -11,6 +11,7 @@ import numpy as np
 from keras_snn import neurons
 from keras_snn._types import AnyModel, Data
 from keras_snn._version import __version__
+from keras_snn.analysis.input_shares import input_shares
 from keras_snn.conversion.bases import choose_bases
 from keras_snn.conversion.compiling import compile_like
 from keras_snn.conversion.conversion_report import report_on
@@ -295,6 +296,7 @@ class _Build:
         )
         program = self._program(graph)
         del graph
+        shares = input_shares(program)
         snn, nodes = build_with_nodes(program, unroll=options.unroll, name=self.model.name)
         # A Sequential has no names of outputs.
         if hasattr(self.model, "output_names"):
@@ -305,7 +307,7 @@ class _Build:
             listed["sums_as_numbers"] = as_numbers
         if any(layer.draws for layer in internals(snn).network.stateful.values()):
             listed["seed"] = options.seed
-        snn.conversion_report = report_on(snn, nodes, self.measured.histograms, listed, _versions())
+        snn.conversion_report = report_on(snn, nodes, self.measured.histograms, shares, listed, _versions())
         return snn
 
     def _program(self, graph):

@@ -160,6 +160,19 @@ def supported_layers() -> tuple[str, ...]:
     return tuple(sorted({known.name for known in rules() if known.group is not None}))
 
 
+# What a layer with weights gets from those of a group, if these get spikes.
+_GIVES = {
+    "Activations": "spikes",
+    "At the output": "",
+    "Linear": "numbers; spikes after a relu",
+    "Normalization and scaling": "spikes: folded into weights",
+    "Pooling": "spikes of maxima; numbers of averages, so average before a relu",
+    "Moving values": "spikes; numbers of `Resizing` and bilinear `UpSampling`",
+    "Merging": "spikes of `Concatenate` and maxima; numbers of sums, so put a relu after them",
+    "Acts in training only": "spikes",
+}
+
+
 def table():
     """Return what converts as a Markdown table, a row for each group of rules."""
     groups = {}
@@ -169,9 +182,9 @@ def table():
             stem, dimension, end = re.fullmatch(r"(.*?)([123]D)?((?<=D)Transpose)?", known.name).groups()
             dimensions = groups.setdefault(known.group, {}).setdefault((stem, end or ""), [])
             dimensions += [dimension] if dimension else []
-    lines = ["| | |", "| --- | --- |"]
+    lines = ["| | | what weights after them get |", "| --- | --- | --- |"]
     # Operations last, wherever they were registered.
     for group, names in sorted(groups.items(), key=lambda item: item[0].startswith("keras.ops")):
         shown = (f"`{stem}{'/'.join(dimensions)}{end}`" for (stem, end), dimensions in names.items())
-        lines.append(f"| {group} | {', '.join(shown)} |")
+        lines.append(f"| {group} | {', '.join(shown)} | {_GIVES.get(group, 'by what is inside')} |")
     return "\n".join(lines)
