@@ -31,6 +31,7 @@ test-all: lint
 	KERAS_SNN_EXAMPLES=400 $(PYTEST) --thorough
 	$(MAKE) test-backends
 	$(MAKE) test-oldest
+	$(MAKE) test-cluster
 
 # One thread for PyTorch in each process: more would wait for each other, busily. JAX makes machine code without
 # its optimizations, in two thirds of the time: programs are small, and the sums of the laws exact.
@@ -84,10 +85,19 @@ $(VENV)/backends: $(VENV)/tested
 	@$(VENV)/bin/python -m pip install --quiet --editable '.[test,backends]'
 	@touch $@
 
+# On a Ray cluster of two nodes on this machine.
+test-cluster: $(VENV)/clustered
+	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python -m pytest --thorough tests/test_cluster.py
+
+$(VENV)/clustered: $(VENV)/tested
+	@echo "Installing Ray"
+	@$(VENV)/bin/python -m pip install --quiet --editable '.[test,ray]'
+	@touch $@
+
 $(VENV)-oldest/tested: setup.cfg pyproject.toml tests/oldest.txt
 	@echo "Installing the oldest versions into $(VENV)-oldest"
 	@$(PYTHON) -m venv $(VENV)-oldest
 	@$(VENV)-oldest/bin/python -m pip install --quiet --constraint tests/oldest.txt --editable '.[test]'
 	@touch $@
 
-.PHONY: demo docs lint package quick test test-all test-backends test-oldest
+.PHONY: demo docs lint package quick test test-all test-backends test-cluster test-oldest

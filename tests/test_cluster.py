@@ -10,6 +10,7 @@ import keras
 import networks
 import numpy as np
 import pytest
+from documents import run_blocks
 from keras import layers
 from test_summaries import assert_equal_results
 
@@ -177,6 +178,20 @@ class TestCluster:
         assert found["samples"] == 24
         wanted = snn.simulate(pixels.astype("float32") / 255, y).accuracy_over_time
         np.testing.assert_allclose(found["accuracy_over_time"], wanted, atol=0.05)
+
+    def test_the_guide_runs(self, case, tmp_path, monkeypatch):
+        """Of docs/scaling.md the block of clusters, which comes after that of summaries."""
+        model, snn, x, y, _ = case
+        monkeypatch.chdir(tmp_path)
+        names = {"model": model, "snn": snn, "x_test": x[:40], "y_test": y[:40]}
+        assert run_blocks("docs/scaling.md", names, slice(5, None)) == 1
+        wanted = snn.simulate(x[:40], y[:40]).accuracy_over_time
+        np.testing.assert_array_equal(names["run"].accuracy_over_time, wanted)
+        assert names["scores"]["accuracy"] == pytest.approx(wanted[-1], rel=1e-6)
+        assert (
+            names["counts"].snn_operations[-1] == keras_snn.count_operations(snn, x[:40]).snn_operations[-1]
+        )
+        assert names["snn"].timesteps == 16
 
 
 def test_bad_arguments_are_refused():

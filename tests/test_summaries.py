@@ -6,6 +6,7 @@ import keras
 import networks
 import numpy as np
 import pytest
+from documents import run_blocks
 from keras import layers
 
 import keras_snn
@@ -235,3 +236,11 @@ def test_data_elsewhere_gives_the_scales_of_all_of_it(options, case, rng):
             strict=True,
         )
     )
+
+
+def test_the_guide_runs(case, tmp_path, monkeypatch):
+    _, snn, x, y = case
+    monkeypatch.chdir(tmp_path)
+    names = {"snn": snn, "x_test": x, "y_test": y}
+    assert run_blocks("docs/scaling.md", names, slice(4, 5)) == 1
+    assert_equal_results(names["report"].counts, keras_snn.count_operations(snn, x))

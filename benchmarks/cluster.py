@@ -1,0 +1,187 @@
+"""Analyses on a Ray cluster of this machine: two workers beside one, memory of the driver, bytes of a part.
+
+    python benchmarks/cluster.py [speed] [memory] [bytes] [--samples 2048] [--timesteps 16]
+
+`speed` is the rate of a simulation of the CIFAR-10 network by workers of one thread, once each has given a
+part; `memory` what the driver takes while operations of 1,000 and 100,000 rows are counted; `bytes` what a
+worker sends for a part, of three networks. It needs `pip install 'keras-snn[ray]'`.
+"""
+
+import argparse
+import os
+import pathlib
+import sys
+import threading
+import time
+
+import keras
+import numpy as np
+from keras import layers
+from machine import describe
+
+import keras_snn
+from keras_snn import distributed, summaries
+from keras_snn.conversion.calibration import Look
+from keras_snn.distributed import cluster
+from keras_snn.distributed.worker import Analysis, bytes_of_model
+from keras_snn.graph.lowering import lower
+from keras_snn.graph.passes import fold
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent / "paper"))
+
+PART = 64
+ROWS = (1000, 100_000)
+
+
+def converted(model, samples=2, **options):
+    """Return a network with random weights and random samples, converted."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 1, (samples, *model.input_shape[1:])).astype("float32")
+    return keras_snn.convert(model, x, preset="rueckauer2017", verbose=0, **options), x
+
+
+def rate(snn, dataset, workers):
+    """Return how many rows a second workers simulate, and the accuracy, which none may change."""
+    task = Analysis("simulate", bytes_of_model(snn), {"batch_size": PART})
+    options = distributed.Cluster(workers=workers, cpus=1, part_size=PART)
+    inputs = {"x": "x"}
+    found, times = [], []
+    for content in cluster.parts_of(task, dataset, inputs, "y", options):
+        found.append(summaries.Summary.from_bytes(content))
+        times.append(time.perf_counter())
+    whole = found[0].merge(*found[1:])
+    # Each worker has compiled by then.
+    first = 2 * workers
+    rows = sum(part.samples for part in found[first:])
+    return rows / (times[-1] - times[first - 1]), summaries.result(snn, whole).accuracy_over_time
+
+
+def speed(ray, options):
+    import networks
+
+    keras.utils.set_random_seed(0)
+    snn, _ = converted(networks.cifar10_cnn(), 16, timesteps=options.timesteps)
+    rng = np.random.default_rng(1)
+    x = rng.uniform(0, 1, (options.samples, 32, 32, 3)).astype("float32")
+    y = rng.integers(0, 10, options.samples)
+    rows = [{"x": x[i], "y": int(y[i])} for i in range(len(x))]
+    dataset = ray.data.from_items(rows, override_num_blocks=len(x) // PART)
+    rates = {}
+    print("| workers | rows/s |\n| --- | --- |")
+    for workers in (1, 2):
+        rates[workers], accuracy = rate(snn, dataset, workers)
+        print(f"| {workers} | {rates[workers]:.1f} |", flush=True)
+        if workers == 1:
+            wanted = accuracy
+        assert np.array_equal(accuracy, wanted)
+    print(
+        f"\n{rates[2] / rates[1]:.2f} times as many by two; the same accuracies after every step", flush=True
+    )
+
+
+def resident():
+    """Return the MiB of memory of this process."""
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def memory(ray, options):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((64,)), layers.Dense(32, "relu"), layers.Dense(10)])
+    snn, _ = converted(model, 16, timesteps=4)
+
+    def made(batch):
+        return {
+            "x": np.random.default_rng(batch["id"][:1])
+            .uniform(0, 1, (len(batch["id"]), 64))
+            .astype("float32")
+        }
+
+    print("| rows | MiB of the driver, largest |\n| --- | --- |")
+    for number in (ROWS[0], *ROWS):
+        dataset = ray.data.range(number, override_num_blocks=max(1, number // 1000)).map_batches(made)
+        largest, stop = [resident()], threading.Event()
+
+        def watch(largest=largest, stop=stop):
+            while not stop.wait(0.05):
+                largest[0] = max(largest[0], resident())
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        distributed.count_operations(snn, dataset, batch_size=256, workers=1, part_size=1000)
+        stop.set()
+        thread.join()
+        print(f"| {number:,} | {largest[0]:,.0f} |", flush=True)
+
+
+def lenet():
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(6, 5, padding="same", activation="relu"),
+            layers.AveragePooling2D(2),
+            layers.Conv2D(16, 5, activation="relu"),
+            layers.AveragePooling2D(2),
+            layers.Flatten(),
+            layers.Dense(120, activation="relu"),
+            layers.Dense(84, activation="relu"),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+
+
+def sizes(options):
+    networks = {
+        "LeNet": lenet,
+        "VGG16": lambda: keras.applications.VGG16(weights=None),
+        "ResNet-50": lambda: keras.applications.ResNet50(weights=None),
+    }
+    print("| network | scales | of channels | simulate | spike counts | count_operations | report |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for name, make in networks.items():
+        keras.utils.set_random_seed(0)
+        model = make()
+        snn, x = converted(model, 2, timesteps=options.timesteps)
+        y = np.zeros(len(x), int)
+        graph = fold(lower(model, nonspiking="allow"))
+        channels = {node.name: node.shape[-1] for node in graph.nodes.values() if node.shape}
+        found = [
+            Look("activations", graph).summarize(x),
+            Look("activations", graph, channels=channels).summarize(x),
+        ]
+        del model
+        run = {"timesteps": options.timesteps, "batch_size": 2}
+        found.append(summaries.simulate(snn, x, y, **run))
+        found.append(summaries.simulate(snn, x, y, record="spike_counts", **run))
+        found.append(summaries.count_operations(snn, x, **run))
+        found.append(summaries.report(snn, x, y, **run))
+        texts = [f"{summary.nbytes / 1024:,.1f} KiB" for summary in found]
+        start = time.perf_counter()
+        found[-1].merge(found[-1])
+        merging = time.perf_counter() - start
+        print(f"| {name} | {' | '.join(texts)} |  merged in {1000 * merging:.1f} ms", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=[], help="speed, memory, bytes; all by default")
+    parser.add_argument("--samples", type=int, default=2048)
+    parser.add_argument("--timesteps", type=int, default=16)
+    options = parser.parse_args()
+    parts = options.parts or ["speed", "memory", "bytes"]
+    print(f"{describe()}\n")
+    if "bytes" in parts:
+        sizes(options)
+    if {"speed", "memory"} & {*parts}:
+        import ray
+        import ray.data
+
+        ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
+        if "speed" in parts:
+            speed(ray, options)
+        if "memory" in parts:
+            memory(ray, options)
+
+
+if __name__ == "__main__":
+    main()
