@@ -13,6 +13,7 @@ from keras_snn.engines.chunks import computes_on_card
 from keras_snn.engines.events.assembly import assemble
 from keras_snn.engines.events.network import EventNetwork
 from keras_snn.engines.events.tables import UnsupportedError
+from keras_snn.errors import UnsupportedLayerError
 from keras_snn.layers.time_axis import unfold_time
 from keras_snn.simulation.compiled_functions import forget_compiled
 from keras_snn.simulation.internals import internals
@@ -60,21 +61,30 @@ def event_network(model):
         return None
     if not _has_numba():
         raise ImportError(_MISSING)
+    inner = internals(model)
+    if inner.cannot is None:
+        weights = model.get_weights()
+        if inner.assembled is None or not _are_equal(inner.assembled[0], weights):
+            network = _assembled(model)
+            inner.assembled = None if network is None else (weights, network)
+    if inner.cannot is None:
+        return inner.assembled[1]
+    if model.engine == "auto":
+        return None
+    raise ValueError(_CANNOT.format(model.name, inner.cannot))
+
+
+def _assembled(model):
+    """Return a new `EventNetwork` of a model, or `None`, and then why it cannot be is in its internals."""
     # Which itself needs the model.
     from keras_snn.simulation.source import program_of
 
-    inner, weights = internals(model), model.get_weights()
-    if inner.assembled is None or not _are_equal(inner.assembled[0], weights):
-        try:
-            inner.assembled = weights, EventNetwork(assemble(program_of(model)))
-        except UnsupportedError as reason:
-            inner.assembled = weights, str(reason)
-    found = inner.assembled[1]
-    if isinstance(found, EventNetwork):
-        return found
-    if model.engine == "auto":
+    try:
+        return EventNetwork(assemble(program_of(model)))
+    except (UnsupportedError, UnsupportedLayerError) as reason:
+        # Whatever the weights are.
+        internals(model).cannot = str(reason)
         return None
-    raise ValueError(_CANNOT.format(model.name, found))
 
 
 def _is_faster(model):
