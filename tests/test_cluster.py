@@ -118,6 +118,26 @@ class TestCluster:
         for ours, theirs in zip(found.get_weights(), wanted.get_weights(), strict=True):
             np.testing.assert_array_equal(ours, theirs)
 
+    def test_the_cheapest_of_all_kinds_of_neurons_is_chosen(self, ray):
+        """Each kind is searched on a worker; on one machine all are, one after the other."""
+        from ray import data
+
+        rng = np.random.default_rng(7)
+        inputs = keras.Input((8,), name="x")
+        x = layers.Dense(20, activation="relu", name="first")(inputs)
+        x = layers.Dense(16, activation="relu", name="second")(x)
+        model = networks.randomize(keras.Model(inputs, layers.Dense(4, activation="softmax")(x)), rng)
+        x = rng.uniform(0, 1, (400, 8)).astype("float32")
+        y = model.predict(x, verbose=0).argmax(axis=-1)
+        dataset = data.from_items([{"x": x[i], "y": int(y[i])} for i in range(400)], override_num_blocks=4)
+        options = {"max_loss": 2.0, "neurons": ("digits", "multi_threshold")}
+        found = distributed.convert(model, dataset, "y", workers=2, **options).conversion_report.search
+        wanted = keras_snn.convert(model, x, y, verbose=0, **options).conversion_report.search
+        chosen, theirs = (next(t for t in s.trials if t.outcome == "chosen") for s in (found, wanted))
+        assert (chosen.candidate, chosen.cost) == (theirs.candidate, pytest.approx(theirs.cost))
+        assert found.met
+        assert len(found.trials) >= len(wanted.trials)
+
     def test_a_row_that_fails_is_named(self, case):
         _, snn, _, _, dataset = case
 

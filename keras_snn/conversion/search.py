@@ -86,7 +86,12 @@ class Wish:
 
     def ladders(self):
         """Return, for each of the neurons, a list of `(neuron, timesteps)`, the coarsest first."""
-        return [_ladder(given) for given in self.neurons or _NEURONS[self.minimize]]
+        return [_ladder(given) for given in self.kinds]
+
+    @property
+    def kinds(self):
+        """The neurons to choose among, as they are given."""
+        return self.neurons or _NEURONS[self.minimize]
 
 
 def check_unused(wish):

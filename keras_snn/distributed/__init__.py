@@ -23,6 +23,7 @@ from keras_snn.analysis.exit_calibration import ExitCalibration
 from keras_snn.analysis.operation_counts import OperationCounts
 from keras_snn.conversion.calibration import Elsewhere
 from keras_snn.conversion.convert import convert as convert_here
+from keras_snn.distributed.candidates import cheapest
 from keras_snn.distributed.cluster import Cluster, columns_of, first_rows, merged
 from keras_snn.distributed.worker import Analysis, Looking, bytes_of_model
 from keras_snn.graph.tracing import names_of_inputs
@@ -261,7 +262,8 @@ def convert(
         dataset: The calibration data; see `keras_snn.distributed`.
         labels: Column of the labels, for `max_loss`; or `None`.
         samples: How many of the first rows come here, for whatever else is chosen on the data, which takes
-            some hundred samples at most; and for `max_loss`, which takes all of these.
+            some hundred samples at most; and for `max_loss`, which takes all of these and searches each kind
+            of neuron on a worker of its own.
         options: Arguments of `Cluster`, and the other ones of `keras_snn.convert`.
 
     Returns:
@@ -278,7 +280,7 @@ def convert(
     x, y = first_rows(dataset, inputs, labels, samples)
     only = x if len(x) > 1 else next(iter(x.values()))
     if options.get("max_loss") is not None:
-        return convert_here(model, only, y, verbose=verbose, **options)
+        return cheapest(model, only, y, cluster, **options)
 
     def look(request):
         return merged(Looking(request), dataset, inputs, labels, cluster)
