@@ -115,6 +115,8 @@ def _cause_in(layer, timesteps, options):
         saturates = f"it saturates in {layer.saturated:.1%} of its neurons and clips them, {size}"
         return f"{where}: {saturates}. {_raise_scale(options)}"
     where = f"{where}, most of it by {part}, {size}"
+    if part == "quantisation" and layer.neuron.is_time_code:
+        return f"{where}: {layer.neuron.code.levels} levels are too few for it.{_more_levels(layer)}"
     if part == "quantisation":
         rates = f"after {timesteps} steps rates are only {layer.neuron.rates_as_text(timesteps)}"
         return f"{where}: {rates}. Simulate longer, {_longer(timesteps)}."
@@ -124,6 +126,14 @@ def _cause_in(layer, timesteps, options):
         return f"{where}: its input spikes are random. Convert with input_encoding='current'."
     longer = f"Simulate longer, {_longer(timesteps)}, or convert with a `delay`"
     return f"{where}: spikes arrive too early or too late. {longer}."
+
+
+def _more_levels(layer):
+    code = layer.neuron.code
+    finer = next((neuron for neuron, _ in code.precisions() if neuron.levels > code.levels), None)
+    if finer is None:
+        return ""
+    return f" Convert with more, as neuron={finer!r}, or give it to this layer alone by `layer_options`."
 
 
 def _saturation(diagnosis, options):

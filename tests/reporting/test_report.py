@@ -357,6 +357,31 @@ def layer(name, saturated=0.0, silent=0.1, **relative):
     return LayerDiagnosis(name, neuron, 1.75, *shown, **errors, activations=none, rates=none)
 
 
+def test_a_layer_with_too_few_levels_is_named_with_a_neuron_that_has_more(rng):
+    """The one that is proposed can be converted with, and loses less."""
+    dense = [layers.Dense(30, "relu", name=f"dense{i}") for i in range(2)]
+    model = networks.randomize(keras.Sequential([keras.Input((9,)), *dense, layers.Dense(4)]), rng)
+    x = networks.data_for(model, rng, samples=60)
+    few = {"dense1": {"neuron": neurons.TimeToFirstSpike(3)}}
+    options = {"normalization": "max", "bias_correction": True, "verbose": 0}
+    snn = keras_snn.convert(model, x, neuron=neurons.TimeToFirstSpike(255), layer_options=few, **options)
+    found = keras_snn.diagnose(snn, x)
+    cause = find_causes(found, LOSING, snn.conversion_report.options)[0]
+    assert cause.startswith("Layer 'dense1' adds the largest error, most of it by quantisation")
+    assert "3 levels are too few for it." in cause
+    proposed = eval(re.search(r"neuron=(.*\)), or", cause).group(1), vars(neurons))
+    assert proposed.levels > 3
+    better = keras_snn.convert(
+        model,
+        x,
+        neuron=neurons.TimeToFirstSpike(255),
+        layer_options={"dense1": {"neuron": proposed}},
+        **options,
+    )
+    errors = [keras_snn.diagnose(one, x).layers[1].quantisation.relative for one in (snn, better)]
+    assert errors[1] < errors[0] / 2
+
+
 def test_data_of_another_scale_than_for_calibration_is_the_first_cause(rng):
     """Data in 0 … 1 where it was in 0 … 255, and the other way round; and none for data that is alike."""
     inputs = keras.Input((12,))
