@@ -103,10 +103,10 @@ def convert(
         neurons: With `max_loss`, names of neurons, or neurons, to choose among, as those that a target has;
             `None` for those that may cost least.
         preset: What the options have that are `None`. `"default"`: neurons `"if"`, scales of channels by
-            least squares, and correction where there is data and input is current; it was chosen on a panel
-            of networks, see `docs/choosing_options.md`. `"rueckauer2017"`: neurons `"if"`, and the 99.9th
-            percentile of each layer. `"rueckauer2016"`: the maximum of each layer, and neurons `"if"` that
-            start empty.
+            least squares and corrected potentials, where there is data, scales of layers without; it was
+            chosen on a panel of networks, see `docs/choosing_options.md`. `"rueckauer2017"`: neurons
+            `"if"`, and the 99.9th percentile of each layer. `"rueckauer2016"`: the maximum of each layer,
+            and neurons `"if"` that start empty.
         timesteps: Number of time steps of a simulation, 64 if `None`; `snn.timesteps` may be set later.
             Of time codes, the window of a layer, which decides the levels.
         neuron: `"if"`, `"signed"`, `"multi_threshold"`, `"burst"`, the time codes `"ttfs"` and `"digits"`, or
@@ -130,8 +130,8 @@ def convert(
             With the last two the outputs are spike rates.
         delay: Steps that a layer of neurons waits for each one before it, with its potential held.
         readout_delay: Number of first steps that the read-out leaves out; `"auto"` chooses it on the data.
-        bias_correction: `"auto"` is `True` where there is data and `input_encoding` is `"current"`. `True` or
-            `"bias"` adds to the current of every step, layer by layer, what the
+        bias_correction: `"auto"` is `"potential"` where there is data and `input_encoding` is `"current"`.
+            `True` or `"bias"` adds to the current of every step, layer by layer, what the
             rates of a channel lack on the average of the calibration data, where that helps on other samples;
             `"potential"` adds the same to the potential before the first step.
         relays: Whether a sum that no relu rectifies and that goes into weights, as after a linear bottleneck,
@@ -168,8 +168,8 @@ def convert(
     given = dict(locals())
     model, data = given.pop("model"), given.pop("calibration_data")
     wish = {name: given.pop(name) for name in ("y", "max_loss", "minimize", "neurons")}
-    options = Options(**given)
-    options.check_data(data)
+    options = Options(**given, calibrated=data is not None)
+    options.check_data()
     _check_is_analog(model)
     source = functional(model, data)
     if max_loss is not None:
@@ -177,7 +177,7 @@ def convert(
         snn = _cheapest(source, data, options, **wish)
     else:
         check_unused(wish)
-        snn = _converted(source, data, options if data is not None else options.without_data())
+        snn = _converted(source, data, options)
     compile_like(snn, model)
     return snn
 
@@ -279,7 +279,7 @@ class _Build:
     """Makes the spiking model of a folded graph, for a normalization."""
 
     def __init__(self, model, data, options, options_of, measured):
-        self.model, self.calibrated = model, data is not None
+        self.model = model
         self.options, self.options_of, self.measured = options, options_of, measured
 
     def model_of(self, graph, method):
@@ -302,7 +302,7 @@ class _Build:
         if hasattr(self.model, "output_names"):
             snn.output_names = list(self.model.output_names)
         freeze_like(snn, nodes, self.model)
-        listed = options.with_normalization(method).described(calibrated=self.calibrated)
+        listed = options.with_normalization(method).described()
         if as_numbers:
             listed["sums_as_numbers"] = as_numbers
         if any(layer.draws for layer in internals(snn).network.stateful.values()):

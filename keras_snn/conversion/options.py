@@ -105,12 +105,14 @@ def choices(option):
 class Options:
     """The options of `keras_snn.convert`, which documents them.
 
-    What is `None` is as in the preset. Names become objects, and `None` for a seed a number.
+    What is `None` is as in the preset. Names become objects, and `None` for a seed a number. `calibrated` is
+    whether there is calibration data.
 
     Raises:
         TypeError, ValueError: If one is not what it may be.
     """
 
+    calibrated: bool
     preset: Preset
     timesteps: int | None
     neuron: object
@@ -137,6 +139,8 @@ class Options:
         check_choice("preset", self.preset, choices("preset"))
         if self.normalization is None and self.percentile is not None:
             self._set("normalization", "percentile")
+        if not self.calibrated:
+            self._leave_out_what_needs_data()
         for name, value in _PRESETS[self.preset].items():
             if getattr(self, name) is None:
                 self._set(name, value)
@@ -168,11 +172,20 @@ class Options:
         seed = secrets.randbits(31) if self.seed is None else check_integer("seed", self.seed, minimum=0)
         self._set("seed", seed)
 
+    def _leave_out_what_needs_data(self):
+        """Set what is not given where there is no data: channels apart then lose more than layers."""
+        if self.per_channel is None:
+            self._set("per_channel", False)
+        if self.bias_correction in (None, "auto"):
+            self._set("bias_correction", False)
+        if self.normalization == "auto":
+            self._set("normalization", "gaussian")
+
     @property
     def correction(self):
         """Variant of the correction, or `False`: where inputs are spikes, only if it is given."""
         if self.bias_correction == "auto":
-            return self.input_encoding == "current"
+            return "potential" if self.input_encoding == "current" else False
         return self.bias_correction
 
     @property
@@ -183,26 +196,19 @@ class Options:
     def _set(self, name, value):
         object.__setattr__(self, name, value)
 
-    def check_data(self, data):
+    def check_data(self):
         """Raise a `ValueError` if an option needs calibration data and there is none."""
         needs = {
             "readout_delay": self.readout_delay == "auto",
-            "bias_correction": self.bias_correction not in ("auto", False),
+            "bias_correction": bool(self.bias_correction),
             "relays": self.relays is True,
         }
         for name, needs_data in needs.items():
-            if needs_data and data is None:
+            if needs_data and not self.calibrated:
                 raise ValueError(
                     f"`{name}` is chosen on `calibration_data`. Received: {name}={getattr(self, name)!r} and "
                     "no data. Give some hundred training samples."
                 )
-
-    def without_data(self):
-        """Return the options for no calibration data: what would be chosen on it is not."""
-        changed = {"bias_correction": False}
-        if self.normalization == "auto":
-            changed["normalization"] = "gaussian"
-        return dataclasses.replace(self, **changed)
 
     def with_normalization(self, method):
         """Return the options with another normalization."""
@@ -241,10 +247,11 @@ class Options:
         """Percentile that the scales are, or `None` if they are none."""
         return _RANKS[self.normalization] or self.percentile if self.normalization in _RANKS else None
 
-    def described(self, *, calibrated):
+    def described(self):
         """Return the options that a report on a conversion lists, as plain values by name."""
         listed = {name: getattr(self, name) for name in _REPORTED}
-        listed |= {"neuron": repr(self.neuron), "calibrated": calibrated, "bias_correction": self.correction}
+        listed |= {"neuron": repr(self.neuron), "calibrated": self.calibrated}
+        listed["bias_correction"] = self.correction
         if self.neuron.is_time_code:
             listed["relays"] = self.relays
         if self.input_encoding == "poisson":

@@ -34,7 +34,7 @@ _NEURONS = {
     "timesteps": ("multi_threshold", "signed", "digits"),
 }
 # Least squares for every channel lose least on every network of the benchmarks.
-_OPTIONS = {"normalization": "mse", "per_channel": True}
+_OPTIONS = {"normalization": "mse", "per_channel": True, "bias_correction": False}
 # Options that are chosen, with what they are where they are not given.
 _CHOSEN = {
     "preset": "default",

@@ -21,7 +21,7 @@ def options(**given):
     fields = {field.name for field in dataclasses.fields(Options)}
     parameters = inspect.signature(keras_snn.convert).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.name in fields}
-    return Options(**{**defaults, **given})
+    return Options(**{"calibrated": True, **defaults, **given})
 
 
 @pytest.mark.parametrize(

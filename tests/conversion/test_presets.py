@@ -11,7 +11,7 @@ from keras_snn.conversion.losses import Judge
 from keras_snn.neurons import IntegrateAndFire
 
 pytestmark = pytest.mark.default_options
-OURS = {"neuron": "if", "normalization": "mse", "per_channel": True, "bias_correction": True}
+OURS = {"neuron": "if", "normalization": "mse", "per_channel": True, "bias_correction": "potential"}
 OF_2017 = {
     "neuron": "if",
     "normalization": "percentile",
@@ -92,6 +92,7 @@ def test_without_data_nothing_is_corrected(problem):
     with pytest.warns(UserWarning, match="without data"):
         snn = keras_snn.convert(model, timesteps=5)
     assert snn.conversion_report.options["bias_correction"] is False
+    assert all(np.ndim(row.scale or 1.0) == 0 for row in snn.conversion_report.layers)
     with pytest.raises(ValueError, match="`bias_correction` is chosen on `calibration_data`"):
         keras_snn.convert(model, timesteps=5, bias_correction=True)
 
