@@ -5,8 +5,8 @@ machine. The columns are named as the inputs of the model, or there is one besid
 `labels`. Workers sum up one part of the data after the other, and these summaries are merged here, so that
 memory does not grow with the data. A worker that dies is started again, and its part runs again.
 
-All take the arguments of `Cluster` too: `address`, `workers`, `cpus`, `gpus`, `part_size`, `resume` and
-`verbose`.
+All take the arguments of `Cluster` too: `address`, `workers`, `cpus`, `gpus`, `part_size`, `fan_in`, `resume`
+and `verbose`.
 """
 
 import dataclasses

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import math
 import os
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from keras_snn._summary import Summary
 from keras_snn._validation import check_integer, check_number
-from keras_snn.distributed.worker import ROW, Worker, raised, versions
+from keras_snn.distributed.worker import ROW, Worker, merge_cells, raised, versions
 
 __all__ = ["Cluster", "columns_of", "first_rows", "merged", "parts_of"]
 
@@ -26,6 +27,8 @@ class Cluster:
         cpus: Cores of each, which may be a fraction; as many threads compute, at least one.
         gpus: Graphics cards of each.
         part_size: Rows that a worker runs at once and sums up; the more, the less is sent.
+        fan_in: How many summaries are merged on the cluster before they come here; 1 for none. For so many
+            workers that merging here would take longer than they do.
         resume: Folder, the same on all machines, for the summaries of parts that are done; a call with the
             same model, options and data goes on from there. `None` for none.
         verbose: 1 shows the progress.
@@ -39,6 +42,7 @@ class Cluster:
     cpus: float = 1
     gpus: float = 0
     part_size: int = 512
+    fan_in: int = 1
     resume: str | os.PathLike | None = None
     verbose: int = 0
 
@@ -46,6 +50,7 @@ class Cluster:
         if self.workers is not None:
             check_integer("workers", self.workers, minimum=1)
         check_integer("part_size", self.part_size, minimum=1)
+        check_integer("fan_in", self.fan_in, minimum=1)
         check_number("cpus", self.cpus, above=0)
         check_number("gpus", self.gpus)
 
@@ -159,6 +164,13 @@ def parts_of(task, dataset, inputs, labels, cluster):
             scheduling_strategy="SPREAD",
             runtime_env={"env_vars": cluster.environment()},
         )
+        if cluster.fan_in > 1:
+            found = found.map_batches(
+                merge_cells,
+                batch_size=cluster.fan_in,
+                batch_format="numpy",
+                runtime_env={"env_vars": cluster.environment()},
+            )
         for row in found.iter_rows():
             if row["error"]:
                 raise raised(row["error"])
@@ -196,17 +208,22 @@ def _row_numbers():
 
 @contextlib.contextmanager
 def _context(ray, cluster):
-    """In this context Ray Data shows progress or does not, and keeps the order where a run may go on."""
+    """In this context Ray Data shows progress or is quiet, and keeps the order where a run may go on."""
     context = ray.data.DataContext.get_current()
     options = context.execution_options
     before = context.enable_progress_bars, options.preserve_order
     context.enable_progress_bars = bool(cluster.verbose)
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    if not cluster.verbose:
+        logger.setLevel(logging.ERROR)
     # Parts are then of the same rows in every run.
     options.preserve_order = cluster.resume is not None or before[1]
     try:
         yield
     finally:
         context.enable_progress_bars, options.preserve_order = before
+        logger.setLevel(level)
 
 
 def first_rows(dataset, inputs, labels, number):

@@ -15,9 +15,10 @@ import numpy as np
 
 from keras_snn import summaries
 from keras_snn._files import replacing
+from keras_snn._summary import Summary
 from keras_snn._version import __version__
 
-__all__ = ["ROW", "Analysis", "Looking", "Worker", "bytes_of_model", "raised", "versions"]
+__all__ = ["ROW", "Analysis", "Looking", "Worker", "bytes_of_model", "merge_cells", "raised", "versions"]
 
 # The column of row numbers: the block of the dataset times 2³³, and the row in it.
 ROW = "keras_snn_row"
@@ -170,6 +171,15 @@ class Worker:
             digest.update(f"{array.dtype} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
         return pathlib.Path(self.resume) / f"{digest.hexdigest()[:32]}.npz"
+
+
+def merge_cells(batch):
+    """Return one row for those of several parts, as `Worker` gives them; of errors the first."""
+    summary, error = b"", next((content for content in batch["error"] if content), b"")
+    if not error:
+        first, *others = map(Summary.from_bytes, batch["summary"])
+        summary = first.merge(*others).to_bytes()
+    return {"summary": _cell(summary), "error": _cell(error)}
 
 
 def _difference(wanted):
