@@ -21,4 +21,5 @@ from keras_snn.graph.rules import refused as refused
 from keras_snn.graph.rules import operations as operations
 from keras_snn.graph.rules import moving_operations as moving_operations
 from keras_snn.graph.rules import taking_operations as taking_operations
+from keras_snn.graph.rules import window_operations as window_operations
 from keras_snn.graph.rules import spiking_layers as spiking_layers

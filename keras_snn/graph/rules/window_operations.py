@@ -1,0 +1,119 @@
+"""Convolutions of `keras.ops` with a constant kernel, and pools to a size that is given."""
+
+import numpy as np
+from keras import layers, ops
+
+from keras_snn.graph import nodes as kinds
+from keras_snn.graph.rules import common
+from keras_snn.graph.rules.registry import Refusal, operation, rule
+from keras_snn.graph.rules.taking import take
+
+_rng = np.random.default_rng(2)
+_DEPTHWISE = _rng.normal(size=(3, 2, 3, 2)).astype("float32")
+_POINTWISE = _rng.normal(size=(1, 1, 6, 4)).astype("float32")
+
+
+def _each(value, x):
+    """Return an option as one number per spatial axis."""
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,) * (len(x.shape) - 1)
+
+
+def _kernel(value):
+    if common.is_node(value):
+        raise Refusal("a convolution of two activations", "use a constant kernel")
+    return np.asarray(ops.convert_to_numpy(value), "float32")
+
+
+def _convolve(op, x, kernel, emit, **options):
+    if not common.is_node(x):
+        raise Refusal("a constant that is convolved with an activation", "give the activation first")
+    if op.data_format == "channels_first":
+        raise Refusal("data_format='channels_first'", "use data_format='channels_last'", may_stay=False)
+    options = {"strides": _each(op.strides, x), "dilation": _each(op.dilation_rate, x), **options}
+    bias = np.zeros(kernel.shape[-1], kernel.dtype)
+    return common.convolve(x, kernel, bias, emit, padding=op.padding, **options)
+
+
+def _depthwise(op, x, kernel, emit, **options):
+    groups = kernel.shape[-2]
+    return _convolve(op, x, kernel.reshape(*kernel.shape[:-2], 1, -1), emit, groups=groups, **options)
+
+
+@operation(
+    "DepthwiseConv",
+    (lambda v: ops.depthwise_conv(v, _DEPTHWISE, padding="same"), (5, 6, 3)),
+    (lambda v: ops.depthwise_conv(v, _DEPTHWISE, strides=2), (5, 6, 3)),
+)
+def lower_depthwise_conv(op, x, kernel, *, emit):
+    return _depthwise(op, x, _kernel(kernel), emit)
+
+
+@operation(
+    "SeparableConv",
+    (lambda v: ops.separable_conv(v, _DEPTHWISE, _POINTWISE, strides=2, padding="same"), (5, 6, 3)),
+)
+def lower_separable_conv(op, x, depthwise, pointwise, *, emit):
+    y = _depthwise(op, x, _kernel(depthwise), emit, part="depthwise")
+    pointwise = _kernel(pointwise)
+    one = (1,) * (pointwise.ndim - 2)
+    bias = np.zeros(pointwise.shape[-1], pointwise.dtype)
+    return common.convolve(y, pointwise, bias, emit, strides=one, dilation=one)
+
+
+# --- Pools to a size -------------------------------------------------------------
+
+
+def _to_size(function):
+    def lower(layer, x, *, emit):
+        common.need_channels_last(layer)
+        sizes = _each(layer.output_size, x)
+        if all(n % size == 0 for n, size in zip(x.shape, sizes, strict=False)):
+            window = tuple(n // size for n, size in zip(x.shape, sizes, strict=False))
+            return emit(kinds.Pool, x, function=function, window=window, strides=window)
+        return _largest(x, sizes, emit) if function == "max" else _average(x, sizes, emit)
+
+    return lower
+
+
+def _bins(count, size):
+    """Return the places from and to that each of `size` values of an axis is made of."""
+    return [(i * count // size, -(-(i + 1) * count // size)) for i in range(size)]
+
+
+def _largest(x, sizes, emit):
+    """Emit maxima of windows of several lengths: short ones have their last value again."""
+    places, window = [], []
+    for count, size in zip(x.shape, sizes, strict=False):
+        bins = _bins(count, size)
+        longest = max(stop - start for start, stop in bins)
+        places.append(tuple(min(start + i, stop - 1) for start, stop in bins for i in range(longest)))
+        window.append(longest)
+    y = take(x, (*places, None), emit, part="windows")
+    return emit(kinds.Pool, y, function="max", window=tuple(window), strides=tuple(window))
+
+
+def _average(x, sizes, emit):
+    """Emit averages of windows of several lengths, as a linear map of each axis."""
+    rank = len(sizes)
+    turned = (*range(1, rank), rank, 0)
+    for size in sizes:
+        y = common.transpose(x, turned, emit, part="turn")
+        matrix = np.zeros((y.shape[-1], size), "float32")
+        for i, (start, stop) in enumerate(_bins(y.shape[-1], size)):
+            matrix[start:stop, i] = 1 / (stop - start)
+        x = emit(kinds.Affine, y, kernel=matrix, bias=np.zeros(size, "float32"), part="axis")
+    return common.transpose(x, turned, emit, part="turn")
+
+
+_SHAPES = {1: (9, 3), 2: (7, 8, 3), 3: (4, 5, 6, 2)}
+for _name, _function in (("Max", "max"), ("Average", "average")):
+    # Not in the oldest Keras. The operations give shapes that they do not have.
+    for _rank, _shape in _SHAPES.items():
+        _class = getattr(layers, f"Adaptive{_name}Pooling{_rank}D", None)
+        if _class is not None:
+            rule(
+                "Pooling",
+                _class,
+                (lambda c=_class, r=_rank: c((2,) * r if r > 1 else 2), _shape),
+                (lambda c=_class, r=_rank: c((3,) * r if r > 1 else 3), _shape),
+            )(_to_size(_function))
