@@ -74,7 +74,8 @@ class ObservedEvents(EventRunner):
         self._seen = Requests(observers=observers)
         self._size = sum(math.prod(layer.value_shape) for layer in layers.values())
         self._drive = Compiled(self._drive_of, model.layers)
-        self._see = Compiled(self._see_values, model.layers)
+        # By number of time steps: one that saw several would take the number for unknown.
+        self._see = {}
 
     def run(self, inputs, timesteps, plan, *, per_call):
         """Yield what `Runner.run` does of one batch, some steps at a time."""
@@ -86,7 +87,9 @@ class ObservedEvents(EventRunner):
             carry, run = self.advance(carry, start, plan.of(steps))
             given = {"drive": network.at(drive, start, steps), "values": run["every"]}
             kept = {name: run["every"][name] for name in self._outputs}
-            yield {**run, "every": kept, **predict_batch(self._see, given)}
+            if steps not in self._see:
+                self._see[steps] = Compiled(self._see_values, self.model.layers)
+            yield {**run, "every": kept, **predict_batch(self._see[steps], given)}
 
     def _drive_of(self, x):
         return internals(self.model).network.drive(internals(self.model).inputs.cast(x))

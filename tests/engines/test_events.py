@@ -1,6 +1,7 @@
 """The event-driven engine gives what the compiled one does, spike by spike, where sums are exact."""
 
 import dataclasses
+import math
 
 import keras
 import networks
@@ -13,7 +14,7 @@ import keras_snn
 from keras_snn import neurons
 from keras_snn.engines.events import network
 from keras_snn.graph import nodes as kinds
-from keras_snn.simulation import engine
+from keras_snn.simulation import engine, event_runner
 from keras_snn.simulation.building import build
 from keras_snn.simulation.internals import internals
 from keras_snn.simulation.source import program_of
@@ -165,11 +166,15 @@ def test_keras_runs_it_with_metrics_data_callbacks_and_new_weights(classifier, t
     np.testing.assert_allclose(after, snn.predict(x, verbose=0), atol=1e-6)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("architecture", [networks.plain, networks.inception, networks.siamese], ids=named)
-def test_observers_see_the_same_and_operations_are_as_many(architecture, rng):
+def test_observers_see_the_same_and_operations_are_as_many(architecture, rng, monkeypatch):
+    """In parts of all lengths: four steps and two, or all six, and batches of three and of two."""
     model = networks.build_dyadic(architecture, rng)
     x = networks.data_for(model, rng, 5, dyadic=True)
     snn = keras_snn.convert(model, x, timesteps=6, verbose=0)
+    size = sum(math.prod(layer.value_shape) for layer in internals(snn).network.stateful.values())
+    monkeypatch.setattr(event_runner, "_VALUES_AT_ONCE", 4 * 3 * size)
     counts, diagnoses = [], []
     for name in ("compiled", "events"):
         snn.engine = name
