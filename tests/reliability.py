@@ -105,6 +105,8 @@ class World:
         self.x = rng.uniform(0, 1, (6, 4)).astype("float32")
         self.y = np.arange(6) % 2
         self.snn = keras_snn.convert(self.model, self.x, timesteps=4, verbose=0)
+        # A simulation is stopped in its calls of the compiled engine, whether there is another one or not.
+        self.snn.engine = "compiled"
         plain = neurons.IntegrateAndFire(reset="zero", initial_potential=0.0)
         self.plain = keras_snn.convert(self.model, self.x, timesteps=4, neuron=plain, verbose=0)
         self._write_models()

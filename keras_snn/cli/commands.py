@@ -134,7 +134,7 @@ def _simulated_elsewhere(options, model):
 
 def _dataset(options, model):
     """Return the dataset of --data, and the column of its labels or `None`."""
-    distributed.Cluster(**_cluster_options(options)).connect()
+    distributed.Cluster(**_cluster_options(options)).join()
     shape = next(iter(internals(model).inputs.shapes.values()))
     return read_dataset(
         options.data, names=_names_of_inputs(model), shape=shape, raw_pixels=options.raw_pixels

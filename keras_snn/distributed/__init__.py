@@ -275,7 +275,7 @@ def convert(
     names = {field.name for field in dataclasses.fields(Cluster)}
     cluster = Cluster(**{name: options.pop(name) for name in names if name in options})
     verbose = cluster.verbose
-    cluster.connect()
+    cluster.join()
     inputs = columns_of(dataset, _names_of(model), labels)
     x, y = first_rows(dataset, inputs, labels, samples)
     only = x if len(x) > 1 else next(iter(x.values()))
@@ -292,7 +292,7 @@ def _summary(model, kind, dataset, labels, cluster, **options):
     """Return the merged `Summary` of a function of `keras_snn.summaries`."""
     check_spiking(model)
     cluster = Cluster(**cluster)
-    cluster.connect()
+    cluster.join()
     inputs = columns_of(dataset, _names_of(model), labels)
     return merged(Analysis(kind, bytes_of_model(model), options), dataset, inputs, labels, cluster)
 

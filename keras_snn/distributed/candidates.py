@@ -32,7 +32,7 @@ def cheapest(model, x, y, cluster, *, max_loss, minimize="operations", neurons=N
     Raises:
         ValueError: If no candidate can be converted so; the error of the last one.
     """
-    ray, _ = cluster.connect()
+    ray, _ = cluster.join()
     kinds = Wish(max_loss=max_loss, minimize=minimize, neurons=neurons).kinds
     given = {"max_loss": max_loss, "minimize": minimize, "verbose": 0, **options}
     held = ray.put((bytes_of_model(model), x, y, given))

@@ -54,7 +54,7 @@ class Cluster:
         check_number("cpus", self.cpus, above=0)
         check_number("gpus", self.gpus)
 
-    def connect(self):
+    def join(self):
         """Return the module `ray`, connected; and the number of workers.
 
         Raises:
@@ -147,7 +147,7 @@ def parts_of(task, dataset, inputs, labels, cluster):
     Raises:
         ValueError, TypeError: What a worker raises, with the row.
     """
-    ray, workers = cluster.connect()
+    ray, workers = cluster.join()
     # It stays as long as workers may start again.
     held = ray.put(task)
     numbered = dataset.with_column(ROW, _row_numbers())

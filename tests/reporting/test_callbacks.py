@@ -88,7 +88,7 @@ def test_predict_writes_what_was_recorded(snn, x, tmp_path):
     assert_scalars(scalars, wanted, [0, 1])
     assert not histograms
     lines = text["conversion_report"][0].item().decode().splitlines()
-    assert lines[0] == "| layer | became | from | scale | clipped | error |"
+    assert lines[0] == "| layer | became | from | takes | scale | clipped | error |"
     assert [line.split(" | ")[1] for line in lines[2:5]] == [
         "SpikingConv2D",
         "PerTimestep(reshape)",
