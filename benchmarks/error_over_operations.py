@@ -87,9 +87,10 @@ def draw(found):
         if not known:
             continue
         places = [(point["operations"] / 1e6, point["error"]) for _, point in known]
-        axes.plot(*zip(*places, strict=True), marker=marker, color=color, label=series, clip_on=False)
+        axes.plot(*zip(*places, strict=True), marker=marker, color=color, label=series, clip_on=True)
         for (label, _), place in zip(known, places, strict=True):
-            axes.annotate(label, place, xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8)
+            how = {"textcoords": "offset points", "ha": "center", "fontsize": 8, "annotation_clip": True}
+            axes.annotate(label, place, xytext=(0, 7), **how)
     source = found[SOURCE]
     axes.axhline(source["error"], color="0.6", linewidth=1, linestyle="--", zorder=0)
     for name, face in ((SOURCE, "#D55E00"), ("without zeros", "white")):
@@ -99,6 +100,7 @@ def draw(found):
             operations, source["error"], "D", color="#D55E00", markerfacecolor=face, label=label, zorder=5
         )
     axes.set_xscale("log")
+    axes.set_ylim(13.5, 18)
     axes.set(xlabel="operations per image (million)", ylabel="test error (%)")
     axes.set_title("CIFAR-10: error against operations", loc="left")
     axes.xaxis.set_major_formatter("{x:g}")

@@ -84,7 +84,7 @@ FORBIDDEN = {
 }
 
 
-# On a cluster the model of the user and what comes of it go from process to process, as Ray itself sends code.
+# On a cluster the model of the user, and what comes of it, go between processes, as Ray itself sends code.
 AMONG_PROCESSES = {"pickle", "safe_mode=False"}
 
 
