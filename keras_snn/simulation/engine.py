@@ -29,6 +29,8 @@ __all__ = [
 ]
 
 ENGINES = ("auto", "compiled", "events")
+# Of networks that `"auto"` runs on events: between ResNet-18, where that is faster, and VGG16.
+_MOST_WEIGHTS = 2**24
 _MISSING = (
     "`engine` 'events' needs Numba of at least version 0.62. Received: engine='events', and no Numba. "
     "Install it with pip install 'keras-snn[events]', or use engine='auto'."
@@ -90,7 +92,8 @@ def _assembled(model):
 def _is_faster(model):
     """Whether events are quicker than the compiled engine, as docs/performance.md has it measured."""
     is_alone = replicas(model) == 1 and keras.distribution.distribution() is None
-    return is_alone and _has_numba() and not computes_on_card()
+    is_possible = is_alone and _has_numba() and not computes_on_card()
+    return is_possible and model.count_params() <= _MOST_WEIGHTS
 
 
 @functools.cache

@@ -117,7 +117,7 @@ def classifier(rng):
                 keras.Input((8, 8, 2)),
                 layers.Conv2D(20, 3, activation="relu"),
                 layers.MaxPooling2D(2),
-                layers.Conv2D(40, 2, padding="same", activation="relu"),
+                layers.Conv2D(100, 2, padding="same", activation="relu"),
                 layers.AveragePooling2D(3),
                 layers.Flatten(),
                 layers.Dense(3, activation="softmax"),

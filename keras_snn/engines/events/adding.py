@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from keras_snn.engines.events.operations import LANES
+from keras_snn.engines.events.operations import BLOCK, LANES
 from keras_snn.engines.events.vectors import add as plus
 from keras_snn.engines.events.vectors import (
     append,
@@ -68,10 +68,12 @@ def _list_values(op, memory, words, weights, table, starts, events, amounts):
 def _add_block(like, other, op, block, memory, weights, table, starts, events):
     """Add rows of weights, the part that is as long as the vector `like`, to the numbers of every place."""
     target, places, width, runs, first, kernel, tap, bias = op[1:9]
+    # Rows of blocks of 64 lie together, and so in the cache.
+    rows = kernel + block // BLOCK * op[10] + block % BLOCK
     for _ in range(places):
         total, more = plus(load(memory, target + block, like), load(weights, bias + block, like)), other
         for at in range(first, first + 3 * runs, 3):
-            row = kernel + block + tap * np.int64(table[at + 2])
+            row = rows + tap * np.int64(table[at + 2])
             event, last = np.int64(starts[table[at]]), np.int64(starts[table[at + 1]])
             while event + 1 < last:
                 total = plus(total, load(weights, row + events[event], like))
@@ -88,10 +90,12 @@ def _add_block(like, other, op, block, memory, weights, table, starts, events):
 def _add_weighted_block(like, op, block, memory, weights, table, starts, events, amounts):
     """Do as `_add_block`, of rows times numbers."""
     target, places, width, runs, first, kernel, tap, bias = op[1:9]
+    # Rows of blocks of 64 lie together, and so in the cache.
+    rows = kernel + block // BLOCK * op[10] + block % BLOCK
     for _ in range(places):
         total = plus(load(memory, target + block, like), load(weights, bias + block, like))
         for at in range(first, first + 3 * runs, 3):
-            row = kernel + block + tap * np.int64(table[at + 2])
+            row = rows + tap * np.int64(table[at + 2])
             for event in range(starts[table[at]], starts[table[at + 1]]):
                 total = fused(total, amounts[event], load(weights, row + events[event], like))
         store(memory, target + block, total)

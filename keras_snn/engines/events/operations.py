@@ -3,10 +3,12 @@
 import hashlib
 import pathlib
 
-__all__ = ["FIELDS", "LANES", "OPERATIONS", "hash_of_sources"]
+__all__ = ["BLOCK", "FIELDS", "LANES", "OPERATIONS", "hash_of_sources"]
 
 # Neurons whose spikes are one word of bits.
 LANES = 16
+# Numbers of a row of weights that lie together with those of other rows.
+BLOCK = 64
 OPERATIONS = (
     "list_places",
     "list_values",

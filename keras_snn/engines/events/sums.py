@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from keras_snn.engines.events import maps
-from keras_snn.engines.events.operations import LANES
+from keras_snn.engines.events.operations import BLOCK, LANES
 from keras_snn.engines.events.tables import SLACK, Tables, padded
 from keras_snn.engines.events.values import Signal, Value
 
@@ -43,7 +43,7 @@ class Sums(Tables):
         length = kernel.shape[-1] // node.groups
         if node.groups == 1:
             rows = kernel.reshape(-1, channels, length)
-            step = signal.width
+            step = min(signal.width, BLOCK)
         else:
             # Of each channel the part of the kernel that reaches its own group.
             each = channels // node.groups
@@ -57,8 +57,9 @@ class Sums(Tables):
         runs = maps.runs_of(node, product.shape)
         shared = (target, signal.places, signal.width, runs.shape[1], self.add_table(runs))
         if node.groups == 1:
-            widened = np.pad(rows, ((0, 0), (0, 0), (0, signal.width - length)))
-            fields = (*shared, self.add_weights(widened), channels * step, bias, has_values)
+            rows = np.pad(rows, ((0, 0), (0, 0), (0, -length % step)))
+            blocks = rows.reshape(*rows.shape[:2], -1, step).transpose(2, 0, 1, 3)
+            fields = (*shared, self.add_weights(blocks), channels * step, bias, has_values, blocks[0].size)
             self.operation("add_rows", *fields, after=after)
         else:
             fields = (*shared, self.add_weights(rows), channels, bias, has_values, length, each)
