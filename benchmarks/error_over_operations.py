@@ -45,7 +45,7 @@ SERIES = {
     "firing rates, time steps": (
         "#0072B2",
         "s",
-        {str(steps): {"timesteps": steps} for steps in (8, 16, 32, 64)},
+        {str(steps): {"timesteps": steps} for steps in (8, 16, 32)},
     ),
 }
 

@@ -651,7 +651,7 @@ def test_a_terminal_of_80_columns_shows_results_and_nothing_else(files):
 def test_check_prints_a_verdict_for_every_layer(files, capsys):
     status, out, _ = run(capsys, "check", files / "cnn.keras")
     assert status == 0
-    assert out.splitlines()[2].split() == ["conv", "keras.layers.Conv2D", "linear"]
+    assert out.splitlines()[2].split() == ["conv", "keras.layers.Conv2D", "linear", "constants"]
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "gelu"), keras.layers.Dense(2)])
     model.save(files / "gelu.keras")
     status, out, err = run(capsys, "check", files / "gelu.keras")

@@ -1,5 +1,7 @@
 """What rounding does in the long run, and weights and scales far from 1."""
 
+from unittest import mock
+
 import contracts
 import keras
 import networks
@@ -40,9 +42,10 @@ pytestmark = pytest.mark.long_chunks
 
 
 @pytest.fixture
-def _eager(monkeypatch):
-    # Tracing takes longer than all else.
-    monkeypatch.setattr(keras.Model, "run_eagerly", True)
+def _eager():
+    # Tracing takes longer than all else. `monkeypatch` would put back what others have undone by then.
+    with mock.patch.object(keras.Model, "run_eagerly", True):
+        yield
 
 
 def seen(x, policy):
