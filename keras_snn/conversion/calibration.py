@@ -238,7 +238,7 @@ class Look:
 
     @functools.cached_property
     def digest(self):
-        """What tells it from looks at other networks."""
+        """A digest: looks at different networks have different ones."""
         return digest_of_graph(self.graph)
 
     def summarize(self, data: Data, *, verbose: int = 0) -> Summary:

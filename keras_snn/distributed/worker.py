@@ -76,7 +76,7 @@ class Analysis:
 
     @property
     def name(self):
-        """What tells it from others, as bytes."""
+        """A digest, as bytes: equal for equal ones."""
         return self.content + repr((self.kind, sorted(self.options.items()))).encode()
 
 

@@ -1,4 +1,4 @@
-"""A digest of a graph, which tells it from others."""
+"""A digest of a graph: equal for equal graphs, different for others."""
 
 import dataclasses
 import hashlib

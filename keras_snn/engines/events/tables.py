@@ -116,7 +116,7 @@ class Tables:
         return signal
 
     def result(self, **places):
-        """Return the `Assembled` program; `places` are its fields that say where things are."""
+        """Return the `Assembled` program; `places` are its fields that are offsets."""
         sizes = (self.memory + SLACK, self.sizes["words"], self.places + 1, self.events + SLACK)
         return Assembled(
             before=np.array(self.before, "int64").reshape(-1, FIELDS),

@@ -27,7 +27,7 @@ class Signal:
 
     Attributes:
         shape: Shape of the value, without batch.
-        word: Its first word of bits, which say what is not 0.
+        word: Its first word of bits, set where a value is not 0.
         value: Where its numbers are in memory; −1 if all that is not 0 is 1.
     """
 

@@ -192,7 +192,7 @@ def count(typing, bits):
 
 
 def _append(context, builder, kind, array, index, bits, values):
-    """Write those of 16 values whose bits are set, side by side; what is behind them is overwritten."""
+    """Write those of 16 values whose bits are set, side by side; what comes after them is overwritten."""
     vector = values.type
     name = f"llvm.experimental.vector.compress.v{LANES}{'i32' if vector == _INTS else 'f32'}"
     flags = _flags(builder, bits)
