@@ -19,17 +19,17 @@ from keras_snn.engines.events.vectors import (
     store,
 )
 
-__all__ = ["add_up"]
+__all__ = ["ONE", "ZERO", "add_up", "compiled"]
 
-_ZERO, _ONE = np.float32(0.0), np.float32(1.0)
-_compiled = njit(nogil=True, no_cpython_wrapper=True, error_model="numpy")
+ZERO, ONE = np.float32(0.0), np.float32(1.0)
+compiled = njit(nogil=True, no_cpython_wrapper=True, error_model="numpy")
 
 
-@_compiled
+@compiled
 def _list_places(op, memory, words, table, starts, events, amounts):
     """List the spikes of every place, which come from words of neurons that lie side by side."""
     places, first, step, has_values = op[1], op[2], op[3], op[4]
-    entries, zeros, ones = first + places + 1, splat(_ZERO), splat(_ONE)
+    entries, zeros, ones = first + places + 1, splat(ZERO), splat(ONE)
     found = 0
     for place in range(places):
         starts[place] = found
@@ -47,7 +47,7 @@ def _list_places(op, memory, words, table, starts, events, amounts):
     starts[places] = found
 
 
-@_compiled
+@compiled
 def _list_values(op, memory, words, weights, table, starts, events, amounts):
     """List what comes from single neurons, each with a factor: what is moved in any way."""
     places, first, factors = op[1], op[2], op[3]
@@ -58,13 +58,13 @@ def _list_values(op, memory, words, weights, table, starts, events, amounts):
             at = entries + 4 * entry
             if (np.int64(words[table[at]]) >> np.int64(table[at + 1])) & 1:
                 value = table[at + 3]
-                number = memory[value] if value >= 0 else _ONE
+                number = memory[value] if value >= 0 else ONE
                 events[found], amounts[found] = table[at + 2], number * weights[factors + entry]
                 found += 1
     starts[places] = found
 
 
-@_compiled
+@compiled
 def _add_block(like, other, op, block, memory, weights, table, starts, events):
     """Add rows of weights, the part that is as long as the vector `like`, to the numbers of every place."""
     target, places, width, runs, first, kernel, tap, bias = op[1:9]
@@ -86,7 +86,7 @@ def _add_block(like, other, op, block, memory, weights, table, starts, events):
         target += width
 
 
-@_compiled
+@compiled
 def _add_weighted_block(like, op, block, memory, weights, table, starts, events, amounts):
     """Do as `_add_block`, of rows times numbers."""
     target, places, width, runs, first, kernel, tap, bias = op[1:9]
@@ -103,11 +103,11 @@ def _add_weighted_block(like, op, block, memory, weights, table, starts, events,
         target += width
 
 
-@_compiled
+@compiled
 def _add_rows(op, memory, weights, table, starts, events, amounts):
     """Add the rows of weights of listed spikes: a convolution, or a dense layer."""
     width, has_values = op[3], op[9]
-    four, two, one = splat_64(_ZERO), splat_32(_ZERO), splat(_ZERO)
+    four, two, one = splat_64(ZERO), splat_32(ZERO), splat(ZERO)
     block = np.int64(0)
     while block < width:
         left = width - block
@@ -127,7 +127,7 @@ def _add_rows(op, memory, weights, table, starts, events, amounts):
         block += 64 if left >= 64 else 32 if left >= 32 else 16
 
 
-@_compiled
+@compiled
 def _add_groups(op, memory, weights, table, starts, events, amounts):
     """Do as `_add_rows` where a spike reaches the channels of its group only."""
     target, places, width, runs, first, kernel, channels, bias, has_values, length, each = op[1:12]
@@ -139,18 +139,18 @@ def _add_groups(op, memory, weights, table, starts, events, amounts):
             for event in range(starts[table[at]], starts[table[at + 1]]):
                 source = np.int64(events[event])
                 row, to = kernel + (tap + source) * length, target + source % channels // each * length
-                amount = amounts[event] if has_values else _ONE
+                amount = amounts[event] if has_values else ONE
                 for i in range(length):
                     memory[to + i] += amount * weights[row + i]
         first += 3 * runs
         target += width
 
 
-@_compiled
+@compiled
 def _add_places(op, memory, words, weights, table):
     """Add values of neurons that lie side by side, times the factor of the channel that they go to."""
     places, first, target, width, factors = op[1], op[2], op[3], op[4], op[5]
-    entries, zeros = first + places + 1, splat(_ZERO)
+    entries, zeros = first + places + 1, splat(ZERO)
     for place in range(places):
         for entry in range(table[first + place], table[first + place + 1]):
             at = entries + 4 * entry
@@ -165,7 +165,7 @@ def _add_places(op, memory, words, weights, table):
                     store(memory, target + to, plus(load(memory, target + to, zeros), given))
 
 
-@_compiled
+@compiled
 def _add_values(op, memory, starts, events, amounts):
     """Add listed values where they go."""
     target, places = op[1], op[2]
@@ -173,11 +173,11 @@ def _add_values(op, memory, starts, events, amounts):
         memory[target + events[event]] += amounts[event]
 
 
-@_compiled
+@compiled
 def _add_vector(op, memory, numbers):
     """Add numbers, of which those of a place may be the same everywhere."""
     target, places, width, source, advance = op[1:6]
-    like = splat(_ZERO)
+    like = splat(ZERO)
     for place in range(places):
         for i in range(0, width, LANES):
             given = load(numbers, source + place * advance + i, like)
@@ -185,7 +185,7 @@ def _add_vector(op, memory, numbers):
         target += width
 
 
-@_compiled
+@compiled
 def add_up(what, op, memory, words, weights, table, starts, events, amounts):
     """Run one of the operations that list spikes and add up what they reach."""
     if what == 0:

@@ -10,7 +10,7 @@ of `weights` begin.
 import numpy as np
 from numba import njit
 
-from keras_snn.engines.events.adding import add_up
+from keras_snn.engines.events.adding import ONE, ZERO, add_up, compiled
 from keras_snn.engines.events.operations import LANES, hash_of_sources
 from keras_snn.engines.events.vectors import add as plus
 from keras_snn.engines.events.vectors import (
@@ -26,15 +26,12 @@ from keras_snn.engines.events.vectors import (
 
 __all__ = ["run_samples"]
 
-_ZERO, _ONE = np.float32(0.0), np.float32(1.0)
-_compiled = njit(nogil=True, no_cpython_wrapper=True, error_model="numpy")
 
-
-@_compiled
+@compiled
 def _fire(op, memory, words, weights):
     """Fire where a potential is at its threshold: spikes are bits, and potentials are reset."""
     target, vectors, word, parameter, to_zero, drive = op[1:7]
-    zeros, threshold = splat(_ZERO), splat(weights[parameter])
+    zeros, threshold = splat(ZERO), splat(weights[parameter])
     for i in range(vectors):
         v = load(memory, target, zeros)
         if drive >= 0:
@@ -46,7 +43,7 @@ def _fire(op, memory, words, weights):
         target += LANES
 
 
-@_compiled
+@compiled
 def _fire_values(op, memory, weights):
     """Fire spikes of several sizes, or of either sign, and reset by what was fired."""
     target, size, out, sent, drive, first, width, bounds = op[1:9]
@@ -66,27 +63,27 @@ def _fire_values(op, memory, weights):
             memory[sent + i] += spike
 
 
-@_compiled
+@compiled
 def _scale(op, memory, weights):
     """Multiply numbers by a factor: 0 clears what a step left, whatever it was."""
     target, size, factor = op[1], op[2], weights[op[3]]
     for i in range(target, target + size):
-        memory[i] = factor * memory[i] if factor else _ZERO
+        memory[i] = factor * memory[i] if factor else ZERO
 
 
-@_compiled
+@compiled
 def _mark(op, memory, words):
     """Set the bits of what is not 0."""
-    source, vectors, word, zeros = op[1], op[2], op[3], splat(_ZERO)
+    source, vectors, word, zeros = op[1], op[2], op[3], splat(ZERO)
     for i in range(vectors):
         words[word + i] = bits_of(load(memory, source + LANES * i, zeros))
 
 
-@_compiled
+@compiled
 def _take_maximum_of_spikes(op, memory, words, table):
     """Send a spike where the largest number of spikes of a window has grown."""
     sources, counts, word, places, first, largest, sent, vectors = op[1:9]
-    zeros, ones = splat(_ZERO), splat(_ONE)
+    zeros, ones = splat(ZERO), splat(ONE)
     for i in range(sources):
         bits = np.int64(words[word + i])
         if bits:
@@ -110,11 +107,11 @@ def _take_maximum_of_spikes(op, memory, words, table):
             largest += LANES
 
 
-@_compiled
+@compiled
 def _take_maximum(op, memory, words, table):
     """Send what the largest sum of a window has grown by."""
     sources, sums, value, places, first, largest, sent, vectors, out = op[1:10]
-    zeros = splat(_ZERO)
+    zeros = splat(ZERO)
     for i in range(sources):
         at = sums + LANES * i
         store(memory, at, plus(load(memory, at, zeros), load(memory, value + LANES * i, zeros)))
@@ -133,7 +130,7 @@ def _take_maximum(op, memory, words, table):
             out += LANES
 
 
-@_compiled
+@compiled
 def _run_step(step, operations, memory, words, weights, table, starts, events, amounts):
     for i in range(operations.shape[0]):
         op = operations[i]
@@ -157,7 +154,7 @@ def _run_step(step, operations, memory, words, weights, table, starts, events, a
             _fire_values(op, memory, weights)
 
 
-@_compiled
+@compiled
 def _record(records, memory, words, kept, sums, sample, step):
     """Write what is asked for of a step: rows of places, channels, source, values, target and kind."""
     for i in range(records.shape[0]):
@@ -171,17 +168,17 @@ def _record(records, memory, words, kept, sums, sample, step):
                     number = memory[value + at]
                 else:
                     bit = (np.int64(words[source + at // LANES]) >> (at % LANES)) & 1
-                    number = (memory[value + at] if value >= 0 else _ONE) if bit else _ZERO
+                    number = (memory[value + at] if value >= 0 else ONE) if bit else ZERO
                 if kind == 0:
                     kept[sample, step, target] = number
                 elif kind == 1:
                     sums[sample, target] += number
                 elif number != 0:
-                    sums[sample, target] += _ONE
+                    sums[sample, target] += ONE
                 target += 1
 
 
-@_compiled
+@compiled
 def _run_sample(
     sample, span, before, operations, records, weights, table, states, drives, arriving, kept, sums, scratch
 ):
