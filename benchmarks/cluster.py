@@ -21,7 +21,7 @@ from machine import describe
 
 import keras_snn
 from keras_snn import distributed, summaries
-from keras_snn.conversion.calibration import Look
+from keras_snn.conversion.calibration import CalibrationPass
 from keras_snn.distributed import cluster
 from keras_snn.distributed.worker import Analysis, bytes_of_model
 from keras_snn.graph.lowering import lower
@@ -170,8 +170,8 @@ def sizes(options):
         graph = fold(lower(model, nonspiking="allow"))
         channels = {node.name: node.shape[-1] for node in graph.nodes.values() if node.shape}
         found = [
-            Look("activations", graph).summarize(x),
-            Look("activations", graph, channels=channels).summarize(x),
+            CalibrationPass("activations", graph).summarize(x),
+            CalibrationPass("activations", graph, channels=channels).summarize(x),
         ]
         del model
         run = {"timesteps": options.timesteps, "batch_size": 2}

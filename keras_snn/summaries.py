@@ -12,7 +12,7 @@ import keras
 from keras_snn._summary import Summary, Totals
 from keras_snn._types import Data
 from keras_snn.analysis import counting, diagnosis, exit_calibration
-from keras_snn.conversion.calibration import Elsewhere, Look
+from keras_snn.conversion.calibration import CalibrationPass, RemoteData
 from keras_snn.reporting import report as reporting
 from keras_snn.simulation.model import SpikingModel
 from keras_snn.simulation.source import alone, check_spiking, digest_of
@@ -24,8 +24,8 @@ from keras_snn.simulation.statistics import (
 )
 
 __all__ = [
-    "Elsewhere",
-    "Look",
+    "CalibrationPass",
+    "RemoteData",
     "SimulationStatistics",
     "Summary",
     "calibrate_exit",

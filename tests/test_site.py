@@ -2,6 +2,7 @@
 
 import html.parser
 import importlib.util
+import inspect
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from documents import ROOT
 
 import keras_snn
 
-MODULES = ("callbacks", "errors", "layers", "neurons", "plots", "rules")
+MODULES = tuple(name for name in keras_snn.__all__ if inspect.ismodule(getattr(keras_snn, name)))
 
 
 class Page(html.parser.HTMLParser):

@@ -11,7 +11,7 @@ from keras import layers
 
 import keras_snn
 from keras_snn import summaries
-from keras_snn.conversion.calibration import Look
+from keras_snn.conversion.calibration import CalibrationPass
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.passes import fold
 from keras_snn.simulation.early_exit import confidence
@@ -78,9 +78,13 @@ def functions(model, snn):
         "simulate": of_labels(summaries.simulate, batch_size=7, record=["spike_counts"]),
         "exit": of_labels(summaries.simulate, exit="confidence", level=0.9),
         "calibrate_exit": without_row(lambda x, y: summaries.calibrate_exit(snn, x, y, batch_size=7)),
-        "activations": without_row(lambda x, y: Look("activations", graph, batch_size=7).summarize(x)),
+        "activations": without_row(
+            lambda x, y: CalibrationPass("activations", graph, batch_size=7).summarize(x)
+        ),
         "channels": without_row(
-            lambda x, y: Look("activations", graph, None, {"conv": 3}, True, batch_size=7).summarize(x)
+            lambda x, y: CalibrationPass(
+                "activations", graph, None, {"conv": 3}, True, batch_size=7
+            ).summarize(x)
         ),
     }
 
@@ -212,17 +216,17 @@ def test_a_summary_is_of_a_model_wherever_it_is_loaded(case, tmp_path):
 
 
 @pytest.mark.parametrize("options", [{"per_channel": True}, {"normalization": "gaussian"}])
-def test_data_elsewhere_gives_the_scales_of_all_of_it(options, case, rng):
-    """Some samples are given, and all are looked at: in parts, in another order."""
+def test_remote_data_gives_the_scales_of_all_of_it(options, case, rng):
+    """Some samples are given, and all are summarized: in parts, in another order."""
     model, _, x, _ = case
 
-    def look(request):
+    def summarize(request):
         request = pickle.loads(pickle.dumps(request))
         first, *others = (request.summarize(part) for part in np.array_split(x[rng.permutation(SAMPLES)], 3))
         return first.merge(*others)
 
-    elsewhere = summaries.Elsewhere(x[:8], look)
-    found = keras_snn.convert(model, elsewhere, timesteps=4, verbose=0, **options)
+    remote = summaries.RemoteData(x[:8], summarize)
+    found = keras_snn.convert(model, remote, timesteps=4, verbose=0, **options)
     wanted = keras_snn.convert(model, x, timesteps=4, verbose=0, **options)
     # Moments are in float32 within a batch; histograms are integers.
     tolerance = 1e-5 if options.get("normalization") == "gaussian" else 0

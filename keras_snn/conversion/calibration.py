@@ -26,7 +26,7 @@ from keras_snn.graph.digest import digest_of_graph
 from keras_snn.graph.graph import Graph
 from keras_snn.graph.to_keras import build_analog
 
-__all__ = ["Elsewhere", "Histogram", "Look", "calibrate", "moments_on"]
+__all__ = ["CalibrationPass", "Histogram", "RemoteData", "calibrate", "moments_on"]
 
 _LOWEST_OCTAVE = -40
 _OCTAVES = 80
@@ -217,15 +217,15 @@ class _Moments(keras.layers.Layer):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Look:
-    """What calibration asks of the data: a look at the activations of a network on all of it.
+class CalibrationPass:
+    """A pass of calibration over data: which statistics of the activations of a network it collects.
 
     Attributes:
         kind: `"activations"` for histograms, `"moments"` for mean and variance of the inputs of relus.
         graph: `Graph` of the source network.
         dtype: Dtype or policy to compute in.
-        channels: Dict of the number of channels by name of the nodes that are looked at channel by channel.
-        inputs_too: Whether to look at the absolute values of the inputs as well.
+        channels: Dict of the number of channels by name of the nodes that have statistics per channel.
+        inputs_too: Whether to collect the absolute values of the inputs as well.
         batch_size: Samples per batch of arrays.
     """
 
@@ -238,7 +238,7 @@ class Look:
 
     @functools.cached_property
     def digest(self):
-        """A digest: looks at different networks have different ones."""
+        """A digest, which differs between different networks."""
         return digest_of_graph(self.graph)
 
     def summarize(self, data: Data, *, verbose: int = 0) -> Summary:
@@ -258,7 +258,7 @@ class Look:
             samples += size
             for name, of_batch in seen.items():
                 take(totals, name, of_batch)
-        # Maxima are unlike where inputs were not looked at.
+        # Maxima are unlike where inputs were not observed.
         settings = {"inputs": self.inputs_too}
         return Summary.of(self.kind, self.digest, settings, samples, totals)
 
@@ -310,21 +310,22 @@ def _take_moments(totals, name, of_batch):
     totals.add(f"moments:{name}", sums)
 
 
-class Elsewhere(keras.utils.PyDataset):
-    """Calibration data that lies elsewhere, as on other machines: some samples, and a look at all.
+class RemoteData(keras.utils.PyDataset):
+    """Calibration data on other machines: some samples here, and a function that summarizes all.
 
     `convert` takes it as calibration data. Scales then follow from all samples; whatever else is chosen on
     the data, which takes some hundred samples at most, is chosen on those given.
 
     Args:
         samples: Some of the samples, as for `convert`: arrays, or a dict of them.
-        look: Function of a `Look` that returns the merged summaries which its `summarize` gives of all parts.
+        summarize: Function of a `CalibrationPass` that returns the merged summaries which the `summarize`
+            of that gives of all parts.
         batch_size: Samples in a batch of the given ones.
     """
 
-    def __init__(self, samples: Data, look: Callable[[Look], Summary], batch_size: int = 32):
+    def __init__(self, samples: Data, summarize: Callable[[CalibrationPass], Summary], batch_size: int = 32):
         super().__init__()
-        self.samples, self.look, self.batch_size = samples, look, batch_size
+        self.samples, self.summarize, self.batch_size = samples, summarize, batch_size
 
     def __len__(self):
         return math.ceil(len(keras.tree.flatten(self.samples)[0]) / self.batch_size)
@@ -334,9 +335,11 @@ class Elsewhere(keras.utils.PyDataset):
         return rows(self.samples, start, start + self.batch_size)
 
 
-def summary_of(look, data, verbose=0):
-    """Return the `Summary` of a `Look` at data, here or elsewhere."""
-    return data.look(look) if isinstance(data, Elsewhere) else look.summarize(data, verbose=verbose)
+def summary_of(calibration, data, verbose=0):
+    """Return the `Summary` of a `CalibrationPass` over data, here or on other machines."""
+    if isinstance(data, RemoteData):
+        return data.summarize(calibration)
+    return calibration.summarize(data, verbose=verbose)
 
 
 def calibrate(graph, data, *, batch_size, verbose, dtype=None, channels=None, inputs_too=False):
@@ -344,19 +347,19 @@ def calibrate(graph, data, *, batch_size, verbose, dtype=None, channels=None, in
 
     Args:
         graph: A `Graph` before neurons are put in.
-        data: Whatever `keras_snn._data.Batches` reads, or `Elsewhere`.
+        data: Whatever `keras_snn._data.Batches` reads, or `RemoteData`.
         batch_size: Samples per batch of arrays.
         verbose: Whether to show a progress bar.
         dtype: Dtype or policy to compute in.
         channels: Number of channels by name of the nodes that are counted channel by channel.
-        inputs_too: Whether to look at the absolute values of the inputs as well.
+        inputs_too: Whether to collect the absolute values of the inputs as well.
 
     Raises:
         CalibrationError: If the data is empty, of the wrong shape or not finite, or if an
             activation is not finite.
     """
-    look = Look("activations", graph, dtype, channels or {}, inputs_too, batch_size)
-    summary = summary_of(look, data, verbose)
+    calibration = CalibrationPass("activations", graph, dtype, channels or {}, inputs_too, batch_size)
+    summary = summary_of(calibration, data, verbose)
     return {
         name: Histogram(counts[:, 1:], counts[:, 0], summary.maxima[f"largest:{name}"])
         for name, counts in _named(summary, "counts:", graph)
@@ -368,7 +371,7 @@ def moments_on(graph, data, *, batch_size, verbose, dtype=None):
 
     Arguments and errors as of `calibrate`.
     """
-    summary = summary_of(Look("moments", graph, dtype, batch_size=batch_size), data, verbose)
+    summary = summary_of(CalibrationPass("moments", graph, dtype, batch_size=batch_size), data, verbose)
     found = {}
     for name, (number, first, second) in _named(summary, "moments:", graph):
         mean = first / number

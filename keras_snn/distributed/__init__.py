@@ -21,11 +21,11 @@ from keras_snn.analysis.diagnosis import Diagnosis
 from keras_snn.analysis.energy import Figures, check_figures
 from keras_snn.analysis.exit_calibration import ExitCalibration
 from keras_snn.analysis.operation_counts import OperationCounts
-from keras_snn.conversion.calibration import Elsewhere
+from keras_snn.conversion.calibration import RemoteData
 from keras_snn.conversion.convert import convert as convert_here
 from keras_snn.distributed.candidates import cheapest
 from keras_snn.distributed.cluster import Cluster, columns_of, first_rows, merged
-from keras_snn.distributed.worker import Analysis, Looking, bytes_of_model
+from keras_snn.distributed.worker import Analysis, CalibrationTask, bytes_of_model
 from keras_snn.graph.tracing import names_of_inputs
 from keras_snn.reporting.report import Report
 from keras_snn.simulation.internals import internals
@@ -282,10 +282,10 @@ def convert(
     if options.get("max_loss") is not None:
         return cheapest(model, only, y, cluster, **options)
 
-    def look(request):
-        return merged(Looking(request), dataset, inputs, labels, cluster)
+    def summarize(calibration):
+        return merged(CalibrationTask(calibration), dataset, inputs, labels, cluster)
 
-    return convert_here(model, Elsewhere(only, look), verbose=verbose, **options)
+    return convert_here(model, RemoteData(only, summarize), verbose=verbose, **options)
 
 
 def _summary(model, kind, dataset, labels, cluster, **options):

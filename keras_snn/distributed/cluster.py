@@ -138,7 +138,7 @@ def parts_of(task, dataset, inputs, labels, cluster):
     """Yield the bytes of the summary of every part of a dataset, as they are done.
 
     Args:
-        task: An `Analysis` or `Looking`.
+        task: An `Analysis` or `CalibrationTask`.
         dataset: A `ray.data.Dataset`.
         inputs: Columns, as of `columns_of`.
         labels: Column of the labels, or `None`.

@@ -18,7 +18,16 @@ from keras_snn._files import replacing
 from keras_snn._summary import Summary
 from keras_snn._version import __version__
 
-__all__ = ["ROW", "Analysis", "Looking", "Worker", "bytes_of_model", "merge_cells", "raised", "versions"]
+__all__ = [
+    "ROW",
+    "Analysis",
+    "CalibrationTask",
+    "Worker",
+    "bytes_of_model",
+    "merge_cells",
+    "raised",
+    "versions",
+]
 
 # The column of row numbers: the block of the dataset times 2³³, and the row in it.
 ROW = "keras_snn_row"
@@ -81,22 +90,23 @@ class Analysis:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Looking:
-    """A `Look` of calibration that goes to other processes; as `Analysis`."""
+class CalibrationTask:
+    """A `CalibrationPass` that goes to other processes; as `Analysis`."""
 
-    look: summaries.Look
+    calibration: summaries.CalibrationPass
 
     def start(self):
         """As of `Analysis`."""
 
         def run(x, *_):
-            return self.look.summarize(x)
+            return self.calibration.summarize(x)
 
         return run
 
     @property
     def name(self):
-        return f"{self.look.kind} {self.look.digest} {self.look.channels} {self.look.inputs_too}".encode()
+        own = self.calibration
+        return f"{own.kind} {own.digest} {own.channels} {own.inputs_too}".encode()
 
 
 class Worker:
@@ -105,7 +115,7 @@ class Worker:
     An error is a value, since Ray would wrap it, and run other parts before it ends.
 
     Args:
-        task: Function that returns an `Analysis` or a `Looking`.
+        task: Function that returns an `Analysis` or a `CalibrationTask`.
         inputs: Dict of the column of every input.
         labels: Column of the labels, or `None`.
         wanted: Versions of the driver, as of `versions`.
