@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_snn.engines.events import maps, values
-from keras_snn.engines.events.operations import LANES
+from keras_snn.engines.events.operations import LANES, OF_STEP
 from keras_snn.engines.events.sums import Sums
 from keras_snn.engines.events.tables import UnsupportedError, padded
 from keras_snn.engines.events.values import Signal, Value
@@ -43,6 +43,7 @@ def assemble(program):
         arriving_size=assembler.arriving_size,
         potentials=assembler.potentials,
         sent=assembler.sent,
+        groups=assembler.groups,
     )
 
 
@@ -71,8 +72,8 @@ class _Assembler(Sums):
         self.constant = constant_nodes(program.graph, program.events)
         self.users = program.graph.users()
         self.found, self.constants = {}, {}
-        self.potentials, self.sent, self.readouts = {}, {}, {}
-        # Potentials and sums are first in memory, then what is given of each sample, and of each step.
+        self.potentials, self.sent, self.readouts, self.groups = {}, {}, {}, {}
+        # Potentials and sums are first in memory, then what is given of each sample.
         self.drives, self.arriving = {}, {}
         self.initial, self.states = [np.zeros(0, "float32")], {}
         for node in self.graph.nodes.values():
@@ -83,7 +84,7 @@ class _Assembler(Sums):
         self.drive_size = self.memory - self.state_size
         for node in self.graph.nodes.values():
             self._reserve_arriving(node, program.events)
-        self.arriving_size = self.memory - self.state_size - self.drive_size
+        self.arriving_size = self.step_memory
 
     # --- Memory ------------------------------------------------------------------
 
@@ -134,8 +135,8 @@ class _Assembler(Sums):
     def _reserve_arriving(self, node, events):
         """Reserve memory for what comes anew at every step."""
         if isinstance(node, kinds.Encode) or (events and isinstance(node, kinds.Input)):
-            self.arriving[_called(node)] = (self.memory - self.state_size - self.drive_size, node.shape)
-            self.memory += padded(np.zeros(node.shape)).size
+            self.arriving[_called(node)] = (self.step_memory, node.shape)
+            self.step_memory += padded(np.zeros(node.shape)).size
 
     # --- What is constant --------------------------------------------------------
 
@@ -179,13 +180,14 @@ class _Assembler(Sums):
 
     def add(self, node):
         """Add what a node does at every step."""
+        self.group += 1
+        self.groups[_called(node)] = self.group
         if isinstance(node, (kinds.Spike, kinds.Readout)):
             value = self._neurons(node) if isinstance(node, kinds.Spike) else self._readout(node)
         elif isinstance(node, kinds.Pool) and node.function == "max":
             value = self._max_pool(node)
         elif _called(node) in self.arriving and isinstance(node, (kinds.Input, kinds.Encode)):
-            place = self.state_size + self.drive_size + self.arriving[_called(node)][0]
-            value = _as_value(self._given(place, node.shape))
+            value = _as_value(self._given(OF_STEP + self.arriving[_called(node)][0], node.shape))
         else:
             value = self._linear(node)
         self.found[node.name] = value
@@ -233,6 +235,9 @@ class _Assembler(Sums):
         if form.current:
             shift = np.broadcast_to(np.asarray(form.current), node.shape)
             value = values.summed(node.shape, [value, Value(node.shape, shift=shift)])
+        if form.is_binary and form.leak == 1 and self.adds_whole_places(value):
+            self.fire_sums(value, form, signal, target, drive)
+            return self._of_neurons(node, signal, target)
         self.accumulate(value, target, after=form.delay)
         if form.is_binary:
             parameters = self.add_weights([form.threshold])
@@ -240,6 +245,10 @@ class _Assembler(Sums):
             self.operation("fire", *fields, after=form.delay)
         else:
             self._fire_values(form, signal, target, sent[0] if sent else -1, drive)
+        return self._of_neurons(node, signal, target)
+
+    def _of_neurons(self, node, signal, target):
+        """Note where the potentials and spikes of neurons are; return their spikes as a value."""
         self.potentials[_called(node)] = dataclasses.replace(signal, value=target)
         self.sent[_called(node)] = signal
         return _as_value(signal)

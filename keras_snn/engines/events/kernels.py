@@ -10,8 +10,9 @@ of `weights` begin.
 import numpy as np
 from numba import njit
 
-from keras_snn.engines.events.adding import ONE, ZERO, add_up, compiled
-from keras_snn.engines.events.operations import LANES, hash_of_sources
+from keras_snn.engines.events.adding import ONE, ZERO, add_up, at, compiled
+from keras_snn.engines.events.operations import LANES, OF_STEP, hash_of_sources
+from keras_snn.engines.events.several import run_steps
 from keras_snn.engines.events.vectors import add as plus
 from keras_snn.engines.events.vectors import (
     at_least,
@@ -28,9 +29,10 @@ __all__ = ["run_samples"]
 
 
 @compiled
-def _fire(op, memory, words, weights):
+def _fire(op, shifts, memory, words, weights):
     """Fire where a potential is at its threshold: spikes are bits, and potentials are reset."""
     target, vectors, word, parameter, to_zero, drive = op[1:7]
+    word = at(word, shifts[1])
     zeros, threshold = splat(ZERO), splat(weights[parameter])
     for i in range(vectors):
         v = load(memory, target, zeros)
@@ -44,9 +46,10 @@ def _fire(op, memory, words, weights):
 
 
 @compiled
-def _fire_values(op, memory, weights):
+def _fire_values(op, shift, memory, weights):
     """Fire spikes of several sizes, or of either sign, and reset by what was fired."""
     target, size, out, sent, drive, first, width, bounds = op[1:9]
+    out = at(out, shift)
     threshold, smallest, unit = weights[first], weights[first + 1], weights[first + 2]
     lowest, levels = weights[first + 3], weights[first + 4]
     for i in range(size):
@@ -64,31 +67,32 @@ def _fire_values(op, memory, weights):
 
 
 @compiled
-def _scale(op, memory, weights):
+def _scale(op, shift, memory, weights):
     """Multiply numbers by a factor: 0 clears what a step left, whatever it was."""
-    target, size, factor = op[1], op[2], weights[op[3]]
+    target, size, factor = at(op[1], shift), op[2], weights[op[3]]
     for i in range(target, target + size):
         memory[i] = factor * memory[i] if factor else ZERO
 
 
 @compiled
-def _mark(op, memory, words):
+def _mark(op, shifts, memory, words):
     """Set the bits of what is not 0."""
-    source, vectors, word, zeros = op[1], op[2], op[3], splat(ZERO)
+    source, vectors, word, zeros = at(op[1], shifts[0]), op[2], at(op[3], shifts[1]), splat(ZERO)
     for i in range(vectors):
         words[word + i] = bits_of(load(memory, source + LANES * i, zeros))
 
 
 @compiled
-def _take_maximum_of_spikes(op, memory, words, table):
+def _take_maximum_of_spikes(op, shift, memory, words, table):
     """Send a spike where the largest number of spikes of a window has grown."""
     sources, counts, word, places, first, largest, sent, vectors = op[1:9]
+    word, sent = at(word, shift), at(sent, shift)
     zeros, ones = splat(ZERO), splat(ONE)
     for i in range(sources):
         bits = np.int64(words[word + i])
         if bits:
-            at = counts + LANES * i
-            store(memory, at, plus(load(memory, at, zeros), of_bits(bits, ones, zeros)))
+            here = counts + LANES * i
+            store(memory, here, plus(load(memory, here, zeros), of_bits(bits, ones, zeros)))
     for place in range(places):
         for i in range(vectors):
             grown = 0
@@ -108,19 +112,21 @@ def _take_maximum_of_spikes(op, memory, words, table):
 
 
 @compiled
-def _take_maximum(op, memory, words, table):
+def _take_maximum(op, shifts, memory, words, table):
     """Send what the largest sum of a window has grown by."""
     sources, sums, value, places, first, largest, sent, vectors, out = op[1:10]
+    value, out, sent = at(value, shifts[0]), at(out, shifts[0]), at(sent, shifts[1])
     zeros = splat(ZERO)
     for i in range(sources):
-        at = sums + LANES * i
-        store(memory, at, plus(load(memory, at, zeros), load(memory, value + LANES * i, zeros)))
+        here = sums + LANES * i
+        store(memory, here, plus(load(memory, here, zeros), load(memory, value + LANES * i, zeros)))
     for place in range(places):
         begin, end = first + places + 1 + table[first + place], first + places + 1 + table[first + place + 1]
         for i in range(vectors):
             top = load(memory, sums + LANES * (vectors * np.int64(table[begin]) + i), zeros)
-            for at in range(begin + 1, end):
-                top = maximum(top, load(memory, sums + LANES * (vectors * np.int64(table[at]) + i), zeros))
+            for entry in range(begin + 1, end):
+                source = vectors * np.int64(table[entry]) + i
+                top = maximum(top, load(memory, sums + LANES * source, zeros))
             grown = subtract(top, load(memory, largest, zeros))
             store(memory, largest, top)
             store(memory, out, grown)
@@ -131,44 +137,47 @@ def _take_maximum(op, memory, words, table):
 
 
 @compiled
-def _run_step(step, operations, memory, words, weights, table, starts, events, amounts):
-    for i in range(operations.shape[0]):
+def _run_step(step, shifts, group, operations, memory, words, weights, table, starts, events, amounts):
+    """Run the operations from one row of the table to another, at one step."""
+    for i in range(group[0], group[1]):
         op = operations[i]
         what = op[0]
         if 0 <= step < op[12]:
             # Neurons that start late, and read-outs that do not count the first steps.
             continue
         if what < 7:
-            add_up(what, op, memory, words, weights, table, starts, events, amounts)
+            add_up(what, op, shifts, memory, words, weights, table, starts, events, amounts)
         elif what == 7:
-            _fire(op, memory, words, weights)
+            _fire(op, shifts, memory, words, weights)
         elif what == 8:
-            _scale(op, memory, weights)
+            _scale(op, shifts[0], memory, weights)
         elif what == 9:
-            _mark(op, memory, words)
+            _mark(op, shifts, memory, words)
         elif what == 10:
-            _take_maximum_of_spikes(op, memory, words, table)
+            _take_maximum_of_spikes(op, shifts[1], memory, words, table)
         elif what == 11:
-            _take_maximum(op, memory, words, table)
+            _take_maximum(op, shifts, memory, words, table)
         else:
-            _fire_values(op, memory, weights)
+            _fire_values(op, shifts[0], memory, weights)
 
 
 @compiled
-def _record(records, memory, words, kept, sums, sample, step):
-    """Write what is asked for of a step: rows of places, channels, source, values, target and kind."""
+def _record(records, group, shifts, memory, words, kept, sums, sample, step):
+    """Write what is asked for of a step: rows of places, channels, source, values, target, kind and group."""
     for i in range(records.shape[0]):
-        places, channels, source = records[i, 0], records[i, 1], records[i, 2]
-        value, target, kind = records[i, 3], records[i, 4], records[i, 5]
+        if records[i, 6] != group:
+            continue
+        places, channels, source = records[i, 0], records[i, 1], at(records[i, 2], shifts[1])
+        value, target, kind = at(records[i, 3], shifts[0]), records[i, 4], records[i, 5]
         padded = (channels + LANES - 1) // LANES * LANES
         for place in range(places):
             for channel in range(channels):
-                at = place * padded + channel
+                here = place * padded + channel
                 if source < 0:
-                    number = memory[value + at]
+                    number = memory[value + here]
                 else:
-                    bit = (np.int64(words[source + at // LANES]) >> (at % LANES)) & 1
-                    number = (memory[value + at] if value >= 0 else ONE) if bit else ZERO
+                    bit = (np.int64(words[source + here // LANES]) >> (here % LANES)) & 1
+                    number = (memory[value + here] if value >= 0 else ONE) if bit else ZERO
                 if kind == 0:
                     kept[sample, step, target] = number
                 elif kind == 1:
@@ -179,12 +188,54 @@ def _record(records, memory, words, kept, sums, sample, step):
 
 
 @compiled
-def _run_sample(
-    sample, span, before, operations, records, weights, table, states, drives, arriving, kept, sums, scratch
-):
+def _shifts(layout, step):
+    """Return how much further what belongs to a step is, in memory and in words."""
+    return layout[0] + step * layout[1] - OF_STEP, layout[2] + step * layout[3] - OF_STEP
+
+
+@compiled
+def _run_groups(sample, start, steps, layout, tables, kept, sums, of_kept, scratch):
+    """Run some steps, at once: each group of operations runs all of them before the next one does."""
+    operations, records, weights, table = tables
+    memory, words, starts, events, amounts, ends = scratch
+    begin = 0
+    while begin < operations.shape[0]:
+        group, end = operations[begin, 13], begin
+        several = operations[begin, 0] >= 13
+        while end < operations.shape[0] and operations[end, 13] == group:
+            end += 1
+        if several:
+            for i in range(begin, end):
+                span = (max(operations[i, 12] - start, 0), steps)
+                run_steps(i, span, layout, operations, memory, words, weights, table, starts, events, ends)
+        for step in range(steps):
+            shifts = _shifts(layout, step)
+            if not several:
+                rows = (begin, end)
+                _run_step(
+                    start + step,
+                    shifts,
+                    rows,
+                    operations,
+                    memory,
+                    words,
+                    weights,
+                    table,
+                    starts,
+                    events,
+                    amounts,
+                )
+            _record(records, group, shifts, memory, words, kept, sums, sample, of_kept + step)
+        begin = end
+
+
+@compiled
+def _run_sample(sample, span, layout, tables, states, drives, arriving, kept, sums, scratch):
     """Run one sample over time; arguments as of `run_samples`."""
-    memory, words, starts, events, amounts = scratch
+    before, operations, records, weights, table = tables
+    memory, words, starts, events, amounts, _ = scratch
     of_state, of_drive = states.shape[1], drives.shape[1]
+    start, timesteps, at_once = span
     # Loops: to assign slices would compile what makes texts of their shapes.
     for i in range(words.size):
         words[i] = 0
@@ -192,14 +243,15 @@ def _run_sample(
         memory[i] = states[sample, i]
     for i in range(of_drive):
         memory[of_state + i] = drives[sample, i]
-    for step in range(-1, span[1]):
-        if step >= 0:
+    rows = (0, before.shape[0])
+    _run_step(-1, _shifts(layout, 0), rows, before, memory, words, weights, table, starts, events, amounts)
+    for first in range(0, timesteps, at_once):
+        steps = min(at_once, timesteps - first)
+        for step in range(steps):
             for i in range(arriving.shape[2]):
-                memory[of_state + of_drive + i] = arriving[sample, step, i]
-        what = before if step < 0 else operations
-        _run_step(span[0] + step, what, memory, words, weights, table, starts, events, amounts)
-        if step >= 0 and records.shape[0]:
-            _record(records, memory, words, kept, sums, sample, step)
+                memory[layout[0] + step * layout[1] + i] = arriving[sample, first + step, i]
+        of_steps = (operations, records, weights, table)
+        _run_groups(sample, start + first, steps, layout, of_steps, kept, sums, first, scratch)
     for i in range(of_state):
         states[sample, i] = memory[i]
 
@@ -210,10 +262,11 @@ def _made(version):
     Numba looks at the file of a function only, and at what the function encloses. Arguments:
 
         samples: `(first, last)`: which rows of `states`.
-        span: `(start, timesteps)`: how many steps went before, and how many to run.
+        span: `(start, timesteps, at_once)`: how many steps went before, how many to run, and how many of them
+            a layer runs before the next one does.
         before: Rows of `OPERATIONS`, int64, that run once for every sample.
         operations: Those that run at every step.
-        records: `(records, 6)`, int64.
+        records: `(records, 7)`, int64.
         weights: All weights, float32.
         table: All maps, int32.
         states: `(samples, numbers)`, float32: before, and after the last step.
@@ -221,7 +274,7 @@ def _made(version):
         arriving: `(samples, timesteps, numbers)`: what is given of each step, after those.
         kept: `(samples, timesteps, numbers)`: what is kept of every step.
         sums: `(samples, numbers)`: what is added up.
-        scratch: Arrays of one thread, as `EventNetwork` makes them.
+        layout, scratch: What one thread works on, as `EventNetwork` makes it.
     """
 
     def run_samples(
@@ -237,12 +290,13 @@ def _made(version):
         arriving,
         kept,
         sums,
+        layout,
         scratch,
     ):
         _ = version
         for i in range(samples[0], samples[1]):
             tables = (before, operations, records, weights, table)
-            _run_sample(i, span, *tables, states, drives, arriving, kept, sums, scratch)
+            _run_sample(i, span, layout, tables, states, drives, arriving, kept, sums, scratch)
 
     options = {"nogil": True, "error_model": "numpy"}
     try:

@@ -5,10 +5,14 @@ import os
 
 import numpy as np
 
-from keras_snn.engines.events.tables import padded
+from keras_snn.engines.events.operations import LANES
+from keras_snn.engines.events.tables import SLACK, aligned, padded
 from keras_snn.graph.numpy_reference import value_of
 
 __all__ = ["EventNetwork", "threads"]
+
+# Steps that a layer runs before the next one does, and how many numbers of them may be in memory at once.
+_STEPS, _NUMBERS = 32, 2**23
 
 
 def threads():
@@ -71,12 +75,14 @@ class EventNetwork:
         kept = {"every": {name: sent.get(name, inner.get(name)) for name in every}}
         kept["potentials"] = {name: inner[name] for name in potentials}
         added = {"sums": {name: sent[name] for name in sums}, "fired": {name: sent[name] for name in fired}}
-        records = _Records(kept, added)
+        records = _Records(kept, added, self.assembled.groups)
         samples = len(states)
         of_steps = np.zeros((samples, timesteps if records.kept else 0, records.kept), "float32")
         of_sums = np.zeros((samples, records.added), "float32")
         given = (states, drives, np.ascontiguousarray(arriving))
-        self._share(given, (start, timesteps), records.rows(), of_steps, of_sums)
+        # Neurons that run several steps at once keep no potentials in between.
+        at_once = 1 if potentials else self._at_once(timesteps)
+        self._share(given, (start, timesteps, at_once), records.rows(), of_steps, of_sums)
         return records.split(of_steps, of_sums)
 
     def potential(self, name, states):
@@ -93,6 +99,11 @@ class EventNetwork:
         steps = np.maximum(steps - node.delay, 1) if node.delay else steps
         average = sums / steps.reshape(-1, *(1,) * len(shape))
         return average if node.function == "linear" else value_of(node, average)
+
+    def _at_once(self, timesteps):
+        """Return how many steps a layer runs before the next one does."""
+        sizes = self.assembled.sizes
+        return min(max(_NUMBERS // max(sizes.events, sizes.step_memory, 1), 1), _STEPS, max(timesteps, 1))
 
     def _share(self, given, span, records, of_steps, of_sums):
         from keras_snn.engines.events.kernels import run_samples
@@ -111,7 +122,7 @@ class EventNetwork:
                 *given,
                 of_steps,
                 of_sums,
-                _scratch(plan.sizes),
+                *_scratch(plan.sizes, span[-1]),
             )
 
         bounds = np.linspace(0, len(given[0]), min(threads(), len(given[0])) + 1).astype(int).tolist()
@@ -122,18 +133,26 @@ class EventNetwork:
             list(pool.map(run, bounds[:-1], bounds[1:]))
 
 
-def _scratch(sizes):
-    """Return the arrays that one thread works on: memory, words, starts of lists, events and amounts."""
-    kinds = ("float32", "uint16", "int32", "int32", "float32")
-    return tuple(np.zeros(size, kind) for size, kind in zip((*sizes, sizes[-1]), kinds, strict=True))
+def _scratch(sizes, steps):
+    """Return what one thread works on, for so many steps at once.
+
+    Returns:
+        `(layout, arrays)`: where what belongs to each step begins in memory and words, and how much it is;
+        memory, words, starts of lists, events, amounts, and where the list of each step ends.
+    """
+    layout = (sizes.memory, sizes.step_memory, sizes.words, sizes.step_words)
+    memory, words = sizes.memory + steps * sizes.step_memory, sizes.words + steps * sizes.step_words
+    counts = (memory + SLACK, words + LANES, steps * sizes.places, steps * sizes.events, sizes.events, steps)
+    kinds = ("float32", "uint16", "int32", "int32", "float32", "int64")
+    return layout, tuple(aligned(size, kind) for size, kind in zip(counts, kinds, strict=True))
 
 
 class _Records:
     """Where what is kept and added up is in a row of numbers."""
 
-    def __init__(self, kept, added):
+    def __init__(self, kept, added, groups):
         self._kinds, self.kept, self.added = {"sums": 1, "fired": 2}, 0, 0
-        self._of_steps, self._of_sums = kept, added
+        self._of_steps, self._of_sums, self._groups = kept, added, groups
         self._rows, self._places = [], {}
         for fields in kept, added:
             for field, signals in fields.items():
@@ -145,7 +164,9 @@ class _Records:
         # A potential is a number, whether or not it is a spike.
         word = -1 if field == "potentials" else signal.word
         kind = self._kinds.get(field, 0)
-        self._rows.append((signal.places, signal.channels, word, signal.value, target, kind))
+        self._rows.append(
+            (signal.places, signal.channels, word, signal.value, target, kind, self._groups[name])
+        )
         self._places[field, name] = (target, target + size, signal.shape)
         if is_kept:
             self.kept += size
@@ -154,7 +175,7 @@ class _Records:
 
     def rows(self):
         """Return the rows of the table of records."""
-        return np.array(self._rows, "int64").reshape(-1, 6)
+        return np.array(self._rows, "int64").reshape(-1, 7)
 
     def split(self, of_steps, of_sums):
         """Return what is kept and added up, by name of what it is and of the call."""

@@ -3,12 +3,14 @@
 import hashlib
 import pathlib
 
-__all__ = ["BLOCK", "FIELDS", "LANES", "OPERATIONS", "hash_of_sources"]
+__all__ = ["BLOCK", "FIELDS", "LANES", "OF_STEP", "OPERATIONS", "hash_of_sources"]
 
 # Neurons whose spikes are one word of bits.
 LANES = 16
 # Numbers of a row of weights that lie together with those of other rows.
 BLOCK = 64
+# Places in memory and of words from here on are those of a step, of which several are in memory at once.
+OF_STEP = 2**30
 OPERATIONS = (
     "list_places",
     "list_values",
@@ -23,9 +25,15 @@ OPERATIONS = (
     "take_maximum_of_spikes",
     "take_maximum",
     "fire_values",
+    # Of several steps at once:
+    "list_steps",
+    "fire_sums",
+    "product",
+    "part",
 )
-# Integers of a row: which operation, its arguments, and from which step on it runs.
-FIELDS = 13
+# Integers of a row: which operation, its arguments, from which step on it runs, and its group: what runs step
+# by step together, after all that comes before.
+FIELDS = 14
 
 
 def hash_of_sources():

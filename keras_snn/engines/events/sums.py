@@ -34,36 +34,117 @@ class Sums(Tables):
         for part in value.parts:
             self._part(part, value.shape, target, signal, after)
 
+    def adds_whole_places(self, value):
+        """Whether `fire_sums` can add this value up: spikes of size 1 of whole places."""
+
+        def is_whole(parts, shape):
+            has_ones = all(part.signal.value < 0 for part in parts)
+            return has_ones and all(maps.spans_of(part, shape) is not None for part in parts)
+
+        products = all(
+            product.node.groups == 1
+            and is_whole(product.value.parts, product.shape)
+            and maps.factors_of_channels(product.value.parts, product.shape) is not None
+            for product in value.products
+        )
+        width = Signal(value.shape, -1).width
+        parts = all(
+            part.signal.width == width
+            and part.signal.channels == (value.shape[-1] if value.shape else 1)
+            and maps.factors_of_channels([part], value.shape) is not None
+            for part in value.parts
+        )
+        return products and parts and is_whole(value.parts, value.shape)
+
+    def fire_sums(self, value, form, signal, target, drive):
+        """Add operations that add up a value over several steps at once, and fire neurons.
+
+        Args:
+            value: A `Value` of which `adds_whole_places` is true.
+            form: The `StepForm` of the neurons, whose spikes are binary.
+            signal: Where their spikes go.
+            target: Where their potentials are.
+            drive: Where their constant current is, or −1.
+        """
+        bias, advance = self.nothing, 0
+        width = signal.width
+        if value.shift is not None:
+            shift = value.shift.reshape(signal.places, signal.channels)
+            is_even = bool(np.all(shift == shift[:1]))
+            bias, advance = self.add_weights(padded(shift[:1] if is_even else shift)), 0 if is_even else width
+        # What is the same everywhere need not be looked at place by place.
+        flat = not value.products and not value.parts and bias == self.nothing
+        places, width = (1, signal.places * width) if flat else (signal.places, width)
+        if flat:
+            bias = self.add_weights(np.zeros(width))
+        lists = [0, 0]
+        products = [self._listed(product, lists, form.delay) for product in value.products]
+        self.places, self.events = max(self.places, lists[0]), max(self.events, lists[1])
+        fields = (target, places, width, signal.word, self.add_weights([form.threshold]))
+        fields += (form.reset == "zero", drive, bias, advance, len(products), len(value.parts))
+        self.operation("fire_sums", *fields, after=form.delay)
+        for product in products:
+            self.operation("product", *product)
+        for part in value.parts:
+            place, source, _ = maps.spans_of(part, value.shape).T
+            words = part.signal.word + source * (width // LANES)
+            table = self.add_table(maps.by_place(np.stack([place, words], axis=1), places)[0])
+            factors = maps.factors_of_channels([part], value.shape)
+            self.operation("part", places, table, self.add_weights(padded(factors)))
+
+    def _listed(self, product, lists, after):
+        """Add the operation that lists the spikes of a product at several steps; return its fields.
+
+        Args:
+            product: A `Product`.
+            lists: Numbers of places and of events that are listed already; those of this product are added.
+            after: The first step at which to do it.
+        """
+        node, taken = product.node, product.value
+        rows, step = self._rows(product)
+        rising = _rising(product, step)
+        table, size = self._table_of_spans(taken, product.shape, rising)
+        places, size = int(np.prod(product.shape[:-1], dtype="int64")), size + LANES
+        at = tuple(lists)
+        self.operation("list_steps", places, table, step, *at, size, after=after)
+        lists[0] += places + 1
+        lists[1] += size
+        runs, kernel = maps.runs_of(node, product.shape), _in_blocks(rows, step)
+        fields = (runs.shape[1], self.add_table(runs), self.add_weights(kernel), rising.of_place)
+        return *fields, kernel[0].size, *at, places + 1, size
+
     def _product(self, product, target, signal, bias, after):
         node, taken = product.node, product.value
-        channels, kernel = product.shape[-1], node.kernel
+        rows, step = self._rows(product)
+        factors = maps.factors_of_channels(taken.parts, product.shape)
+        has_values = self._list(taken, product.shape, factors, _rising(product, step), after)
+        runs = maps.runs_of(node, product.shape)
+        shared = (target, signal.places, signal.width, runs.shape[1], self.add_table(runs))
+        if node.groups == 1:
+            blocks = _in_blocks(rows, step)
+            along = product.shape[-1] * step
+            fields = (*shared, self.add_weights(blocks), along, bias, has_values, blocks[0].size)
+            self.operation("add_rows", *fields, after=after)
+        else:
+            channels, length = rows.shape[1:]
+            fields = (*shared, self.add_weights(rows), channels, bias, has_values, length)
+            self.operation("add_groups", *fields, channels // node.groups, after=after)
+
+    def _rows(self, product):
+        """Return rows of weights `(taps, channels, length)`, and how many numbers of them lie together."""
+        node, channels, kernel = product.node, product.shape[-1], product.node.kernel
         if node.transposed:
             kernel = kernel[(slice(None, None, -1),) * len(node.window)]
-        factors = maps.factors_of_channels(taken.parts, product.shape)
         length = kernel.shape[-1] // node.groups
         if node.groups == 1:
-            rows = kernel.reshape(-1, channels, length)
-            step = min(signal.width, BLOCK)
+            rows, step = kernel.reshape(-1, channels, length), min(-(-length // LANES) * LANES, BLOCK)
         else:
             # Of each channel the part of the kernel that reaches its own group.
             each = channels // node.groups
             rows = kernel.reshape(-1, each, node.groups, length).transpose(0, 2, 1, 3)
             rows, step = rows.reshape(-1, channels, length), 1
-        if factors is not None:
-            rows = rows * factors[:, None].astype("float32")
-        row = product.shape[-2] if node.window else 1
-        rising = _Rising(row, channels * step, step)
-        has_values = self._list(taken, product.shape, factors, rising, after)
-        runs = maps.runs_of(node, product.shape)
-        shared = (target, signal.places, signal.width, runs.shape[1], self.add_table(runs))
-        if node.groups == 1:
-            rows = np.pad(rows, ((0, 0), (0, 0), (0, -length % step)))
-            blocks = rows.reshape(*rows.shape[:2], -1, step).transpose(2, 0, 1, 3)
-            fields = (*shared, self.add_weights(blocks), channels * step, bias, has_values, blocks[0].size)
-            self.operation("add_rows", *fields, after=after)
-        else:
-            fields = (*shared, self.add_weights(rows), channels, bias, has_values, length, each)
-            self.operation("add_groups", *fields, after=after)
+        factors = maps.factors_of_channels(product.value.parts, product.shape)
+        return rows if factors is None else rows * factors[:, None].astype("float32"), step
 
     def _list(self, value, shape, factors, rising, after):
         """List the spikes of a value, each by where its row of weights is; return whether they have values.
@@ -78,21 +159,24 @@ class Sums(Tables):
         places = int(np.prod(shape[:-1], dtype="int64"))
         spans = [maps.spans_of(part, shape) for part in value.parts] if factors is not None else [None]
         if all(span is not None for span in spans):
-            entries = [np.zeros((0, 5), "int64")]
-            for part, span in zip(value.parts, spans, strict=True):
-                place, source, channel = span.T
-                entries.append(_entries(part.signal, place, source, rising.of(place, channel)))
+            table, size = self._table_of_spans(value, shape, rising)
             has_values = any(part.signal.value >= 0 for part in value.parts)
-            size = sum(
-                len(span) * part.signal.channels for part, span in zip(value.parts, spans, strict=True)
-            )
-            table, _ = maps.by_place(np.concatenate(entries), places)
-            self.operation("list_places", places, self.add_table(table), rising.step, has_values, after=after)
+            self.operation("list_places", places, table, rising.step, has_values, after=after)
         else:
             size = self._list_values(value, shape, rising, after, with_factors=factors is None)
             has_values = True
         self.places, self.events = max(self.places, places + 1), max(self.events, size)
         return has_values
+
+    def _table_of_spans(self, value, shape, rising):
+        """Add the table of a value of whole places; return where it is, and the most spikes there can be."""
+        entries, size = [np.zeros((0, 5), "int64")], 0
+        for part in value.parts:
+            place, source, channel = maps.spans_of(part, shape).T
+            entries.append(_entries(part.signal, place, source, rising.of(place, channel)))
+            size += len(place) * part.signal.channels
+        table, _ = maps.by_place(np.concatenate(entries), int(np.prod(shape[:-1], dtype="int64")))
+        return self.add_table(table), size
 
     def _list_values(self, value, shape, rising, after, *, with_factors):
         """List the spikes of a value one by one; return the most that there can be."""
@@ -145,6 +229,18 @@ class _Rising:
     def of(self, place, channel):
         """Return where it is, of arrays of places and channels."""
         return place % self.row * self.of_place + channel * self.step
+
+
+def _rising(product, step):
+    """Return the `_Rising` of rows of weights, of which `step` numbers lie together."""
+    row = product.shape[-2] if product.node.window else 1
+    return _Rising(row, product.shape[-1] * step, step)
+
+
+def _in_blocks(rows, step):
+    """Return rows of weights `(taps, channels, length)` as blocks `(blocks, taps, channels, step)`."""
+    rows = np.pad(rows, ((0, 0), (0, 0), (0, -rows.shape[-1] % step)))
+    return rows.reshape(*rows.shape[:2], -1, step).transpose(2, 0, 1, 3)
 
 
 def _entries(signal, place, source, base):

@@ -5,10 +5,10 @@ import dataclasses
 
 import numpy as np
 
-from keras_snn.engines.events.operations import FIELDS, LANES, OPERATIONS
+from keras_snn.engines.events.operations import FIELDS, LANES, OF_STEP, OPERATIONS
 from keras_snn.engines.events.values import Signal
 
-__all__ = ["SLACK", "Assembled", "Tables", "UnsupportedError", "padded"]
+__all__ = ["SLACK", "Assembled", "Sizes", "Tables", "UnsupportedError", "aligned", "padded"]
 
 _LARGEST = np.iinfo("int32").max
 # What is loaded beyond the end of what is there.
@@ -34,7 +34,8 @@ class Assembled:
         potentials: By name of a call the `Signal` of its membrane potential, or of the sum of a read-out.
         sent: By name of a call the `Signal` of what it hands on.
         readouts: By name of a call, the node of a read-out.
-        sizes: Of memory, words, places and events.
+        groups: By name of a call, the group of operations that its values are from.
+        sizes: The `Sizes` of what the kernels work on.
     """
 
     before: np.ndarray
@@ -50,7 +51,26 @@ class Assembled:
     potentials: dict
     sent: dict
     readouts: dict
-    sizes: np.ndarray
+    groups: dict
+    sizes: "Sizes"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """How much the kernels work on at once.
+
+    Attributes:
+        memory, words: How many numbers, and words of bits, a sample has.
+        step_memory, step_words: How many of them every step has besides.
+        places, events: How many places are listed of a step, and how many spikes, at most.
+    """
+
+    memory: int
+    words: int
+    step_memory: int
+    step_words: int
+    places: int
+    events: int
 
 
 def padded(array, leading=0):
@@ -62,14 +82,22 @@ def padded(array, leading=0):
     return np.pad(array, widths).reshape(*array.shape[:leading], -1)
 
 
+def aligned(size, kind):
+    """Return zeros that begin with a line of the cache: vectors across two lines take twice as long."""
+    line, kind = 64, np.dtype(kind)
+    room = np.zeros(size * kind.itemsize + line, "uint8")
+    first = -room.ctypes.data % line
+    return room[first : first + size * kind.itemsize].view(kind)
+
+
 class Tables:
     """Operations, weights, maps and memory so far."""
 
     def __init__(self):
         self.before, self.operations, self.weights, self.table = [], [], [], []
         self.is_once = False
-        self.sizes = {"weights": 0, "table": 0, "words": 0}
-        self.memory = self.places = self.events = 0
+        self.sizes = {"weights": 0, "table": 0, "words": 0, "step_words": 0}
+        self.memory = self.step_memory = self.places = self.events = self.group = 0
         self.nothing = self.add_weights(np.zeros(SLACK))
 
     def add_weights(self, array):
@@ -92,15 +120,16 @@ class Tables:
 
     def signal(self, shape, value=-1):
         """Reserve words for a value that operations hand on; return its `Signal`."""
-        signal = Signal(tuple(shape), self.sizes["words"], value)
-        self.sizes["words"] += signal.places * signal.width // LANES
+        kind, first = ("words", 0) if self.is_once else ("step_words", OF_STEP)
+        signal = Signal(tuple(shape), first + self.sizes[kind], value)
+        self.sizes[kind] += signal.places * signal.width // LANES
         return signal
 
     def operation(self, what, *fields, after=0):
         """Add an operation, one of `OPERATIONS`, that runs from the step `after` on."""
         row = [OPERATIONS.index(what), *fields]
         rows = self.before if self.is_once else self.operations
-        rows.append([*row, *[0] * (FIELDS - 1 - len(row)), after])
+        rows.append([*row, *[0] * (FIELDS - 2 - len(row)), after, self.group])
 
     @contextlib.contextmanager
     def once(self):
@@ -110,19 +139,27 @@ class Tables:
         self.is_once = was
 
     def sum_of_step(self, shape):
-        """Reserve memory for numbers of one step; return their signal."""
-        signal = self.signal(shape, self.memory)
-        self.memory += signal.places * signal.width
+        """Reserve memory for numbers of every step, or of what runs once; return their signal."""
+        if self.is_once:
+            signal = self.signal(shape, self.memory)
+            self.memory += signal.places * signal.width
+        else:
+            signal = self.signal(shape, OF_STEP + self.step_memory)
+            self.step_memory += signal.places * signal.width
         return signal
 
     def result(self, **places):
         """Return the `Assembled` program; `places` are its fields that are offsets."""
-        sizes = (self.memory + SLACK, self.sizes["words"], self.places + 1, self.events + SLACK)
+        if max(self.memory, self.step_memory, self.sizes["step_words"], self.events) >= OF_STEP:
+            raise UnsupportedError("more than 2³⁰ values")
+        memory = (self.memory, self.sizes["words"], self.step_memory, self.sizes["step_words"])
         return Assembled(
             before=np.array(self.before, "int64").reshape(-1, FIELDS),
             operations=np.array(self.operations, "int64").reshape(-1, FIELDS),
-            weights=np.concatenate([*self.weights, np.zeros(SLACK, "float32")]),
+            weights=np.concatenate(
+                self.weights, out=aligned(self.sizes["weights"] + SLACK, "float32")[:-SLACK]
+            ),
             table=np.concatenate([np.zeros(0, "int32"), *self.table]),
-            sizes=np.array(sizes, "int64"),
+            sizes=Sizes(*memory, self.places + 1, self.events + SLACK),
             **places,
         )

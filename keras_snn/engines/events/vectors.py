@@ -21,18 +21,22 @@ __all__ = [
     "bits_of",
     "count",
     "fused",
+    "get",
     "load",
+    "load_bits",
     "maximum",
     "multiply",
     "of_bits",
     "splat",
     "splat_32",
     "splat_64",
+    "splat_as",
     "store",
+    "store_bits",
     "subtract",
 ]
 
-_WORD, _INT32, _INT64 = ir.IntType(LANES), ir.IntType(32), ir.IntType(64)
+_INT32, _INT64 = ir.IntType(32), ir.IntType(64)
 _INTS = ir.VectorType(_INT32, LANES)
 
 
@@ -65,12 +69,29 @@ def _splatted(builder, number, vector):
     return builder.shuffle_vector(one, nothing, places)
 
 
-def _flags(builder, bits):
-    return builder.bitcast(builder.trunc(bits, _WORD), ir.VectorType(ir.IntType(1), LANES))
+def _flags(builder, bits, lanes=LANES):
+    bits = bits if lanes == 64 else builder.trunc(bits, ir.IntType(lanes))
+    return builder.bitcast(bits, ir.VectorType(ir.IntType(1), lanes))
 
 
 def _bits(builder, flags):
-    return builder.zext(builder.bitcast(flags, _WORD), _INT64)
+    lanes = flags.type.count
+    bits = builder.bitcast(flags, ir.IntType(lanes))
+    return bits if lanes == 64 else builder.zext(bits, _INT64)
+
+
+@intrinsic
+def get(typing, array, index):
+    """Return an integer of an array, whose index is not negative: Numba itself looks whether it is."""
+
+    def make(context, builder, signature, args):
+        kind = signature.args[0].dtype
+        number = builder.load(_address(context, builder, signature.args[0], *args, ir.IntType(kind.bitwidth)))
+        return (
+            number if kind.bitwidth == 64 else (builder.sext if kind.signed else builder.zext)(number, _INT64)
+        )
+
+    return types.int64(array, types.int64), make
 
 
 @intrinsic
@@ -151,8 +172,18 @@ def maximum(typing, first, second):
 
 
 @intrinsic
+def splat_as(typing, number, like):
+    """Return a vector of a number, as long as `like`."""
+
+    def make(context, builder, signature, args):
+        return _splatted(builder, args[0], _of(signature.return_type))
+
+    return like(types.float32, like), make
+
+
+@intrinsic
 def at_least(typing, first, second):
-    """Return an integer whose bit i is set where `first` is at least `second`, vectors of 16."""
+    """Return an integer whose bit i is set where `first` is at least `second`."""
 
     def make(context, builder, signature, args):
         return _bits(builder, builder.fcmp_ordered(">=", *args))
@@ -176,9 +207,34 @@ def of_bits(typing, bits, ones, zeros):
     """Return a vector of what `ones` has where bits are set, and elsewhere of what `zeros` has."""
 
     def make(context, builder, signature, args):
-        return builder.select(_flags(builder, args[0]), args[1], args[2])
+        return builder.select(_flags(builder, args[0], signature.return_type.lanes), args[1], args[2])
 
     return ones(types.int64, ones, zeros), make
+
+
+@intrinsic
+def load_bits(typing, words, index, like):
+    """Return an integer of as many bits as the vector `like` has numbers, of the words from `index` on."""
+
+    def make(context, builder, signature, args):
+        kind, lanes = signature.args[0], signature.args[2].lanes
+        bits = builder.load(_address(context, builder, kind, *args[:2], ir.IntType(lanes)), align=2)
+        return bits if lanes == 64 else builder.zext(bits, _INT64)
+
+    return types.int64(words, types.int64, like), make
+
+
+@intrinsic
+def store_bits(typing, words, index, bits, like):
+    """Write as many bits as the vector `like` has numbers to the words from `index` on."""
+
+    def make(context, builder, signature, args):
+        kind, lanes = signature.args[0], signature.args[3].lanes
+        bits = args[2] if lanes == 64 else builder.trunc(args[2], ir.IntType(lanes))
+        builder.store(bits, _address(context, builder, kind, *args[:2], ir.IntType(lanes)), align=2)
+        return context.get_dummy_value()
+
+    return types.void(words, types.int64, types.int64, like), make
 
 
 @intrinsic
