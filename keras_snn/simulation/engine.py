@@ -17,6 +17,7 @@ from keras_snn.errors import UnsupportedLayerError
 from keras_snn.layers.time_axis import unfold_time
 from keras_snn.simulation.compiled_functions import forget_compiled
 from keras_snn.simulation.internals import internals
+from keras_snn.simulation.snapshot import Snapshot
 
 __all__ = [
     "ENGINES",
@@ -64,11 +65,9 @@ def event_network(model):
     if not _has_numba():
         raise ImportError(_MISSING)
     inner = internals(model)
-    if inner.cannot is None:
-        weights = model.get_weights()
-        if inner.assembled is None or not _are_equal(inner.assembled[0], weights):
-            network = _assembled(model)
-            inner.assembled = None if network is None else (weights, network)
+    if inner.cannot is None and (inner.assembled is None or not inner.assembled[0].is_of(model)):
+        weights, network = Snapshot(model), _assembled(model)
+        inner.assembled = None if network is None else (weights, network)
     if inner.cannot is None:
         return inner.assembled[1]
     if model.engine == "auto":
@@ -93,16 +92,15 @@ def _is_faster(model):
     """Whether events are quicker than the compiled engine, as docs/performance.md has it measured."""
     is_alone = replicas(model) == 1 and keras.distribution.distribution() is None
     is_possible = is_alone and _has_numba() and not computes_on_card()
-    return is_possible and model.count_params() <= _MOST_WEIGHTS
+    inner = internals(model)
+    if inner.size is None:
+        inner.size = model.count_params()
+    return is_possible and inner.size <= _MOST_WEIGHTS
 
 
 @functools.cache
 def _has_numba():
     return importlib.util.find_spec("numba") is not None
-
-
-def _are_equal(some, others):
-    return len(some) == len(others) and all(map(np.array_equal, some, others))
 
 
 @contextlib.contextmanager

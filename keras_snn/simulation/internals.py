@@ -41,7 +41,8 @@ class Internals:
             state of the run.
         runs: How many runs are in progress: those in callbacks of others count.
         expected_batch: Samples per batch, where `predict` or `evaluate` knows them.
-        assembled: The weights that the `EventNetwork` was made of, and that.
+        assembled: A `Snapshot` of the weights that the `EventNetwork` was made of, and that.
+        size: How many weights there are, once that was needed.
         cannot: Why there can be none, or `None`.
         events: The `EventNetwork` if `predict` and `evaluate` run on events, else `None`.
         on_events: Whether the call in progress does.
@@ -62,7 +63,7 @@ class Internals:
         self.lock = threading.RLock()
         self.runs = 0
         self.expected_batch = None
-        self.assembled = self.cannot = self.events = None
+        self.assembled = self.size = self.cannot = self.events = None
         self.on_events = self.makes_eagerly = False
 
 

@@ -13,6 +13,7 @@ from running import few, named
 import keras_snn
 from keras_snn import neurons
 from keras_snn.engines.events import network
+from keras_snn.engines.events.assembly import assemble
 from keras_snn.graph import nodes as kinds
 from keras_snn.simulation import engine, event_runner
 from keras_snn.simulation.building import build
@@ -164,6 +165,31 @@ def test_keras_runs_it_with_metrics_data_callbacks_and_new_weights(classifier, t
     assert np.abs(after - before).max() > 1e-3
     snn.engine = "compiled"
     np.testing.assert_allclose(after, snn.predict(x, verbose=0), atol=1e-6)
+
+
+def test_weights_that_change_in_any_way_are_noticed_and_others_cost_nothing(classifier):
+    """Against tables that are made anew; a weight that is written again stays the same."""
+    snn, *_ = classifier
+    snn.engine = "events"
+    weight = snn.trainable_weights[0]
+    ones = np.ones(weight.shape, "float32")
+    ways = [
+        lambda: weight.assign_add(ones),
+        lambda: keras.optimizers.SGD(0.5).apply([keras.ops.convert_to_tensor(ones)], [weight]),
+        lambda: snn.set_weights([w / 2 for w in snn.get_weights()]),
+        lambda: weight.assign(weight + ones),
+    ]
+    if keras.backend.backend() == "tensorflow":
+        # Of one number, in place.
+        ways.insert(2, lambda: weight.value.scatter_nd_add([[0] * weight.ndim], [1.0]))
+    for change in (*ways, *ways):
+        known = engine.event_network(snn)
+        weight.assign(weight)
+        assert engine.event_network(snn) is known
+        change()
+        new = engine.event_network(snn).assembled.weights
+        np.testing.assert_array_equal(new, assemble(program_of(snn)).weights)
+        assert not np.array_equal(new, known.assembled.weights)
 
 
 @pytest.mark.compiled

@@ -1,12 +1,13 @@
 """Runs an assembled program: batches of samples, on as many threads as there are processors."""
 
 import concurrent.futures
+import math
 import os
 
 import numpy as np
 
 from keras_snn.engines.events.operations import LANES
-from keras_snn.engines.events.tables import SLACK, aligned, padded
+from keras_snn.engines.events.tables import SLACK, aligned
 from keras_snn.graph.numpy_reference import value_of
 
 __all__ = ["EventNetwork", "threads"]
@@ -34,6 +35,8 @@ class EventNetwork:
 
     def __init__(self, assembled):
         self.assembled = assembled
+        # What threads have worked on, by number of steps at once: new memory takes time at its first use.
+        self._unused = {}
 
     def begin(self, given, samples, timesteps):
         """Return `(states, drives, arriving)` of a batch before the first step.
@@ -49,8 +52,12 @@ class EventNetwork:
         arriving = np.zeros((samples, timesteps if plan.arriving else 0, plan.arriving_size), "float32")
         for into, places in ((drives, plan.drives), (arriving, plan.arriving)):
             for name, (offset, _) in places.items():
-                values = padded(given[name], leading=into.ndim - 1)
-                into[..., offset : offset + values.shape[-1]] = values
+                values = given[name]
+                values = values if values.ndim >= into.ndim else values[..., None]
+                size = -(-values.shape[-1] // LANES) * LANES
+                rows = into[..., offset : offset + math.prod(values.shape[into.ndim - 1 : -1]) * size]
+                rows = rows.reshape(*values.shape[:-1], size)
+                rows[..., : values.shape[-1]] = values
         return np.tile(plan.initial, (samples, 1)), drives, arriving
 
     def run(self, states, drives, arriving, start, timesteps, *, every=(), sums=(), fired=(), potentials=()):
@@ -111,6 +118,11 @@ class EventNetwork:
         plan = self.assembled
 
         def run(first, last):
+            unused = self._unused.setdefault(span[-1], [])
+            try:
+                scratch = unused.pop()
+            except IndexError:
+                scratch = _scratch(plan.sizes, span[-1])
             run_samples(
                 (first, last),
                 span,
@@ -122,8 +134,9 @@ class EventNetwork:
                 *given,
                 of_steps,
                 of_sums,
-                *_scratch(plan.sizes, span[-1]),
+                *scratch,
             )
+            unused.append(scratch)
 
         bounds = np.linspace(0, len(given[0]), min(threads(), len(given[0])) + 1).astype(int).tolist()
         if len(bounds) <= 2:
