@@ -11,9 +11,9 @@ __all__ = ["Snapshot"]
 class Snapshot:
     """The weights of a model at one moment.
 
-    Those of a model are compared number by number only if they may be others. JAX keeps weights in arrays that
-    never change, and TensorFlow reads them as such: while a tensor is kept, what is written to the weight lies
-    elsewhere in memory. So a weight that lies where it was is the same.
+    Those of a model are compared number by number only if they may be others. JAX keeps weights in arrays
+    that never change, and TensorFlow reads them as such: while a tensor is kept, what is written to the
+    weight lies elsewhere in memory. So a weight that lies where it was is the same.
 
     Args:
         model: A `keras.Model`.
