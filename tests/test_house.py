@@ -74,11 +74,13 @@ def test_the_model_is_a_small_class():
         "calls",
         "chunk_for",
         "engine",
+        "exact_steps",
         "is_time_coded",
         "passes",
         "simulate",
         "timesteps",
         "unroll",
+        "weight_bits",
     }
     assert len(names) <= 20
 

@@ -15,6 +15,7 @@ from keras_snn.cli import main
 from keras_snn.graph.rules import registry
 from keras_snn.graph.rules.registry import table
 from keras_snn.neurons import base as neuron_base
+from keras_snn.neurons import lookup as neuron_lookup
 
 # As for a user.
 pytestmark = pytest.mark.compiled
@@ -129,7 +130,7 @@ def test_the_advice_on_options_runs(rng, capsys):
     y = model.predict(x, verbose=0).argmax(axis=-1)
     names = {"keras_snn": keras_snn, "model": model, "x_train": x, "y_train": y}
     names |= {"x_test": x[:30], "y_test": y[:30], "x_validation": x[:400], "y_validation": y[:400]}
-    assert run_blocks("docs/choosing_options.md", names) == 6
+    assert run_blocks("docs/choosing_options.md", names) == 7
     assert "inherited" in capsys.readouterr().out
     assert names["found"].accuracy >= names["found"].full_accuracy - 0.005
 
@@ -155,7 +156,9 @@ def test_deploying_runs(monkeypatch, tmp_path):
 
 def test_the_walk_through_a_neuron_does_what_it_describes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(neuron_base, "_BY_ALIAS", dict(neuron_base._BY_ALIAS))
+    aliases = dict(neuron_base.BY_ALIAS)
+    for module in (neuron_base, neuron_lookup):
+        monkeypatch.setattr(module, "BY_ALIAS", aliases)
     names = {}
     assert run_blocks("docs/adding_a_neuron.md", names) == 2
     snn, loaded, x = names["snn"], names["loaded"], names["x"]

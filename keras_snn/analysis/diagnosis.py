@@ -251,7 +251,7 @@ class Comparison(Observer):
     def _current(layer, mean_input):
         """Return the average current in units of the threshold; the same as the current of the average."""
         current = layer.current(ops.convert_to_tensor(mean_input, dtype=layer.compute_dtype))
-        return ops.convert_to_numpy(current).astype("float64") / layer.neuron.v_threshold
+        return ops.convert_to_numpy(current).astype("float64") / np.asarray(layer.neuron.v_threshold)
 
     def result(self, totals, timesteps, samples):
         """Return the `Diagnosis` of `Totals`."""

@@ -242,6 +242,7 @@ def _add_conversion_options(command):
     _add_choice(command, "bias-correction", corrections, text, default=argparse.SUPPRESS)
     add("nonspiking", choices=CHOICES["nonspiking"])
     add("dtype", "dtype or policy of the spiking model, such as mixed_bfloat16")
+    add("weight-bits", "2 to 16: weights, thresholds and potentials are integers", type=_positive)
     add("relays", "whether sums that no relu rectifies are sent in spikes", type=_auto_or_not)
     add("seed", "for what is random", type=int)
     _add_search_options(add, command)

@@ -16,7 +16,7 @@ from keras_snn.conversion.search_report import Search
 from keras_snn.graph import nodes as kinds
 from keras_snn.simulation.model import SpikingModel
 
-__all__ = ["ConversionReport", "LayerReport", "report_on"]
+__all__ = ["ConversionReport", "LayerReport", "class_shown", "report_on"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,15 +195,17 @@ def _of_ideal_neurons(spike, histogram, timesteps):
 
 def _became(layer, nodes):
     """Return the class of a layer, and in brackets what it wraps."""
-    inner = getattr(layer, "layer", None)
-    if inner is None:
-        return type(layer).__name__
-    shown = type(inner).__name__
     if isinstance(nodes[-1], kinds.Opaque):
-        shown = nodes[-1].layer_class
-    elif isinstance(nodes[-1], (kinds.Activation, kinds.Rearrange)):
-        shown = nodes[-1].function
-    return f"{type(layer).__name__}({shown})"
+        return class_shown(layer, nodes[-1].layer_class)
+    is_function = isinstance(nodes[-1], (kinds.Activation, kinds.Rearrange))
+    return class_shown(layer, nodes[-1].function if is_function else None)
+
+
+def class_shown(layer, inner=None):
+    """Return the class of a layer, and in brackets what it wraps, its class if `inner` is `None`."""
+    if getattr(layer, "layer", None) is None:
+        return type(layer).__name__
+    return f"{type(layer).__name__}({inner or type(layer.layer).__name__})"
 
 
 def _show_scale(scale):

@@ -17,6 +17,7 @@ from keras_snn.conversion.compiling import compile_like
 from keras_snn.conversion.conversion_report import report_on
 from keras_snn.conversion.correction import correct
 from keras_snn.conversion.freezing import freeze_like
+from keras_snn.conversion.integers import with_integers
 from keras_snn.conversion.loss_warning import warn_of_loss
 from keras_snn.conversion.normalization import normalize
 from keras_snn.conversion.options import (
@@ -76,6 +77,7 @@ def convert(
     layer_options: Mapping[str, Mapping[str, object]] | None = None,
     unroll: int | Literal["auto"] = "auto",
     dtype: str | keras.DTypePolicy | None = None,
+    weight_bits: int | None = None,
     batch_size: int = 32,
     seed: int | None = None,
     verbose: int | Literal["auto"] = "auto",
@@ -147,6 +149,9 @@ def convert(
         dtype: Dtype or policy of the spiking model; that of `model` if `None`. With `"bfloat16"` spikes
             stay exact and potentials are in float32; weights and currents are rounded. So are those of
             `"mixed_bfloat16"`, which keeps weights in float32, to train on, and rounds them at every step.
+        weight_bits: 2 to 16: weights become integers of so many bits, with a scale of each channel, and
+            biases, thresholds and potentials integers to match, so that every engine, backend and order of
+            additions gives the same spikes. Needs data; see "Integers" in `docs/choosing_options.md`.
         batch_size: Samples per batch of calibration.
         seed: Integer, for what is random. The same seed gives the same spikes for the same input, in
             any batch. `None` draws one.
@@ -263,6 +268,8 @@ def _tuned(snn, data, options, options_of):
         snn = rebuilt(snn, choose_bases(snn, data, **on_data))
     if options.correction:
         snn = rebuilt(snn, correct(snn, data, variant=options.correction, **on_data))
+    if options.weight_bits is not None:
+        snn = with_integers(snn, options.weight_bits, data, batch_size=options.batch_size)
     return snn
 
 

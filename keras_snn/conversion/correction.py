@@ -235,7 +235,7 @@ class _Walk:
         name, (lack, share) = call[0], of_channels
         neuron = self.spikes[name].neuron
         steps = neuron.active_steps(self.timesteps)
-        full = neuron.v_threshold * np.atleast_1d(lack / np.maximum(share, _LEAST_ACTIVE))
+        full = np.asarray(neuron.v_threshold) * np.atleast_1d(lack / np.maximum(share, _LEAST_ACTIVE))
         best, least = None, self._error(call, None, steps, parts)
         for factor in _FACTORS:
             added = factor * full

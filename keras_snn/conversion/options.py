@@ -131,6 +131,7 @@ class Options:
     layer_options: object
     unroll: object
     dtype: object
+    weight_bits: int | None
     batch_size: int
     seed: int | None
     verbose: object
@@ -168,6 +169,8 @@ class Options:
         )
         _check_readout_delay(self.readout_delay, timesteps)
         self._set("layer_options", _checked_layer_options(self.layer_options))
+        if self.weight_bits is not None:
+            check_integer("weight_bits", self.weight_bits, minimum=2, maximum=16)
         self._set("dtype", None if self.dtype is None else _float_policy(self.dtype))
         seed = secrets.randbits(31) if self.seed is None else check_integer("seed", self.seed, minimum=0)
         self._set("seed", seed)
@@ -202,6 +205,7 @@ class Options:
             "readout_delay": self.readout_delay == "auto",
             "bias_correction": bool(self.bias_correction),
             "relays": self.relays is True,
+            "weight_bits": self.weight_bits is not None,
         }
         for name, needs_data in needs.items():
             if needs_data and not self.calibrated:
@@ -256,6 +260,8 @@ class Options:
             listed["relays"] = self.relays
         if self.input_encoding == "poisson":
             listed["input_rate"] = self.input_rate
+        if self.weight_bits is not None:
+            listed["weight_bits"] = self.weight_bits
         if self.layer_options:
             listed["layer_options"] = {
                 pattern: {name: repr(value) if name == "neuron" else value for name, value in changed.items()}

@@ -1,12 +1,9 @@
 """Average pooling in the forms that NIR has: sums, averages without padding, or convolutions."""
 
-import dataclasses
-
-import numpy as np
-
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.geometry import pad_widths
 from keras_snn.graph.passes import fold, insert_scale
+from keras_snn.graph.pool_sums import as_convolution, window_counts
 
 __all__ = ["without_pools"]
 
@@ -30,13 +27,13 @@ def without_pools(graph, pooling):
         if not isinstance(node, kinds.Pool) or node.function != "average" or len(node.window) > 2:
             continue
         shape = graph.nodes[node.inputs[0]].shape
-        counts = _counts(node, shape)
+        counts = window_counts(node, shape)
         if len(node.window) == 2 and pooling != "convolution" and _is_unpadded(node, shape):
             if pooling == "sum":
                 sums.add(node.name)
                 graph = insert_scale(graph, 1 / counts.max(), after=node.name)
             continue
-        graph = graph.with_nodes({**graph.nodes, node.name: _as_convolution(node, shape[-1])})
+        graph = graph.with_nodes({**graph.nodes, node.name: as_convolution(node, shape[-1])})
         graph = insert_scale(graph, 1 / counts, after=node.name)
     return fold(graph), sums
 
@@ -44,30 +41,3 @@ def without_pools(graph, pooling):
 def _is_unpadded(node, shape):
     axes = zip(shape, node.window, node.strides, strict=False)
     return not any(any(pad_widths(*axis, 1, node.padding)) for axis in axes)
-
-
-def _counts(node, shape):
-    """Return how many values each window has, an array `(*positions, 1)`; of one value if all are alike."""
-    counts = np.ones(())
-    for size, width, stride in zip(shape, node.window, node.strides, strict=False):
-        before, _ = pad_widths(size, width, stride, 1, node.padding)
-        positions = (size if node.padding == "same" else size - width + 1) + stride - 1
-        starts = np.arange(positions // stride) * stride - before
-        within = np.minimum(starts + width, size) - np.maximum(starts, 0)
-        counts = counts[..., None] * within
-    counts = counts[..., None]
-    return counts if np.ptp(counts) else counts.reshape(-1)[:1]
-
-
-def _as_convolution(node, channels):
-    """Return the sum over the windows of a pool as an `Affine`."""
-    shared = {field.name: getattr(node, field.name) for field in dataclasses.fields(kinds.Node)}
-    return kinds.Affine(
-        **shared,
-        kernel=np.ones((*node.window, 1, channels), "float32"),
-        bias=np.zeros(channels, "float32"),
-        strides=node.strides,
-        dilation=(1,) * len(node.window),
-        padding=node.padding,
-        groups=channels,
-    )

@@ -9,7 +9,17 @@ from keras_snn.graph.geometry import pad_widths
 from keras_snn.graph.graph import free_name
 from keras_snn.graph.numpy_reference import value_of
 
-__all__ = ["channel_affine", "folded_before", "folded_into", "merged", "moved_after", "union_of_origins"]
+__all__ = [
+    "channel_affine",
+    "compact",
+    "folded_before",
+    "folded_into",
+    "merged",
+    "moved_after",
+    "rearranged",
+    "rows_of",
+    "union_of_origins",
+]
 
 
 def merged(first, second, source):
@@ -57,17 +67,17 @@ def folded_before(affine, node, shape, *, by_place):
     is_uniform = node.shift.ndim < 2 and not (node.shift.any() and _pads(affine, shape))
     if not (is_uniform or by_place):
         return None
-    scale = _rows(affine, np.broadcast_to(node.scale, shape[-1]))
+    scale = rows_of(affine, np.broadcast_to(node.scale, shape[-1]))
     if is_uniform:
         bias = affine.bias + _sums(affine, node.shift, shape[-1]).reshape(-1, len(affine.bias)).sum(axis=0)
         return _with_weights(affine, scale, bias, node), np.zeros(())
-    added = _compact(affine.bias + _of_shift(affine, node.shift, shape), affine.shape)
+    added = compact(affine.bias + _of_shift(affine, node.shift, shape), affine.shape)
     if added.ndim < 2:
         return _with_weights(affine, scale, np.broadcast_to(added, len(affine.bias)), node), np.zeros(())
     return _with_weights(affine, scale, np.zeros_like(affine.bias), node), added
 
 
-def _rows(affine, values):
+def rows_of(affine, values):
     """Return a value for each input as a factor of the kernel.
 
     It has one row per input of a group, one column per unit or for all of them.
@@ -80,7 +90,7 @@ def _sums(affine, shift, channels):
     """Return the sums over the inputs of the kernel times a shift per channel, by place in the window."""
     if not shift.any():
         return np.zeros(affine.kernel.shape[-1])
-    return (affine.kernel * _rows(affine, np.broadcast_to(shift, channels))).sum(axis=-2)
+    return (affine.kernel * rows_of(affine, np.broadcast_to(shift, channels))).sum(axis=-2)
 
 
 def _of_shift(affine, shift, shape):
@@ -142,7 +152,7 @@ def moved_after(nodes, node, user, *, by_place):
         is_padded = user.function == "pad" and np.any(node.shift != 0)
         if is_padded and not by_place:
             return None
-        scale, shift = (_rearranged(user, value, node.shape) for value in (node.scale, node.shift))
+        scale, shift = (rearranged(user, value, node.shape) for value in (node.scale, node.shift))
         return scale, user.move(np.broadcast_to(node.shift, node.shape)) if is_padded else shift
     if isinstance(user, kinds.Concatenate):
         parts = [
@@ -159,7 +169,7 @@ def moved_after(nodes, node, user, *, by_place):
     return None
 
 
-def _rearranged(user, value, shape):
+def rearranged(user, value, shape):
     """Return a scale or shift of values of `shape` as it goes with the values."""
     if value.ndim == 0:
         return value
@@ -169,7 +179,7 @@ def _rearranged(user, value, shape):
 
 def channel_affine(taken, name, source, scale, shift, *, origins):
     """Return a `ChannelAffine` on the value of `source`, under a name that is not `taken`."""
-    scale, shift = (_compact(np.asarray(v, "float64"), source.shape) for v in (scale, shift))
+    scale, shift = (compact(np.asarray(v, "float64"), source.shape) for v in (scale, shift))
     return kinds.ChannelAffine(
         name=free_name(name, taken),
         inputs=(source.name,),
@@ -180,7 +190,7 @@ def channel_affine(taken, name, source, scale, shift, *, origins):
     )
 
 
-def _compact(value, shape):
+def compact(value, shape):
     """Return a scale or shift as a number if it is one, per channel if it is that, else whole."""
     if np.all(value == value.flat[0]):
         return value.reshape(-1)[0].reshape(())

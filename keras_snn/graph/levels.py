@@ -57,7 +57,7 @@ def _with_levels(graph, spike, timesteps):
         inputs=spike.inputs,
         shape=spike.shape,
         origins=spike.origins,
-        scale=np.asarray(1 / neuron.v_threshold),
+        scale=1 / np.asarray(neuron.v_threshold),
         shift=_shift(neuron, steps),
     )
     rounded = kinds.Activation(

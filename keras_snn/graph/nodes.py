@@ -309,9 +309,7 @@ class Rearrange(Node):
     def for_each(self, length):
         first = {"reshape": length, "transpose": 0, "pad": (0, 0), "slice": (None,) * 3, "repeat": 1}
         first = first.get(self.function)
-        rest = self.argument
-        if self.function == "transpose":
-            rest = tuple(axis + 1 for axis in rest)
+        rest = tuple(axis + 1 for axis in self.argument) if self.function == "transpose" else self.argument
         return {"argument": (first, *rest)}
 
 
@@ -360,6 +358,7 @@ class Readout(Node):
         method: `"potential"`; or how a softmax spikes, as `keras_snn.layers.SpikingSoftmax` has it.
         delay: Number of first steps that do not count.
         seed: Of the random numbers of a softmax that spikes.
+        scale: What the average is multiplied by: a number, or a tuple of one for each channel.
     """
 
     function: str = "linear"
@@ -367,6 +366,7 @@ class Readout(Node):
     method: str = "potential"
     delay: int = 0
     seed: int = 0
+    scale: float | tuple[float, ...] = 1.0
 
     @property
     def draws(self):

@@ -45,20 +45,23 @@ class Program:
         timesteps: Number of time steps; 1 of neurons that send their value in one window.
         events: Whether inputs are given for every step, `(batch, time, …)`.
         dtype: Dtype policy of the layers.
+        weight_bits: Bits of a weight, where all that is added up is integers, as of
+            `keras_snn.graph.integers.to_integers`; else `None`.
     """
 
     graph: Graph
     timesteps: int
     events: bool
     dtype: keras.DTypePolicy
+    weight_bits: int | None = None
 
     def __eq__(self, other):
         if not isinstance(other, Program):
             return NotImplemented
-        options = (self.timesteps, self.events, self.dtype.name)
-        return options == (other.timesteps, other.events, other.dtype.name) and _same_graph(
-            self.graph, other.graph
+        options, others = (
+            (one.timesteps, one.events, one.dtype.name, one.weight_bits) for one in (self, other)
         )
+        return options == others and _same_graph(self.graph, other.graph)
 
     __hash__ = None
 
@@ -209,6 +212,10 @@ def without_input(program):
 
 def without_readouts(graph):
     """Return the graph with the functions of its read-outs as activations, and nothing for plain averages."""
+    for name, node in graph.nodes.items():
+        if isinstance(node, kinds.Readout) and node.scale != 1:
+            nodes = {**graph.nodes, name: dataclasses.replace(node, scale=1.0)}
+            graph = insert_scale(graph.with_nodes(nodes), np.asarray(node.scale), before=name)
     nodes, renamed = dict(graph.nodes), {}
     for name, node in graph.nodes.items():
         if isinstance(node, kinds.Readout) and node.function == "linear":
@@ -259,4 +266,4 @@ def _with_activation(graph, spike):
         nodes[spike.name] = dataclasses.replace(rescaled, inputs=(activation.name,))
         nodes[activation.name] = activation
     graph = graph.with_nodes(nodes)
-    return insert_scale(graph, scale / spike.neuron.v_threshold, before=activation.name)
+    return insert_scale(graph, scale / np.asarray(spike.neuron.v_threshold), before=activation.name)

@@ -6,10 +6,11 @@ import keras
 from keras import ops
 
 from keras_snn._types import Config, Shape, State, Tensor
-from keras_snn._validation import check_choice, check_integer
+from keras_snn._validation import check_choice, check_integer, check_number
 from keras_snn.layers.base import SpikingLayer, SpikingTwin
 from keras_snn.layers.random_numbers import uniform
 from keras_snn.layers.time_axis import count_steps, repeat_time, sum_steps
+from keras_snn.neurons.thresholds import over_channels
 
 __all__ = ["Readout", "SoftmaxMethod", "SpikingSoftmax"]
 
@@ -48,10 +49,21 @@ def _add_several(current, state, delay, timesteps, constant):
     return [sums, counts], [potential, steps]
 
 
-def _average(state, delay):
-    """Return the average that a state holds."""
+def _average(state, delay, scale):
+    """Return the average that a state holds, times a scale."""
     potential, steps = state
-    return potential / _beside(potential, ops.maximum(steps - delay, 1.0) if delay else steps)
+    counted = _beside(potential, ops.maximum(steps - delay, 1.0) if delay else steps)
+    if scale == 1:
+        return potential / counted
+    # One product of the sum: a division by it may be rounded otherwise where a compiler knows the steps.
+    return potential * (over_channels(scale, potential) / counted)
+
+
+def _checked_scale(scale):
+    """Return a scale, a number or one for each channel, with tuples for the lists that files have."""
+    if isinstance(scale, (list, tuple)):
+        return tuple(check_number("scale", one) for one in scale)
+    return check_number("scale", scale)
 
 
 def _beside(x, steps):
@@ -69,6 +81,7 @@ class Readout(SpikingLayer):
     Args:
         activation: Name of an activation of Keras, applied to the average.
         delay: Number of first steps that do not count; until they are over the average is 0.
+        scale: What the average is multiplied by: a number, or a tuple of one for each channel.
         return_state: Whether to return `(outputs, sum, steps)`.
         stateful: Whether to go on averaging from call to call.
 
@@ -78,10 +91,13 @@ class Readout(SpikingLayer):
 
     output_in_state = True
 
-    def __init__(self, activation: Any = None, delay: int = 0, **kwargs: Any) -> None:
+    def __init__(
+        self, activation: Any = None, delay: int = 0, scale: float | tuple[float, ...] = 1.0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.activation = keras.activations.get(activation)
         self.delay = check_integer("delay", delay, minimum=0)
+        self.scale = _checked_scale(scale)
 
     def start(self, shape: Shape) -> State:
         return _start(shape, self.state_dtype)
@@ -91,7 +107,7 @@ class Readout(SpikingLayer):
         return self.read(state), state
 
     def read(self, state: State) -> Tensor:
-        return self.activation(_average(state, self.delay))
+        return self.activation(_average(state, self.delay, self.scale))
 
     def rewind(self, state: State) -> State:
         potential, steps = state
@@ -99,7 +115,8 @@ class Readout(SpikingLayer):
 
     def get_config(self) -> Config:
         activation = keras.activations.serialize(self.activation)
-        return {**super().get_config(), "activation": activation, "delay": self.delay}
+        own = {"activation": activation, "delay": self.delay, "scale": self.scale}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
@@ -114,6 +131,8 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
             `"clock"`: at random steps, three in ten, the neuron of the largest softmax(V), and then
             V is 0 again. The rates of their spikes are the probabilities.
         delay: Number of first steps that do not count.
+        scale: What the average of `"potential"` is multiplied by before the softmax: a number, or a tuple of
+            one for each channel.
         seed: Integer, for the methods that draw. The same seed gives the same spikes again.
         return_state: Whether to return `(outputs, *state)`.
         stateful: Whether to keep the state from call to call.
@@ -131,15 +150,22 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
         doi:10.3389/fnins.2017.00682, "Softmax".
     """
 
-    options = {"method": "potential", "delay": 0, "seed": 0, **SpikingTwin.options}
+    options = {"method": "potential", "delay": 0, "seed": 0, "scale": 1.0, **SpikingTwin.options}
 
     def __init__(
-        self, *args: Any, method: SoftmaxMethod = "potential", delay: int = 0, seed: int = 0, **kwargs: Any
+        self,
+        *args: Any,
+        method: SoftmaxMethod = "potential",
+        delay: int = 0,
+        seed: int = 0,
+        scale: float | tuple[float, ...] = 1.0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.method = check_choice("method", method, get_args(SoftmaxMethod))
         self.delay = check_integer("delay", delay, minimum=0)
         self.seed = check_integer("seed", seed, minimum=0)
+        self.scale = _checked_scale(scale)
         if method == "clock" and not isinstance(self.analog.axis, int):
             raise ValueError(
                 f"`axis` must be an integer for method='clock'. Received: axis={self.analog.axis!r}."
@@ -195,11 +221,12 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
         return ops.logical_and(fires, _beside(potential, steps > self.delay))
 
     def read(self, state: State) -> Tensor:
-        return self.analog(_average(state, self.delay))
+        return self.analog(_average(state, self.delay, self.scale))
 
     def rewind(self, state: State) -> State:
         potential, steps, *key = state
         return [potential, steps - 1, *key]
 
     def get_config(self) -> Config:
-        return {**super().get_config(), "method": self.method, "delay": self.delay, "seed": self.seed}
+        own = {"method": self.method, "delay": self.delay, "seed": self.seed, "scale": self.scale}
+        return {**super().get_config(), **own}

@@ -8,10 +8,11 @@ Spikes have no derivative. For `fit` each neuron has another one, its surrogate,
 through the reset as well: charge is conserved by gradients too, θ·Σ ds/dz = Σ dz/dz − dV(T)/dz.
 """
 
-from keras_snn.neurons.base import Neuron, get, names
+from keras_snn.neurons.base import Neuron
 from keras_snn.neurons.binary import Binary
 from keras_snn.neurons.graded import Burst, MultiThreshold
 from keras_snn.neurons.integrate_and_fire import IntegrateAndFire, LeakyIntegrateAndFire
+from keras_snn.neurons.lookup import get, names
 from keras_snn.neurons.signed import SignedIntegrateAndFire
 from keras_snn.neurons.time_codes import DigitCode, TimeCode, TimeToFirstSpike
 from keras_snn.neurons.wrappers import Corrected, Delayed

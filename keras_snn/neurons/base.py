@@ -10,12 +10,13 @@ import numpy as np
 from keras import ops
 
 from keras_snn._types import Config, Rate, Shape, State, Tensor
-from keras_snn._validation import check_choice
 from keras_snn.neurons.step_form import StepForm
+from keras_snn.neurons.thresholds import plain
 
-__all__ = ["Neuron", "get", "names"]
+__all__ = ["BY_ALIAS", "Neuron"]
 
-_BY_ALIAS = {}
+# Classes by the name that `convert(neuron=…)` knows them by.
+BY_ALIAS = {}
 
 
 class Neuron:
@@ -29,7 +30,7 @@ class Neuron:
 
     Attributes:
         alias: The name that `convert(neuron=…)` and the command line know it by, or `None`.
-        v_threshold: Firing threshold θ; positive, in the unit of the current.
+        v_threshold: Firing threshold θ; positive, in the unit of the current; a tuple where channels differ.
         initial_potential: V(0) as a fraction of θ·`unit`.
         reset: `"subtract"` or `"zero"` where the neuron resets by subtraction or to zero, else `None`.
         unit: Value of the smallest spike; all spikes are multiples of it.
@@ -64,7 +65,7 @@ class Neuron:
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if "alias" in vars(cls) and cls.alias is not None:
-            _BY_ALIAS[cls.alias] = cls
+            BY_ALIAS[cls.alias] = cls
 
     def initial_state(self, shape: Shape, dtype: str) -> State:
         """Return the state before the first step, a list of tensors.
@@ -167,7 +168,7 @@ class Neuron:
         Args:
             current: Current per step, in the unit of `v_threshold`.
         """
-        return np.clip(current / self.v_threshold, 0.0, self.largest_spike)
+        return np.clip(current / np.asarray(self.v_threshold), 0.0, self.largest_spike)
 
     def ideal_rate(self, current: Rate, timesteps: int) -> Rate:
         """Return the firing rate after some steps if the current comes evenly: rounded and clipped.
@@ -280,15 +281,42 @@ class Neuron:
         """
         return self
 
-    def with_threshold(self, v_threshold: float) -> "Neuron":
+    def with_threshold(self, v_threshold: float | tuple[float, ...]) -> "Neuron":
         """Return the neuron with another threshold, if that is one of its fields; else the neuron itself.
 
         Args:
-            v_threshold: Positive, in the unit of the current.
+            v_threshold: Positive, in the unit of the current; a tuple of one for each channel.
         """
         if any(field.name == "v_threshold" for field in dataclasses.fields(self)):
             return dataclasses.replace(self, v_threshold=v_threshold)
         return self
+
+    def whole_thresholds(self, wished: Rate) -> Rate | None:
+        """Return thresholds near those wished that the neuron may have in a network of integers.
+
+        With them, and with currents that are integers, all that it adds and compares is an integer too, in
+        units of the smallest spikes; `None` if it computes with other numbers.
+
+        Args:
+            wished: Positive numbers, an array.
+        """
+        return
+
+    def in_units(self, unit: Rate) -> "Neuron":
+        """Return the neuron with potentials counted in a unit, and all its numbers rounded to integers.
+
+        Args:
+            unit: Of each channel, an array; in the unit of the current.
+        """
+        from keras_snn.neurons.wrappers import Corrected
+
+        thresholds = self.whole_thresholds(np.asarray(self.v_threshold) / unit)
+        neuron = self.with_threshold(plain(thresholds))
+        start = thresholds * self.unit * self.initial_potential
+        if np.all(start == np.round(start)):
+            return neuron
+        neuron = dataclasses.replace(neuron, initial_potential=0.0)
+        return Corrected(neuron, potential=tuple(np.round(start).tolist()))
 
     def nir_form(self, dt: float) -> tuple[str, dict[str, Any]] | None:
         """Return `(class, fields)` of the neuron in a NIR file, without its threshold; `None` if it has none.
@@ -328,68 +356,3 @@ class Neuron:
             TypeError, ValueError: If an argument is not what it may be.
         """
         return cls(**config)
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class _Adapted(Neuron):
-    """A neuron described by an object without this base class, as far as it does.
-
-    What the object defines takes the place of the defaults.
-    """
-
-    described: object
-
-    # Nothing is known of the sign of its spikes.
-    is_signed = True
-
-    def __post_init__(self):
-        for name, default in vars(Neuron).items():
-            own = name.startswith("_") or name in ("alias", "serialized", "get_config", "from_config")
-            if not own and not isinstance(default, property) and hasattr(self.described, name):
-                object.__setattr__(self, name, getattr(self.described, name))
-
-    def __repr__(self):
-        return repr(self.described)
-
-    def serialized(self):
-        return keras.saving.serialize_keras_object(self.described)
-
-
-def names() -> tuple[str, ...]:
-    """Return the names of neurons, as in `convert(neuron=…)`, sorted.
-
-    >>> names()
-    ('burst', 'digits', 'if', 'lif', 'multi_threshold', 'signed', 'ttfs')
-    """
-    return tuple(sorted(_BY_ALIAS))
-
-
-def get(identifier: Any) -> Neuron:
-    """Return a neuron: the object itself, the default one of a name, or one from its config.
-
-    An object that is no `Neuron` but has `v_threshold`, `initial_state` and `step` is wrapped once.
-
-    Args:
-        identifier: A neuron, a name such as `"if"`, or a config.
-
-    Raises:
-        TypeError: If it is none of these.
-        ValueError: If no neuron has that name.
-
-    >>> get("if")
-    IntegrateAndFire(v_threshold=1.0, reset='subtract', initial_potential=0.5)
-    """
-    if isinstance(identifier, dict):
-        identifier = keras.saving.deserialize_keras_object(identifier)
-    if isinstance(identifier, str):
-        return _BY_ALIAS[check_choice("neuron", identifier, names())]()
-    if isinstance(identifier, Neuron):
-        return identifier
-    needed = ("v_threshold", "initial_state", "step")
-    if isinstance(identifier, type) or not all(hasattr(identifier, name) for name in needed):
-        listed = ", ".join(repr(name) for name in names())
-        raise TypeError(
-            f"`neuron` must be one of {listed} or an object with `v_threshold`, `initial_state` and `step`. "
-            f"Received: neuron={identifier!r}. See `keras_snn.neurons`."
-        )
-    return _Adapted(identifier)

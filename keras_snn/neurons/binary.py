@@ -84,6 +84,10 @@ class Binary(Neuron):
     def analog_activation(self) -> dict[str, Any]:
         return {"function": self.function, "at_zero": self.at_zero}
 
+    def whole_thresholds(self, wished: Rate) -> Rate:
+        # It compares with 0 only.
+        return np.ones(np.shape(wished))
+
     def initial_state(self, shape: Shape, dtype: str) -> State:
         """Return the state before the first step: `[membrane_potential]` of `shape`."""
         return [ops.zeros(shape, dtype=dtype)]

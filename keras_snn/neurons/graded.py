@@ -13,6 +13,14 @@ from keras_snn._validation import check_integer, check_number
 from keras_snn.neurons.base import Neuron
 from keras_snn.neurons.signed import Counting
 from keras_snn.neurons.step_form import StepForm
+from keras_snn.neurons.thresholds import (
+    check_thresholds,
+    nearest_powers,
+    over_channels,
+    plain,
+    smallest_threshold,
+    start_at,
+)
 
 __all__ = ["Burst", "MultiThreshold"]
 
@@ -28,17 +36,6 @@ def _fitted_scale(scale, max_value, unit, largest):
     rate = max_value / np.asarray(scale)
     fitted = max_value / (np.maximum(np.round(rate / unit), 1) * unit)
     return np.where(rate <= largest, fitted, scale)
-
-
-def _plain(values):
-    """Return an array as a number if its values are equal, else as a tuple of numbers."""
-    values = np.asarray(values)
-    return values.flat[0].item() if np.ptp(values) == 0 else tuple(values.tolist())
-
-
-def _over_channels(limit, like):
-    """Return a number as it is, and a tuple of one for each channel as a tensor."""
-    return limit if np.ndim(limit) == 0 else ops.convert_to_tensor(limit, dtype=like.dtype)
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
@@ -62,7 +59,8 @@ class MultiThreshold(Counting):
 
     Args:
         levels: Number of thresholds.
-        v_threshold: The largest threshold θ; positive, in the unit of the current.
+        v_threshold: The largest threshold θ; positive, in the unit of the current; or a tuple of one for
+            each channel.
         initial_potential: V(0) as a fraction of the smallest threshold.
         max_rate: The most that a step may give, in (0, 2 − ε], rounded down to a multiple of ε; a tuple of
             one for each channel; `None` for 2 − ε, all thresholds together.
@@ -81,7 +79,7 @@ class MultiThreshold(Counting):
     """
 
     levels: int = 4
-    v_threshold: float = 1.0
+    v_threshold: float | tuple[float, ...] = 1.0
     initial_potential: float = 0.5
     max_rate: float | tuple[float, ...] | None = None
 
@@ -91,7 +89,7 @@ class MultiThreshold(Counting):
 
     def __post_init__(self):
         check_integer("levels", self.levels, minimum=1)
-        check_number("v_threshold", self.v_threshold, above=0)
+        check_thresholds(self)
         check_number("initial_potential", self.initial_potential)
         # Files have lists.
         if isinstance(self.max_rate, list):
@@ -121,7 +119,7 @@ class MultiThreshold(Counting):
         return f"multiples of {self.unit:g} up to {np.max(self.largest_spike):g}, negative ones too"
 
     def limited(self, rate: Rate) -> "MultiThreshold":
-        return dataclasses.replace(self, max_rate=_plain(_multiples(rate, self.unit) * self.unit))
+        return dataclasses.replace(self, max_rate=plain(_multiples(rate, self.unit) * self.unit))
 
     def fitted_scale(self, scale: Rate, max_value: Rate) -> Rate:
         return _fitted_scale(scale, max_value, self.unit, 2.0 - self.unit)
@@ -142,21 +140,27 @@ class MultiThreshold(Counting):
 
     def initial_state(self, shape: Shape, dtype: str) -> State:
         """Return the state before the first step: `[membrane_potential, n]` of `shape`."""
-        v = ops.full(shape, self.initial_potential * self.unit * self.v_threshold, dtype=dtype)
+        start = self.initial_potential * self.unit * np.asarray(self.v_threshold)
+        v = start_at(shape, start, dtype)
         return [v, ops.zeros(shape, dtype=dtype)]
 
+    def whole_thresholds(self, wished: Rate) -> Rate:
+        # Powers of 2, by which potentials are divided exactly, whichever way a backend does it.
+        return nearest_powers(wished, smallest_threshold(self.initial_potential) / self.unit)
+
     def step_form(self) -> StepForm:
-        given = {"unit": self.unit, "largest": _plain(self.largest_spike), "lowest": -math.inf}
+        given = {"unit": self.unit, "largest": plain(self.largest_spike), "lowest": -math.inf}
         return StepForm(self.v_threshold, "subtract", **given, takes_back=True)
 
     def _spikes(self, v, count):
-        units = floor(v / (self.v_threshold * self.unit))
-        return ops.clip(units * self.unit, -count, _over_channels(self.largest_spike, v))
+        units = floor(v / (over_channels(self.v_threshold, v) * self.unit))
+        return ops.clip(units * self.unit, -count, over_channels(self.largest_spike, v))
 
     def _slope(self, v, count):
         half = self.unit / 2
-        largest = _over_channels(self.largest_spike, v)
-        return within(v / self.v_threshold, half - count, half + largest) / self.v_threshold
+        largest = over_channels(self.largest_spike, v)
+        theta = over_channels(self.v_threshold, v)
+        return within(v / theta, half - count, half + largest) / theta
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
@@ -174,7 +178,8 @@ class Burst(Neuron):
 
     Args:
         gamma: Γ, the most spikes in a step; a tuple of one for each channel.
-        v_threshold: Firing threshold θ; positive, in the unit of the current.
+        v_threshold: Firing threshold θ; positive, in the unit of the current; or a tuple of one for each
+            channel.
         initial_potential: V(0) as a fraction of `v_threshold`.
 
     Raises:
@@ -191,7 +196,7 @@ class Burst(Neuron):
     """
 
     gamma: int | tuple[int, ...] = 5
-    v_threshold: float = 1.0
+    v_threshold: float | tuple[float, ...] = 1.0
     initial_potential: float = 0.5
 
     alias = "burst"
@@ -202,7 +207,7 @@ class Burst(Neuron):
             object.__setattr__(self, "gamma", tuple(self.gamma))
         for gamma in self.gamma if isinstance(self.gamma, tuple) else [self.gamma]:
             check_integer("gamma", gamma, minimum=1)
-        check_number("v_threshold", self.v_threshold, above=0)
+        check_thresholds(self)
         check_number("initial_potential", self.initial_potential)
 
     @property
@@ -216,9 +221,7 @@ class Burst(Neuron):
         return f"whole numbers from 0 to {np.max(self.gamma)}"
 
     def limited(self, rate: Rate) -> "Burst":
-        return dataclasses.replace(
-            self, gamma=_plain(np.minimum(self.gamma, _multiples(rate, 1)).astype(int))
-        )
+        return dataclasses.replace(self, gamma=plain(np.minimum(self.gamma, _multiples(rate, 1)).astype(int)))
 
     def fitted_scale(self, scale: Rate, max_value: Rate) -> Rate:
         return _fitted_scale(scale, max_value, 1.0, self.largest_spike)
@@ -229,15 +232,18 @@ class Burst(Neuron):
 
     def initial_state(self, shape: Shape, dtype: str) -> State:
         """Return the state before the first step: `[membrane_potential]` of `shape`."""
-        return [ops.full(shape, self.initial_potential * self.v_threshold, dtype=dtype)]
+        return [start_at(shape, self.initial_potential * np.asarray(self.v_threshold), dtype)]
+
+    def whole_thresholds(self, wished: Rate) -> Rate:
+        return nearest_powers(wished, smallest_threshold(self.initial_potential))
 
     def step_form(self) -> StepForm:
-        return StepForm(self.v_threshold, "subtract", largest=_plain(self.largest_spike))
+        return StepForm(self.v_threshold, "subtract", largest=plain(self.largest_spike))
 
     def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
         """Integrate one time step; arguments as of `IntegrateAndFire.step`, spikes 0 to `gamma`."""
         v = state[0] + current
-        theta, gamma = self.v_threshold, _over_channels(self.gamma, v)
+        theta, gamma = over_channels(self.v_threshold, v), over_channels(self.gamma, v)
         spikes = with_gradient(
             lambda v: ops.clip(floor(v / theta), 0.0, gamma),
             lambda v: within(v / theta, 0.5, gamma + 0.5) / theta,

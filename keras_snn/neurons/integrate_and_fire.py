@@ -4,13 +4,21 @@ import dataclasses
 from typing import Any, Literal, get_args
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_snn._gradients import triangle, with_gradient
-from keras_snn._types import Shape, State, Tensor
+from keras_snn._types import Rate, Shape, State, Tensor
 from keras_snn._validation import check_choice, check_number
 from keras_snn.neurons.base import Neuron
 from keras_snn.neurons.step_form import StepForm
+from keras_snn.neurons.thresholds import (
+    check_thresholds,
+    nearest_multiples,
+    over_channels,
+    smallest_threshold,
+    start_at,
+)
 
 __all__ = ["IntegrateAndFire", "LeakyIntegrateAndFire", "Reset"]
 
@@ -36,7 +44,8 @@ class IntegrateAndFire(Neuron):
     Surrogate of dΘ/dV: max(0, 1 − |V − θ|/θ)/θ, with V before the reset.
 
     Args:
-        v_threshold: Firing threshold θ; positive, in the unit of the current.
+        v_threshold: Firing threshold θ; positive, in the unit of the current; or a tuple of one for each
+            channel.
         reset: `"subtract"` or `"zero"`.
         initial_potential: V(0) as a fraction of `v_threshold`. A half makes the
             spike count a rounding of the summed current instead of a floor.
@@ -54,20 +63,20 @@ class IntegrateAndFire(Neuron):
     (array([0., 1.], dtype=float32), array([0.75, 0.25], dtype=float32))
     """
 
-    v_threshold: float = 1.0
+    v_threshold: float | tuple[float, ...] = 1.0
     reset: Reset = "subtract"
     initial_potential: float = 0.5
 
     alias = "if"
 
     def __post_init__(self):
-        check_number("v_threshold", self.v_threshold, above=0)
+        check_thresholds(self)
         check_choice("reset", self.reset, get_args(Reset))
         check_number("initial_potential", self.initial_potential)
 
     def initial_state(self, shape: Shape, dtype: str) -> State:
         """Return the state before the first step: `[membrane_potential]` of `shape`."""
-        return [ops.full(shape, self.initial_potential * self.v_threshold, dtype=dtype)]
+        return [start_at(shape, self.initial_potential * np.asarray(self.v_threshold), dtype)]
 
     def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
         """Integrate one time step.
@@ -101,8 +110,11 @@ class IntegrateAndFire(Neuron):
         (v,) = state
         given = charge - v
         if self.v_threshold != 1:
-            given = given / self.v_threshold
+            given = given / over_channels(self.v_threshold, given)
         return given + self.initial_potential
+
+    def whole_thresholds(self, wished: Rate) -> Rate:
+        return nearest_multiples(wished, smallest_threshold(self.initial_potential))
 
     def step_form(self) -> StepForm:
         return StepForm(self.v_threshold, self.reset)
@@ -115,16 +127,17 @@ def _reset(v, spikes, v_threshold, reset):
     """Return the potential after a step."""
     if reset == "subtract":
         # Of a threshold of 1, which converted models have, without an operation that changes nothing.
-        return v - (spikes if v_threshold == 1 else v_threshold * spikes)
+        return v - (spikes if v_threshold == 1 else over_channels(v_threshold, v) * spikes)
     return ops.where(spikes > 0, ops.zeros_like(v), v)
 
 
 def _fire(v, v_threshold):
     """Return 1 where a potential is at its threshold or above, else 0."""
+    theta = over_channels(v_threshold, v)
     return with_gradient(
         # >=, so that a current equal to v_threshold gives rate 1.
-        lambda v: ops.cast(v >= v_threshold, v.dtype),
-        lambda v: triangle(v, v_threshold, v_threshold),
+        lambda v: ops.cast(v >= theta, v.dtype),
+        lambda v: triangle(v, theta, theta),
         v,
     )
 
@@ -146,7 +159,8 @@ class LeakyIntegrateAndFire(Neuron):
 
     Args:
         leak: β, in (0, 1]: what is left of a potential after one step, exp(−dt/tau_mem).
-        v_threshold: Firing threshold θ; positive, in the unit of the current.
+        v_threshold: Firing threshold θ; positive, in the unit of the current; or a tuple of one for each
+            channel.
         initial_potential: V(0) as a fraction of `v_threshold`.
         reset: `"subtract"` or `"zero"`.
 
@@ -163,7 +177,7 @@ class LeakyIntegrateAndFire(Neuron):
     """
 
     leak: float = 0.9
-    v_threshold: float = 1.0
+    v_threshold: float | tuple[float, ...] = 1.0
     initial_potential: float = 0.0
     reset: Reset = "subtract"
 
@@ -173,13 +187,13 @@ class LeakyIntegrateAndFire(Neuron):
 
     def __post_init__(self):
         check_number("leak", self.leak, above=0, at_most=1)
-        check_number("v_threshold", self.v_threshold, above=0)
+        check_thresholds(self)
         check_number("initial_potential", self.initial_potential)
         check_choice("reset", self.reset, get_args(Reset))
 
     def initial_state(self, shape: Shape, dtype: str) -> State:
         """Return the state before the first step: `[membrane_potential]` of `shape`."""
-        return [ops.full(shape, self.initial_potential * self.v_threshold, dtype=dtype)]
+        return [start_at(shape, self.initial_potential * np.asarray(self.v_threshold), dtype)]
 
     def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
         """Integrate one time step; arguments and result as of `IntegrateAndFire.step`."""

@@ -4,13 +4,21 @@ import dataclasses
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_snn._gradients import triangle, with_gradient
-from keras_snn._types import Shape, State, Tensor
+from keras_snn._types import Rate, Shape, State, Tensor
 from keras_snn._validation import check_integer, check_number
 from keras_snn.neurons.base import Neuron
 from keras_snn.neurons.step_form import StepForm
+from keras_snn.neurons.thresholds import (
+    check_thresholds,
+    nearest_multiples,
+    over_channels,
+    smallest_threshold,
+    start_at,
+)
 
 __all__ = ["Counting", "SignedIntegrateAndFire"]
 
@@ -27,7 +35,7 @@ class Counting(Neuron):
         v, count = state
         v = v + current
         spikes = with_gradient(self._spikes, self._slope, v, count)
-        return spikes, [v - self.v_threshold * spikes, count + spikes]
+        return spikes, [v - over_channels(self.v_threshold, v) * spikes, count + spikes]
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
@@ -49,7 +57,8 @@ class SignedIntegrateAndFire(Counting):
 
     Args:
         levels: L, the most that the spikes add up to; `None` if nothing bounds them.
-        v_threshold: Firing threshold θ; positive, in the unit of the current.
+        v_threshold: Firing threshold θ; positive, in the unit of the current; or a tuple of one for each
+            channel.
         initial_potential: V(0) as a fraction of `v_threshold`. A half makes n a rounding.
 
     Raises:
@@ -66,7 +75,7 @@ class SignedIntegrateAndFire(Counting):
     """
 
     levels: int | None = None
-    v_threshold: float = 1.0
+    v_threshold: float | tuple[float, ...] = 1.0
     initial_potential: float = 0.5
 
     alias = "signed"
@@ -77,7 +86,7 @@ class SignedIntegrateAndFire(Counting):
     def __post_init__(self):
         if self.levels is not None:
             check_integer("levels", self.levels, minimum=1)
-        check_number("v_threshold", self.v_threshold, above=0)
+        check_thresholds(self)
         check_number("initial_potential", self.initial_potential)
 
     def rate_of_scale(self, timesteps: int) -> float:
@@ -95,22 +104,26 @@ class SignedIntegrateAndFire(Counting):
 
     def initial_state(self, shape: Shape, dtype: str) -> State:
         """Return the state before the first step: `[membrane_potential, n]` of `shape`."""
-        v = ops.full(shape, self.initial_potential * self.v_threshold, dtype=dtype)
+        v = start_at(shape, self.initial_potential * np.asarray(self.v_threshold), dtype)
         return [v, ops.zeros(shape, dtype=dtype)]
+
+    def whole_thresholds(self, wished: Rate) -> Rate:
+        return nearest_multiples(wished, smallest_threshold(self.initial_potential))
 
     def step_form(self) -> StepForm:
         levels = math.inf if self.levels is None else self.levels
         return StepForm(self.v_threshold, "subtract", lowest=-1.0, levels=levels, takes_back=True)
 
     def _spikes(self, v, count):
-        forward = v >= self.v_threshold
+        forward = v >= over_channels(self.v_threshold, v)
         if self.levels is not None:
             forward = ops.logical_and(forward, count < self.levels)
         back = ops.logical_and(v < 0, count > 0)
         return ops.cast(forward, v.dtype) - ops.cast(back, v.dtype)
 
     def _slope(self, v, count):
-        theta, slope = self.v_threshold, triangle(v, self.v_threshold, self.v_threshold)
+        theta = over_channels(self.v_threshold, v)
+        slope = triangle(v, theta, theta)
         if self.levels is not None:
             slope = slope * ops.cast(count < self.levels, v.dtype)
         return slope + triangle(v, 0.0, theta) * ops.cast(count > 0, v.dtype)

@@ -15,7 +15,7 @@ class StepForm:
     `levels` − n. Charge θ·s leaves the potential, or all of it.
 
     Attributes:
-        threshold: θ.
+        threshold: θ; a tuple of one for each channel where they differ.
         reset: `"subtract"` or `"zero"`.
         leak: By what a potential is multiplied before a step.
         current: What is added to the current of every step, by channel; empty for nothing.
@@ -27,7 +27,7 @@ class StepForm:
         takes_back: Whether n is kept, and spikes are negative where the potential is.
     """
 
-    threshold: float
+    threshold: float | tuple[float, ...]
     reset: str
     leak: float = 1.0
     current: tuple[float, ...] = ()

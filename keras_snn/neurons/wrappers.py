@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_snn._types import Config, Rate, Shape, State, Tensor
 from keras_snn._validation import check_integer
-from keras_snn.neurons.base import Neuron, get
+from keras_snn.neurons.base import Neuron
+from keras_snn.neurons.lookup import get
 from keras_snn.neurons.step_form import StepForm, form_of
 
 __all__ = ["Corrected", "Delayed"]
@@ -82,8 +84,14 @@ class _Wrapper(Neuron):
     def settled(self, timesteps: int) -> Neuron:
         return dataclasses.replace(self, neuron=self.neuron.settled(timesteps))
 
-    def with_threshold(self, v_threshold: float) -> Neuron:
+    def with_threshold(self, v_threshold: float | tuple[float, ...]) -> Neuron:
         return dataclasses.replace(self, neuron=self.neuron.with_threshold(v_threshold))
+
+    def whole_thresholds(self, wished: Rate) -> Rate | None:
+        return self.neuron.whole_thresholds(wished)
+
+    def in_units(self, unit: Rate) -> Neuron:
+        return dataclasses.replace(self, neuron=self.neuron.in_units(unit))
 
     def get_config(self) -> Config:
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -133,6 +141,19 @@ class Corrected(_Wrapper):
     def settled(self, timesteps: int) -> Neuron:
         # The correction of the current is input like a bias.
         return dataclasses.replace(super().settled(timesteps), current=())
+
+    def in_units(self, unit: Rate) -> Neuron:
+        neuron, before = self.neuron.in_units(unit), None
+        if isinstance(neuron, Corrected):
+            # What the neuron starts with became a correction.
+            neuron, before = neuron.neuron, neuron
+        added = {
+            what: np.round(np.asarray(getattr(self, what) or 0.0) / unit)
+            + np.asarray(getattr(before, what, ()) or 0.0)
+            for what in ("current", "potential")
+        }
+        added = {what: tuple(values.tolist()) if values.any() else () for what, values in added.items()}
+        return Corrected(neuron, **added)
 
     def step_form(self) -> StepForm | None:
         form = form_of(self.neuron)

@@ -1,12 +1,14 @@
 """From a program to a model: the only place that makes spiking layers."""
 
 import dataclasses
+import math
 
 import keras
 
 from keras_snn import layers as spiking_layers
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.functions import keras_function
+from keras_snn.graph.integer_bounds import exact_steps
 from keras_snn.graph.program import constant_nodes, same_node
 from keras_snn.graph.to_keras import analog_layer, layer_names
 from keras_snn.layers.linear import SpikingLinear
@@ -57,8 +59,16 @@ def build_with_nodes(program, *, unroll="auto", name=None):
         dtypes={i: graph.nodes[i].dtype for i in keras.tree.flatten(graph.inputs) if graph.nodes[i].dtype},
         name=name,
         dtype=program.dtype,
+        weight_bits=program.weight_bits,
+        exact_steps=_exact_steps(program),
     )
     return model, builder.stands_for
+
+
+def _exact_steps(program):
+    """Return for how many time steps sums are proved to be exact, `None` for any or if nobody promised it."""
+    longest = math.inf if program.weight_bits is None else exact_steps(program)
+    return None if math.isinf(longest) else int(longest)
 
 
 def rebuilt(model, program, **options):
@@ -73,8 +83,10 @@ def rebuilt(model, program, **options):
     new.engine = model.engine
     if hasattr(model, "output_names"):
         new.output_names = list(model.output_names)
+    trainable = {layer.name: layer.trainable for layer in model.layers}
     for layer in new.layers:
-        layer.trainable = model.get_layer(layer.name).trainable
+        # What training makes of integers are none.
+        layer.trainable = trainable.get(layer.name, False) and program.weight_bits is None
     report = model.conversion_report
     new.conversion_report = dataclasses.replace(report, options={**report.options, **options})
     return new
@@ -175,7 +187,7 @@ class _Builder:
 
 
 def _readout(node, options):
-    options |= {"delay": node.delay}
+    options |= {"delay": node.delay, "scale": node.scale}
     if node.function != "softmax":
         return spiking_layers.Readout(keras_function(node.function), **options)
     return spiking_layers.SpikingSoftmax(node.axis, method=node.method, seed=node.seed, **options)

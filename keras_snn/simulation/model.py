@@ -8,6 +8,7 @@ import keras
 from keras_snn._types import Data
 from keras_snn._validation import check_choice, check_integer, check_timesteps
 from keras_snn.engines.chunks import longest_chunk
+from keras_snn.graph.integer_bounds import check_exact
 from keras_snn.layers.base import neuron_of
 from keras_snn.layers.owning import refuse_quantizing
 from keras_snn.simulation.checked_model import CheckedModel
@@ -45,6 +46,8 @@ class SpikingModel(CheckedModel, StoredModel):
         conversion_report: The `ConversionReport`, or `None`.
         output_names: Names that losses and metrics go by, as those of the source model.
         dtypes: Dict of the dtype of every input; that which the network computes in if `None`.
+        weight_bits: Bits of a weight of a network of integers, else `None`.
+        exact_steps: For how many time steps sums of integers are proved to be exact; `None` for any.
 
     Raises:
         TypeError, ValueError: If `timesteps` or `unroll` is not an integer of at least 1.
@@ -65,6 +68,8 @@ class SpikingModel(CheckedModel, StoredModel):
         conversion_report=None,
         output_names=None,
         dtypes=None,
+        weight_bits=None,
+        exact_steps=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -75,7 +80,7 @@ class SpikingModel(CheckedModel, StoredModel):
             setattr(self, f"_layer_{i}", layer)
         dtype = self.compute_dtype
         self._internals = Internals(layers, calls, inputs, outputs, shapes, dtypes, dtype, events=events)
-        self._timesteps = 1
+        self._timesteps, self._integers = 1, (weight_bits, exact_steps)
         self.timesteps = timesteps
         self.unroll, self.engine = unroll, engine
         self.conversion_report = conversion_report
@@ -83,6 +88,16 @@ class SpikingModel(CheckedModel, StoredModel):
             self.output_names = list(output_names)
         given = self._internals.inputs.given_shapes
         self.build(keras.tree.map_structure(lambda name: (None, *given[name]), inputs))
+
+    @property
+    def weight_bits(self) -> int | None:
+        """Bits of a weight, where weights, thresholds and potentials are integers; else `None`."""
+        return self._integers[0]
+
+    @property
+    def exact_steps(self) -> int | None:
+        """For how many time steps sums of integers are proved to be exact; `None` for any number."""
+        return self._integers[1]
 
     @property
     def calls(self):
@@ -117,6 +132,7 @@ class SpikingModel(CheckedModel, StoredModel):
                 "`timesteps` of a time code is its window, which follows from its levels and cannot be set. "
                 f"Received: timesteps={value}. Convert again, with timesteps={value}."
             )
+        check_exact(value, self.exact_steps)
         with self._internals.lock:
             self._timesteps = 1 if self.is_time_coded else value
             forget_compiled(self)

@@ -116,6 +116,8 @@ def config_of(model, layers):
         "conversion_report": serialize(model.conversion_report),
         "output_names": getattr(model, "output_names", None),
         "dtypes": inner.inputs.source_dtypes,
+        "weight_bits": model.weight_bits,
+        "exact_steps": model.exact_steps,
     }
 
 

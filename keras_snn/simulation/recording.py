@@ -14,6 +14,7 @@ from keras_snn._devices import predict_batch
 from keras_snn._validation import check_choice, check_integer, check_timesteps
 from keras_snn.engines.chunks import ChunkPlan
 from keras_snn.engines.compiled import Compiled, Requests, run_chunks
+from keras_snn.graph.integer_bounds import check_exact
 from keras_snn.graph.program import without_input
 from keras_snn.layers.base import neuron_of
 from keras_snn.simulation.building import build
@@ -177,6 +178,7 @@ def _checked_timesteps(model, timesteps):
     if timesteps is None:
         return model.passes
     timesteps = check_timesteps(timesteps)
+    check_exact(timesteps, model.exact_steps)
     if not model.is_time_coded:
         return timesteps
     if timesteps != model.timesteps:

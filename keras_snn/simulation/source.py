@@ -54,7 +54,8 @@ def program_of(model):
         for name, node in graph.nodes.items()
     }
     graph = dataclasses.replace(graph, inputs=internals(model).network.inputs, nodes=nodes)
-    return Program(graph, model.passes, internals(model).network.events, model.dtype_policy)
+    events = internals(model).network.events
+    return Program(graph, model.passes, events, model.dtype_policy, model.weight_bits)
 
 
 def _with_units(spike, row):

@@ -95,7 +95,7 @@ def _units(model):
 
 
 def _of_neuron(neuron, steps, saturating):
-    found = {"v_threshold": float(neuron.v_threshold), "saturates": saturating}
+    found = {"v_threshold": np.asarray(neuron.v_threshold, float).tolist(), "saturates": saturating}
     # Others cannot exceed λ, and need not know where their activation saturates.
     found["limit"] = saturating if np.max(neuron.largest_spike) > 1 else None
     if steps is not None:

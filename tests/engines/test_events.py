@@ -97,6 +97,19 @@ def test_law_14_holds_for_spikes_of_several_sizes_and_signs(architecture, kind, 
     check_law_14(architecture, rng, kind)
 
 
+@pytest.mark.parametrize("kind", [neurons.IntegrateAndFire(), neurons.MultiThreshold(3)], ids=named)
+def test_law_14_holds_for_integers_to_the_bit(kind, rng):
+    """Of any weights, with a threshold of every channel; outputs too, in any batches."""
+    model = networks.build(networks.residual, rng)
+    x = networks.data_for(model, rng, 7)
+    snn = keras_snn.convert(model, x, timesteps=7, neuron=kind, weight_bits=8, verbose=0)
+    runs = [
+        on(snn, name, x, record=RECORDS, batch_size=size) for name, size in (("compiled", 7), ("events", 3))
+    ]
+    assert_same(*runs, tolerance=0.0)
+    np.testing.assert_array_equal(snn.predict(x, verbose=0), runs[0].outputs)
+
+
 @pytest.mark.parametrize("encoding", ["poisson", "events"])
 def test_law_14_holds_for_what_arrives_at_every_step(encoding, rng):
     model = networks.build_dyadic(networks.residual, rng)

@@ -239,12 +239,12 @@ class _Assembler(Sums):
             self.fire_sums(value, form, signal, target, drive)
             return self._of_neurons(node, signal, target)
         self.accumulate(value, target, after=form.delay)
+        thresholds = self.add_thresholds(form, signal, signal.width)
         if form.is_binary:
-            parameters = self.add_weights([form.threshold])
-            fields = (target, size // LANES, signal.word, parameters, form.reset == "zero", drive)
-            self.operation("fire", *fields, after=form.delay)
+            fields = (target, size // LANES, signal.word, thresholds, form.reset == "zero", drive)
+            self.operation("fire", *fields, signal.width, after=form.delay)
         else:
-            self._fire_values(form, signal, target, sent[0] if sent else -1, drive)
+            self._fire_values(form, signal, target, sent[0] if sent else -1, drive, thresholds)
         return self._of_neurons(node, signal, target)
 
     def _of_neurons(self, node, signal, target):
@@ -253,10 +253,10 @@ class _Assembler(Sums):
         self.sent[_called(node)] = signal
         return _as_value(signal)
 
-    def _fire_values(self, form, signal, target, sent, drive):
+    def _fire_values(self, form, signal, target, sent, drive, thresholds):
         """Add the operations of neurons whose spikes have several sizes or signs."""
         size = signal.places * signal.width
-        numbers = (form.threshold, form.threshold * form.unit, form.unit, form.lowest, form.levels)
+        numbers = (form.unit, form.lowest, form.levels)
         bounds = padded(np.broadcast_to(np.asarray(form.largest), (signal.channels,)))
         fields = (
             signal.value,
@@ -265,6 +265,7 @@ class _Assembler(Sums):
             self.add_weights(numbers),
             signal.width,
             self.add_weights(bounds),
+            thresholds,
         )
         if form.delay:
             # Else what the last sample left would be there.

@@ -31,10 +31,14 @@ __all__ = ["run_samples"]
 @compiled
 def _fire(op, shifts, memory, words, weights):
     """Fire where a potential is at its threshold: spikes are bits, and potentials are reset."""
-    target, vectors, word, parameter, to_zero, drive = op[1:7]
+    target, vectors, word, first, to_zero, drive, width = op[1:8]
     word = at(word, shifts[1])
-    zeros, threshold = splat(ZERO), splat(weights[parameter])
+    zeros, channel = splat(ZERO), np.int64(0)
     for i in range(vectors):
+        threshold = load(weights, first + channel, zeros)
+        channel += LANES
+        if channel == width:
+            channel = np.int64(0)
         v = load(memory, target, zeros)
         if drive >= 0:
             v = plus(v, load(memory, drive + LANES * i, zeros))
@@ -48,11 +52,12 @@ def _fire(op, shifts, memory, words, weights):
 @compiled
 def _fire_values(op, shift, memory, weights):
     """Fire spikes of several sizes, or of either sign, and reset by what was fired."""
-    target, size, out, sent, drive, first, width, bounds = op[1:9]
+    target, size, out, sent, drive, first, width, bounds, thresholds = op[1:10]
     out = at(out, shift)
-    threshold, smallest, unit = weights[first], weights[first + 1], weights[first + 2]
-    lowest, levels = weights[first + 3], weights[first + 4]
+    unit, lowest, levels = weights[first], weights[first + 1], weights[first + 2]
     for i in range(size):
+        threshold = weights[thresholds + i % width]
+        smallest = threshold * unit
         v = memory[target + i]
         if drive >= 0:
             v += memory[drive + i]

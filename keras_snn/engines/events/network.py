@@ -104,7 +104,10 @@ class EventNetwork:
         node, (_, timesteps, *shape) = self.assembled.readouts[name], sums.shape
         steps = start + np.arange(1, timesteps + 1, dtype="float32")
         steps = np.maximum(steps - node.delay, 1) if node.delay else steps
-        average = sums / steps.reshape(-1, *(1,) * len(shape))
+        steps = steps.reshape(-1, *(1,) * len(shape))
+        # As the layer does it.
+        is_scaled = node.scale != 1
+        average = sums * (np.asarray(node.scale, "float32") / steps) if is_scaled else sums / steps
         return average if node.function == "linear" else value_of(node, average)
 
     def _at_once(self, timesteps):

@@ -16,7 +16,6 @@ from keras_snn.engines.events.vectors import (
     splat,
     splat_32,
     splat_64,
-    splat_as,
     store,
     store_bits,
     subtract,
@@ -94,9 +93,9 @@ def _with_places(v, zeros, op, step, place, block, layout, words, weights, table
 def _fire_block(zeros, at, block, span, layout, operations, memory, words, weights, table, starts, events):
     """Add up and fire neurons of each place, as many as the vector `zeros` has numbers."""
     op = operations[at]
-    target, places, width, word, parameter, to_zero, drive, bias, advance, products, parts = op[1:12]
+    target, places, width, word, thresholds, to_zero, drive, bias, advance, products, parts = op[1:12]
     begin, steps = span
-    threshold = splat_as(weights[parameter], zeros)
+    threshold = load(weights, thresholds + block, zeros)
     word, further = _of_step(word, layout)
     products += at + 1
     for place in range(places):

@@ -80,7 +80,7 @@ class Sums(Tables):
         lists = [0, 0]
         products = [self._listed(product, lists, form.delay) for product in value.products]
         self.places, self.events = max(self.places, lists[0]), max(self.events, lists[1])
-        fields = (target, places, width, signal.word, self.add_weights([form.threshold]))
+        fields = (target, places, width, signal.word, self.add_thresholds(form, signal, width))
         fields += (form.reset == "zero", drive, bias, advance, len(products), len(value.parts))
         self.operation("fire_sums", *fields, after=form.delay)
         for product in products:
@@ -91,6 +91,12 @@ class Sums(Tables):
             table = self.add_table(maps.by_place(np.stack([place, words], axis=1), places)[0])
             factors = maps.factors_of_channels([part], value.shape)
             self.operation("part", places, table, self.add_weights(padded(factors)))
+
+    def add_thresholds(self, form, signal, width):
+        """Add the threshold of every channel to the weights, so often that they are `width`."""
+        thresholds = np.ones(signal.width)
+        thresholds[: signal.channels] = form.threshold
+        return self.add_weights(np.tile(thresholds, width // signal.width))
 
     def _listed(self, product, lists, after):
         """Add the operation that lists the spikes of a product at several steps; return its fields.

@@ -30,7 +30,6 @@ __all__ = [
     "splat",
     "splat_32",
     "splat_64",
-    "splat_as",
     "store",
     "store_bits",
     "subtract",
@@ -169,16 +168,6 @@ def maximum(typing, first, second):
         return builder.select(builder.fcmp_ordered(">", *args), *args)
 
     return first(first, second), make
-
-
-@intrinsic
-def splat_as(typing, number, like):
-    """Return a vector of a number, as long as `like`."""
-
-    def make(context, builder, signature, args):
-        return _splatted(builder, args[0], _of(signature.return_type))
-
-    return like(types.float32, like), make
 
 
 @intrinsic

@@ -64,6 +64,11 @@ def non_spiking(layer, *inputs, emit):
 
 @_rule(layers.PerTimestep)
 def per_timestep(layer, *inputs, emit):
+    inner = layer.layer
+    if isinstance(inner, layers.QuantizedClip):
+        fields = {"max_value": float(common.weight(inner.scale)), "levels": inner.levels}
+        function = "linear" if inner.signed else "relu"
+        return emit(kinds.Activation, *inputs, function=function, **fields, per_step=True, spikes=False)
     return emit.amend(non_spiking(layer, *inputs, emit=emit), per_step=True)
 
 
@@ -93,11 +98,12 @@ def readout(layer, x, *, emit):
     name = keras_name(layer.activation)
     if name is None:
         x, name = common.activation(layer.activation, x, emit), "linear"
-    return emit(kinds.Readout, x, function=name, delay=layer.delay)
+    return emit(kinds.Readout, x, function=name, delay=layer.delay, scale=layer.scale)
 
 
 @_rule(layers.SpikingSoftmax)
 def spiking_softmax(layer, x, *, emit):
     axis = common.softmax_axis(layer.analog.axis, x)
     draws = {"method": layer.method, "seed": layer.seed} if layer.draws else {}
-    return emit(kinds.Readout, x, function="softmax", axis=axis, delay=layer.delay, **draws)
+    shared = {"axis": axis, "delay": layer.delay, "scale": layer.scale}
+    return emit(kinds.Readout, x, function="softmax", **shared, **draws)
