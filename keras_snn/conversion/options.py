@@ -366,6 +366,7 @@ def _check_time_code(options):
         "softmax": "potential",
         "delay": 0,
         "readout_delay": 0,
+        "weight_bits": None,
     }
     for name, value in fixed.items():
         if getattr(options, name) != value:

@@ -55,8 +55,9 @@ def _average(state, delay, scale):
     counted = _beside(potential, ops.maximum(steps - delay, 1.0) if delay else steps)
     if scale == 1:
         return potential / counted
-    # One product of the sum: a division by it may be rounded otherwise where a compiler knows the steps.
-    return potential * (over_channels(scale, potential) / counted)
+    # Products, but for one reciprocal: instead of dividing by a number of steps that it knows, a compiler may
+    # multiply by the reciprocal.
+    return potential * (over_channels(scale, potential) * (1.0 / counted))
 
 
 def _checked_scale(scale):

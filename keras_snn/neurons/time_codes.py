@@ -96,7 +96,7 @@ class TimeCode(Neuron):
         count, base = ops.zeros_like(units), self.code.base
         for _ in range(self.digits):
             rest = floor(units / base)
-            count = count + ops.cast(units > base * rest, count.dtype)
+            count = count + ops.cast(ops.greater(units, base * rest), count.dtype)
             units = rest
         return count
 

@@ -107,7 +107,7 @@ class EventNetwork:
         steps = steps.reshape(-1, *(1,) * len(shape))
         # As the layer does it.
         is_scaled = node.scale != 1
-        average = sums * (np.asarray(node.scale, "float32") / steps) if is_scaled else sums / steps
+        average = sums * (np.asarray(node.scale, "float32") * (1 / steps)) if is_scaled else sums / steps
         return average if node.function == "linear" else value_of(node, average)
 
     def _at_once(self, timesteps):
