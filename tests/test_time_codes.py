@@ -368,7 +368,7 @@ def test_files_and_copies_send_the_same(rng, tmp_path):
         ({"neuron": DigitCode(255), "timesteps": 9}, "window, which follows from its levels"),
         (
             {"neuron": "ttfs", "input_encoding": "poisson"},
-            "`input_encoding` must be 'current' with a time code",
+            "`input_encoding` must be 'current' or 'times' with a time code",
         ),
         ({"neuron": "ttfs", "delay": 1, "timesteps": 8}, "`delay` must be 0 with a time code"),
         ({"neuron": "ttfs", "max_pool": "avg"}, "`max_pool` must be 'exact' with a time code"),

@@ -125,14 +125,15 @@ def convert(
         input_encoding: `"current"`: inputs are constant currents. `"poisson"`: inputs are random
             spikes, see `keras_snn.layers.PoissonEncoder`; integers that an Embedding or the like looks up
             stay as they are. `"events"`: the user gives spikes, or other values, for every step,
-            `(batch, time, …)`; the source network sees their average over time.
+            `(batch, time, …)`; the source network sees their average over time. `"times"`: neurons of a time
+            code send the inputs, from 0 or −λ to λ, the largest on the calibration data; needs a time code.
         input_rate: Spikes per step of the largest input, in (0, 1]; for `"poisson"`.
         max_pool: `"exact"`, `"fir"`, `"avg"` or `"exp"`; see `keras_snn.layers.SpikingMaxPool`.
         softmax: `"potential"`, `"poisson"` or `"clock"`; see `keras_snn.layers.SpikingSoftmax`.
             With the last two the outputs are spike rates.
         delay: Steps that a layer of neurons waits for each one before it, with its potential held.
         readout_delay: Number of first steps that the read-out leaves out; `"auto"` chooses it on the data.
-        bias_correction: `"auto"` is `"potential"` where there is data and `input_encoding` is `"current"`.
+        bias_correction: `"auto"` is `"potential"` with data, unless inputs are spikes of every step.
             `True` or `"bias"` adds to the current of every step, layer by layer, what the
             rates of a channel lack on the average of the calibration data, where that helps on other samples;
             `"potential"` adds the same to the potential before the first step.
@@ -225,13 +226,13 @@ def _measured(model, data, options):
         model,
         input_shapes=shapes,
         nonspiking=options.nonspiking,
-        constant_inputs=options.input_encoding == "current",
+        constant_inputs=options.has_constant_inputs,
     )
     _check_becomes_spiking(model, source, options.nonspiking)
     source = with_branches(free_output_relus(source), pools=options.max_pool == "exact")
     graph = _folded(source, (options.dtype, _policy_of(model)))
     if options.neuron.is_time_code and data is not None:
-        graph = with_relays(graph)
+        graph = with_relays(graph, of_inputs=options.input_encoding == "times")
     options_of = options_by_layer(graph, options)
     on_data = {"batch_size": options.batch_size, "verbose": options.verbose}
     needs_maxima = options.input_encoding == "poisson"

@@ -29,7 +29,7 @@ __all__ = [
 
 Preset = Literal["default", "rueckauer2016", "rueckauer2017"]
 Normalization = Literal["percentile", "max", "mse", "gaussian", "ltb", "auto", "none"]
-InputEncoding = Literal["current", "poisson", "events"]
+InputEncoding = Literal["current", "poisson", "events", "times"]
 Relays = Literal["auto", False, True]
 BiasCorrection = Literal["auto", False, True, "bias", "potential"]
 NonSpikingParts = Literal["error", "allow"]
@@ -154,11 +154,8 @@ class Options:
             neuron = _of_window(neuron, self)
             timesteps = neuron.window
             _check_time_code(self)
-        elif self.relays is True:
-            raise ValueError(
-                "`relays` needs a time code, whose spikes can have a sign. Received: relays=True and neuron="
-                f"{neuron!r}. Leave it out, or convert with neuron='ttfs' or 'digits'."
-            )
+        else:
+            _check_no_time_code(self, neuron)
         self._set("timesteps", timesteps)
         self._set("neuron", neuron)
         hint = "Use 99.9 to ignore the largest 0.1 % of activations."
@@ -188,8 +185,13 @@ class Options:
     def correction(self):
         """Variant of the correction, or `False`: where inputs are spikes, only if it is given."""
         if self.bias_correction == "auto":
-            return "potential" if self.input_encoding == "current" else False
+            return "potential" if self.has_constant_inputs else False
         return self.bias_correction
+
+    @property
+    def has_constant_inputs(self):
+        """Whether a layer gets the values of the inputs themselves, or all at once what sends them."""
+        return self.input_encoding in ("current", "times")
 
     @property
     def passes(self):
@@ -199,6 +201,11 @@ class Options:
     def _set(self, name, value):
         object.__setattr__(self, name, value)
 
+    def of_inputs(self):
+        """Return the options of neurons that send the inputs: they are always there, and clip nothing."""
+        method = "none" if self.normalization == "none" else "max"
+        return dataclasses.replace(self, normalization=method, relays=True)
+
     def check_data(self):
         """Raise a `ValueError` if an option needs calibration data and there is none."""
         needs = {
@@ -206,6 +213,7 @@ class Options:
             "bias_correction": bool(self.bias_correction),
             "relays": self.relays is True,
             "weight_bits": self.weight_bits is not None,
+            "input_encoding": self.input_encoding == "times",
         }
         for name, needs_data in needs.items():
             if needs_data and not self.calibrated:
@@ -360,20 +368,34 @@ def _of_window(neuron, options):
 
 def _check_time_code(options):
     """Raise a `ValueError` if an option has no meaning where all layers run once, one after the other."""
-    fixed = {
-        "input_encoding": "current",
-        "max_pool": "exact",
-        "softmax": "potential",
-        "delay": 0,
-        "readout_delay": 0,
-        "weight_bits": None,
+    possible = {
+        "input_encoding": ("current", "times"),
+        "max_pool": ("exact",),
+        "softmax": ("potential",),
+        "delay": (0,),
+        "readout_delay": (0,),
+        "weight_bits": (None,),
     }
-    for name, value in fixed.items():
-        if getattr(options, name) != value:
+    for name, values in possible.items():
+        if getattr(options, name) not in values:
+            wanted = " or ".join(map(repr, values))
             raise ValueError(
-                f"`{name}` must be {value!r} with a time code, whose layers run once, one after the other. "
+                f"`{name}` must be {wanted} with a time code, whose layers run once, one after the other. "
                 f"Received: {name}={getattr(options, name)!r}. Leave it out."
             )
+
+
+def _check_no_time_code(options, neuron):
+    """Raise a `ValueError` if an option needs a time code."""
+    hint = f"and neuron={neuron!r}. Leave it out, or convert with neuron='ttfs' or 'digits'."
+    if options.relays is True:
+        raise ValueError(
+            f"`relays` needs a time code, whose spikes can have a sign. Received: relays=True {hint}"
+        )
+    if options.input_encoding == "times":
+        raise ValueError(
+            f"`input_encoding` 'times' needs a time code. Received: input_encoding='times' {hint}"
+        )
 
 
 def _rate_coding(neuron):

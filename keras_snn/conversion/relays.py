@@ -1,8 +1,7 @@
-"""Signed neurons for sums that no relu rectifies, as those of linear bottlenecks.
+"""Signed neurons for values that no relu rectifies: sums, as those of linear bottlenecks, and inputs.
 
-Where the value of such a sum goes into weights, it can be handed on as a number, which takes a
-multiplication at every synapse, or be sent in spikes with a sign, which takes additions and loses what
-rounding loses.
+Where such a value goes into weights, it can be handed on as a number, which takes a multiplication at every
+synapse, or be sent in spikes with a sign, which takes additions and loses what rounding loses.
 """
 
 import dataclasses
@@ -15,25 +14,27 @@ from keras_snn.analysis.fan_out import fan_out
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.graph import free_name
 
-__all__ = ["with_relays", "without_costly_relays"]
+__all__ = ["is_of_input", "with_relays", "without_costly_relays"]
 
 # What spikes pass through as spikes.
 _MOVES = (kinds.Rearrange, kinds.Concatenate)
 
 
-def with_relays(graph):
+def with_relays(graph, *, of_inputs=False):
     """Return the graph with a relay after every sum of weighted spikes that goes into weights again.
 
     A relay is a linear `Activation`. Relus, maxima and outputs take the sum itself.
 
     Args:
         graph: A folded `Graph` before neurons are put in.
+        of_inputs: Whether to put one after each input that goes into weights too, or after what is computed
+            from inputs without weights.
     """
     users, nodes, renamed = graph.users(), dict(graph.nodes), {}
-    after_spikes = _after_spikes(graph)
+    relayed = _after_spikes(graph) | (_inputs_to_relay(graph) if of_inputs else set())
     weighted = _into_weights(graph, users)
     for node in graph.nodes.values():
-        if node.name not in after_spikes or not weighted.intersection(users[node.name]):
+        if node.name not in relayed or not weighted.intersection(users[node.name]):
             continue
         relay = kinds.Activation(
             name=free_name(f"{node.name}/relay", nodes),
@@ -64,6 +65,31 @@ def _after_spikes(graph):
             after.add(node.name)
     sums = (kinds.Affine, kinds.ChannelAffine, kinds.Add, kinds.Pool)
     return {name for name in after - sends if isinstance(graph.nodes[name], sums)}
+
+
+def _inputs_to_relay(graph):
+    """Return the names of the inputs and of what is computed from them; of what is only moved, the first."""
+    found = _without_weights(graph)
+    return {
+        name
+        for name in found
+        if not (isinstance(graph.nodes[name], _MOVES) and found.issuperset(graph.nodes[name].inputs))
+    }
+
+
+def _without_weights(graph):
+    """Return the names of the nodes that are computed from the inputs without weights and spikes."""
+    found = set()
+    for node in graph.nodes.values():
+        weighted = isinstance(node, (kinds.Affine, kinds.Activation))
+        if isinstance(node, kinds.Input) or (not weighted and found.issuperset(node.inputs)):
+            found.add(node.name)
+    return found
+
+
+def is_of_input(graph, node):
+    """Return whether a node of a graph `with_relays` sends an input."""
+    return node.is_relay and node.inputs[0] in _without_weights(graph)
 
 
 def _into_weights(graph, users):

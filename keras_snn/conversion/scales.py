@@ -8,6 +8,7 @@ import numpy as np
 from keras_snn.conversion.calibration import Histogram, calibrate, moments_on
 from keras_snn.conversion.normalization import ScaleRule, channels_apart, choose_scales, relus, trained_scales
 from keras_snn.conversion.options import LayerNames
+from keras_snn.conversion.relays import is_of_input
 from keras_snn.conversion.without_data import assumed_maxima, moments_without_data
 from keras_snn.graph import nodes as kinds
 
@@ -23,7 +24,11 @@ def options_by_layer(graph, options):
     spiking = [n for n in graph.nodes.values() if isinstance(n, kinds.Activation) and n.becomes_spiking]
     names = LayerNames({node.name: _layer_names(graph, node) for node in spiking})
     names.check(options.layer_options)
-    return {node: options.of_layer(of_node) for node, of_node in names.by_node.items()}
+    sent = {node.name for node in spiking if is_of_input(graph, node)}
+    return {
+        node: (options.of_inputs() if node in sent else options).of_layer(of_node)
+        for node, of_node in names.by_node.items()
+    }
 
 
 def _layer_names(graph, node):

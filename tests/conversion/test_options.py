@@ -374,7 +374,7 @@ def test_a_binary_activation_is_trained_through_a_straight_line(rng):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"input_encoding": "rate"}, "`input_encoding` must be one of 'current', 'poisson', 'events'."),
+        ({"input_encoding": "rate"}, "`input_encoding` must be one of 'current', 'poisson', 'events', 'tim"),
         ({"input_rate": 2}, "`input_rate` must be in (0, 1]. Received: input_rate=2."),
         ({"max_pool": "or"}, "`max_pool` must be one of 'exact', 'fir', 'avg', 'exp'."),
         ({"softmax": "hard"}, "`softmax` must be one of 'potential', 'poisson', 'clock'."),
