@@ -24,8 +24,11 @@ class Agreement:
         ann_accuracy: The same of the source network, or `None`.
         labels: Number of labels of a sample that are each a yes or no; the fractions are then of samples and
             labels. 1 where a sample has one class.
-        confusion: How many samples of each class, a row each, were put into which, a column each; `None`
-            without labels, or where a sample has several.
+        confusion: How many samples of each class, a row each, were put into which, a column each; where a
+            sample has several labels that of each, `(labels, 2, 2)`. `None` without labels.
+        top_5_accuracy: Fraction of samples whose class is among the five largest outputs of the SNN; `None`
+            without labels or with few classes.
+        ann_top_5_accuracy: The same of the source network.
     """
 
     agreement_over_time: object
@@ -33,6 +36,8 @@ class Agreement:
     ann_accuracy: float | None = None
     labels: int = 1
     confusion: object = None
+    top_5_accuracy: float | None = None
+    ann_top_5_accuracy: float | None = None
 
     @property
     def loss(self) -> float:
@@ -58,7 +63,7 @@ def good_news(agreement):
     """
     if agreement is None or agreement.loss > _LOSS:
         return []
-    return ["The conversion costs no accuracy worth a cause.", *_spare_steps(agreement)]
+    return ["The conversion loses no accuracy worth mentioning.", *_spare_steps(agreement)]
 
 
 def find_causes(diagnosis, agreement, options):

@@ -156,6 +156,9 @@ def _figures(report):
     if agreement is not None and agreement.ann_accuracy is not None:
         shown["accuracy"] = f"{agreement.accuracy_over_time[-1]:.2%}"
         shown["accuracy of the ANN"] = f"{agreement.ann_accuracy:.2%}"
+    if agreement is not None and agreement.top_5_accuracy is not None:
+        shown["top 5"] = f"{agreement.top_5_accuracy:.2%}"
+        shown["top 5 of the ANN"] = f"{agreement.ann_top_5_accuracy:.2%}"
     if agreement is not None:
         shown["agree"] = f"{agreement.agreement_over_time[-1]:.2%}"
     shown["time steps"] = report.diagnosis.steps
@@ -184,6 +187,8 @@ def _confusion(agreement):
     if agreement is None or agreement.confusion is None:
         return []
     matrix = np.asarray(agreement.confusion)
+    if matrix.ndim == 3:
+        return _labels(matrix)
     wrong = matrix - np.diag(np.diag(matrix))
     title = "<h2>Which classes are taken for which</h2>"
     if len(matrix) <= _MOST_CLASSES:
@@ -194,6 +199,17 @@ def _confusion(agreement):
     pairs = [np.unravel_index(place, wrong.shape) for place in places if wrong.flat[place]]
     rows = [[label, decided, wrong[label, decided]] for label, decided in pairs]
     return [title, _table(["class", "taken for", "samples"], rows)] if rows else []
+
+
+def _labels(matrices):
+    """Return how often each of several labels was found and missed: of many those with most mistakes."""
+    mistakes = matrices[:, 0, 1] + matrices[:, 1, 0]
+    shown = np.sort(np.argsort(-mistakes, kind="stable")[:_MOST_CLASSES])
+    rows = [[i, *matrices[i, ::-1, ::-1].ravel().tolist()] for i in shown.tolist()]
+    heads = ["label", "found", "missed", "found where it is not", "rightly not found"]
+    which = "" if len(shown) == len(matrices) else f" The {len(shown)} of {len(matrices)} with most mistakes."
+    note = f"Samples that have a label or not, and whether the SNN decides for it.{which}"
+    return ["<h2>Which labels are found</h2>", _table(heads, rows), f'<p class="note">{note}</p>']
 
 
 def _spikes(trains, spike_times):

@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_snn.analysis.causes import Agreement
 from keras_snn.analysis.observers import Observer
-from keras_snn.simulation.classes import EACH, deciding
+from keras_snn.simulation.classes import EACH, LARGEST, deciding
 from keras_snn.simulation.decisions import count_equal, way_of
 
 __all__ = ["Classes", "Outputs", "Spikes"]
@@ -14,6 +14,8 @@ __all__ = ["Classes", "Outputs", "Spikes"]
 # Neurons of each layer whose spikes are drawn, and whose first spikes are timed.
 _NEURONS, _TIMED = 40, 2000
 _CLASSES = 200
+# Where there are more classes than this many times 2, it counts too whether the label is among the largest.
+TOP = 5
 
 
 class Classes(Observer):
@@ -44,13 +46,22 @@ class Classes(Observer):
                 add(f"right:{way}", count_equal(ours, right, way).sum(axis=0))
                 add(f"ann:{way}", count_equal(theirs[:, None], right, way).sum())
                 add(f"confusion:{way}", self._confusion(ours[:, -1], right))
+                if way == LARGEST and self.rule.size > 2 * TOP:
+                    add("top:ours", _among_largest(observation.outputs[:, -1], right))
+                    add("top:ann", _among_largest(observation.source, right))
 
     def _confusion(self, ours, right):
-        """Return decisions by class, where a sample has one: a single yes or no is one of two."""
-        found = np.zeros((self.classes, self.classes), "int64")
-        if self.classes and (ours.ndim == 1 or ours.shape[-1] == 1):
-            np.add.at(found, (right.reshape(-1).astype(int), ours.reshape(-1).astype(int)), 1)
-        return found
+        """Return how many samples of each class got which, `(classes, classes)`; a yes or no has two.
+
+        Where a sample has several labels it is that of each of them, `(labels, 2, 2)`.
+        """
+        labels = ours.shape[-1] if ours.ndim > 1 else 1
+        size = 2 if ours.ndim > 1 else self.classes
+        found = np.zeros((labels, size, size), "int64")
+        if self.classes:
+            pairs = right.reshape(-1, labels).astype(int), ours.reshape(-1, labels).astype(int)
+            np.add.at(found, (np.arange(labels), *pairs), 1)
+        return found if labels > 1 else found[0]
 
     def result(self, totals, samples):
         """Return the `Agreement` of `Totals`, or `None` if the model does not classify."""
@@ -64,9 +75,18 @@ class Classes(Observer):
             shares["accuracy_over_time"] = totals.sums[f"right:{way}"] / (samples * labels)
             shares["ann_accuracy"] = float(totals.sums[f"ann:{way}"] / (samples * labels))
             confusion = totals.sums[f"confusion:{way}"]
-            if confusion.sum() == samples:
+            if confusion.any():
                 shares["confusion"] = confusion
+            if way == LARGEST and "top:ours" in totals.sums:
+                shares["top_5_accuracy"] = float(totals.sums["top:ours"] / samples)
+                shares["ann_top_5_accuracy"] = float(totals.sums["top:ann"] / samples)
         return Agreement(**shares, labels=labels)
+
+
+def _among_largest(outputs, right):
+    """Return for how many samples the label is among the largest outputs; ties count, as in Keras."""
+    of_label = np.take_along_axis(outputs, right[:, None], axis=-1)
+    return np.sum((outputs > of_label).sum(axis=-1) < TOP)
 
 
 class Outputs(Observer):

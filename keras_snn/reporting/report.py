@@ -103,11 +103,11 @@ class Report(PlottedResult):
         counts = self.counts
         numbers = (counts.snn_operations[-1], counts.operations_with_updates)
         baselines = (counts.ann_operations, counts.zero_skipping_operations)
-        snn, with_updates, ann, without = (f"{number / 1e6:,.3g}" for number in (*numbers, *baselines))
+        snn, with_updates, ann, without = map(_of_operations, (*numbers, *baselines))
         cost = (
-            f"A neuron spikes {spikes:.3g} times per step on average; a sample takes {snn} million "
-            f"operations, {with_updates} million with the updates of neurons, against {ann} million of the "
-            f"source network, {without} million without zeros. "
+            f"A neuron spikes {spikes:.3g} times per step on average; a sample takes {snn} "
+            f"operations, {with_updates} with the updates of neurons, against {ann} of the "
+            f"source network, {without} without zeros. "
             f"Energy, as estimated: {self.energy.comparison}."
         )
         if self.agreement is None:
@@ -315,6 +315,11 @@ def _checked(path):
         raise ValueError(f"`path` must end in .html. Received: '{path}'. A .json file is written beside it.")
     check_file(path.with_suffix(".json"))
     return path
+
+
+def _of_operations(number):
+    """Return a number of operations as text, in millions where it is large."""
+    return f"{number:,.0f}" if number < 1e5 else f"{number / 1e6:,.3g} million"
 
 
 def _named(source, names, prefix=""):

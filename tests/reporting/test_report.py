@@ -464,7 +464,7 @@ def test_no_cause_is_named_where_nothing_is_lost():
     curve = np.array([0.2, 0.7, 0.9, 0.899, 0.9, 0.9])
     fine = Agreement(curve, curve, 0.902)
     found = find_causes(Diagnosis((layer("a", added=0.5, clipping=0.5),), 6, 10), fine, OPTIONS)
-    assert found[0] == "The conversion costs no accuracy worth a cause."
+    assert found[0] == "The conversion loses no accuracy worth mentioning."
     assert "3 instead of 6 time steps would do" in found[1]
     assert steps_that_suffice(fine) == 3
     np.testing.assert_allclose(Agreement(curve).loss, 0.1)
