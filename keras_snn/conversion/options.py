@@ -7,10 +7,16 @@ import re
 import secrets
 from typing import Literal, get_args
 
-import keras
-
 from keras_snn import neurons
 from keras_snn._validation import check_choice, check_integer, check_number, check_timesteps
+from keras_snn.conversion.option_checks import (
+    check_no_time_code,
+    check_readout_delay,
+    check_time_code,
+    float_policy,
+    of_window,
+    rate_coding,
+)
 from keras_snn.layers.pooling import MaxPoolMethod
 from keras_snn.layers.readout import SoftmaxMethod
 
@@ -149,13 +155,13 @@ class Options:
         self._set("batch_size", check_integer("batch_size", self.batch_size, minimum=1))
         for name in _CHOICES:
             check_choice(name, getattr(self, name), choices(name))
-        neuron = _rate_coding(neurons.get(self.neuron))
+        neuron = rate_coding(neurons.get(self.neuron))
         if neuron.is_time_code:
-            neuron = _of_window(neuron, self)
+            neuron = of_window(neuron, self)
             timesteps = neuron.window
-            _check_time_code(self)
+            check_time_code(self)
         else:
-            _check_no_time_code(self, neuron)
+            check_no_time_code(self, neuron)
         self._set("timesteps", timesteps)
         self._set("neuron", neuron)
         hint = "Use 99.9 to ignore the largest 0.1 % of activations."
@@ -164,11 +170,11 @@ class Options:
         check_integer(
             "delay", self.delay, minimum=0, maximum=timesteps - 1, hint="Choose less than timesteps."
         )
-        _check_readout_delay(self.readout_delay, timesteps)
+        check_readout_delay(self.readout_delay, timesteps)
         self._set("layer_options", _checked_layer_options(self.layer_options))
         if self.weight_bits is not None:
             check_integer("weight_bits", self.weight_bits, minimum=2, maximum=16)
-        self._set("dtype", None if self.dtype is None else _float_policy(self.dtype))
+        self._set("dtype", None if self.dtype is None else float_policy(self.dtype))
         seed = secrets.randbits(31) if self.seed is None else check_integer("seed", self.seed, minimum=0)
         self._set("seed", seed)
 
@@ -338,85 +344,8 @@ def _of_one_layer(pattern, name, value):
     of = f"layer_options[{pattern!r}][{name!r}]"
     check_choice(f"option in layer_options[{pattern!r}]", name, _OF_LAYERS)
     if name == "neuron":
-        return _rate_coding(neurons.get(value))
+        return rate_coding(neurons.get(value))
     if name == "percentile":
         return check_number(of, value, above=0, at_most=100)
     # Only the whole network is compared with its source.
     return check_choice(of, value, tuple(c for c in choices(name) if c != "auto"))
-
-
-def _check_readout_delay(readout_delay, timesteps):
-    if readout_delay != "auto" and check_integer("readout_delay", readout_delay, minimum=0) >= timesteps:
-        raise ValueError(
-            f"`readout_delay` must be less than timesteps={timesteps}. "
-            f"Received: readout_delay={readout_delay}."
-        )
-
-
-def _of_window(neuron, options):
-    """Return a time code with the window that `timesteps` is, if it is given."""
-    timesteps = options.timesteps
-    if timesteps is None or timesteps == neuron.window:
-        return neuron
-    if isinstance(options.neuron, str):
-        return neuron.of_window(timesteps)
-    raise ValueError(
-        "`timesteps` of a time code is its window, which follows from its levels. Received: timesteps="
-        f"{timesteps} and neuron={neuron!r}, whose window has {neuron.window} steps. Leave timesteps out."
-    )
-
-
-def _check_time_code(options):
-    """Raise a `ValueError` if an option has no meaning where all layers run once, one after the other."""
-    possible = {
-        "input_encoding": ("current", "times"),
-        "max_pool": ("exact",),
-        "softmax": ("potential",),
-        "delay": (0,),
-        "readout_delay": (0,),
-        "weight_bits": (None,),
-    }
-    for name, values in possible.items():
-        if getattr(options, name) not in values:
-            wanted = " or ".join(map(repr, values))
-            raise ValueError(
-                f"`{name}` must be {wanted} with a time code, whose layers run once, one after the other. "
-                f"Received: {name}={getattr(options, name)!r}. Leave it out."
-            )
-
-
-def _check_no_time_code(options, neuron):
-    """Raise a `ValueError` if an option needs a time code."""
-    hint = f"and neuron={neuron!r}. Leave it out, or convert with neuron='ttfs' or 'digits'."
-    if options.relays is True:
-        raise ValueError(
-            f"`relays` needs a time code, whose spikes can have a sign. Received: relays=True {hint}"
-        )
-    if options.input_encoding == "times":
-        raise ValueError(
-            f"`input_encoding` 'times' needs a time code. Received: input_encoding='times' {hint}"
-        )
-
-
-def _rate_coding(neuron):
-    """Return a neuron if its rate can stand for an activation."""
-    if not neuron.is_rate_coding:
-        raise ValueError(
-            "`neuron` must have a firing rate proportional to its current, which one with a leak has not. "
-            f"Received: neuron={neuron!r}. Use it in hand-written models, or convert with 'if'."
-        )
-    return neuron
-
-
-def _float_policy(dtype):
-    """Return the policy that a `dtype` argument names, if it computes in floats."""
-    try:
-        policy = keras.dtype_policies.get(dtype)
-    except (TypeError, ValueError):
-        policy = None
-    if policy is None or policy.compute_dtype not in ("bfloat16", "float16", "float32", "float64"):
-        raise ValueError(
-            "`dtype` must be a float dtype or policy of Keras, such as 'float32' or 'mixed_bfloat16'. "
-            f"Received: dtype={dtype!r}."
-        )
-    return policy
