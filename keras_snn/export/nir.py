@@ -5,6 +5,7 @@ it starts, and how long a step is: files written here have these in their metada
 be configured.
 """
 
+import dataclasses
 import os
 import pathlib
 import warnings
@@ -28,6 +29,7 @@ from keras_snn.graph import nodes as kinds
 from keras_snn.graph.graph import Graph, free_name
 from keras_snn.graph.program import make_program, without_readouts
 from keras_snn.neurons.integrate_and_fire import Reset
+from keras_snn.neurons.thresholds import plain
 from keras_snn.simulation.building import build
 from keras_snn.simulation.from_layers import as_spiking_model, is_handwritten
 from keras_snn.simulation.internals import internals
@@ -119,6 +121,8 @@ def export_nir(
     model = as_spiking_model(snn) if is_handwritten(snn) else snn
     graph = program_of(model).graph
     readouts, obstacles = _readouts(graph)
+    if output != "spikes":
+        graph = _without_scales(graph)
     graph = without_readouts(graph)
     if output == "spikes":
         graph, readouts = _with_output_neurons(graph, output_threshold), {}
@@ -133,6 +137,8 @@ def export_nir(
     if obstacles or more:
         raise ExportError(list_parts(model.name, "that a NIR file cannot express", [*obstacles, *more]))
     metadata = _metadata(model, graph, dt=dt) | readouts
+    if model.weight_bits is not None:
+        metadata |= {"weight_bits": model.weight_bits, "takes": "integers"}
     written = nir.NIRGraph(nodes, edges, metadata=metadata, type_check=not compact)
     with replacing(path) as (temporary,):
         nir.write(temporary, written)
@@ -205,7 +211,7 @@ def import_nir(
     metadata = source.metadata
     encoding = input_encoding or metadata.get("input", "current")
     program = make_program(
-        place_readouts(graph),
+        _with_scales(place_readouts(graph), metadata),
         timesteps=metadata.get("timesteps", 64) if timesteps is None else timesteps,
         events=encoding == "events",
     )
@@ -287,6 +293,8 @@ def _readouts(graph):
         metadata = {"readout": "mean over time" if averages else "last step"}
         if averages and node.delay:
             metadata["readout_delay"] = node.delay
+        if averages and node.scale != 1:
+            metadata["scale"] = np.asarray(node.scale)
         if averages and node.function != "linear":
             metadata["activation"] = node.function
             if node.function == "softmax":
@@ -294,6 +302,25 @@ def _readouts(graph):
         output = "output" if len(graph.output_names) == 1 else f"output_{i}"
         readouts |= {f"{output}_{what}": value for what, value in metadata.items()}
     return readouts, obstacles
+
+
+def _without_scales(graph):
+    """Return the graph whose read-outs do not multiply, which readers of the metadata do."""
+    nodes = {
+        name: dataclasses.replace(node, scale=1.0) if isinstance(node, kinds.Readout) else node
+        for name, node in graph.nodes.items()
+    }
+    return graph.with_nodes(nodes)
+
+
+def _with_scales(graph, metadata):
+    """Return the graph whose read-outs multiply by what the metadata has."""
+    nodes, names = dict(graph.nodes), graph.output_names
+    for i, name in enumerate(names):
+        scale = metadata.get("output_scale" if len(names) == 1 else f"output_{i}_scale")
+        if scale is not None:
+            nodes[name] = dataclasses.replace(nodes[name], scale=plain(scale))
+    return graph.with_nodes(nodes)
 
 
 def _with_output_neurons(graph, v_threshold):

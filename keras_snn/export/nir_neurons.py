@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_snn import neurons
 from keras_snn._validation import check_choice, check_number
+from keras_snn.neurons.thresholds import plain
 
 __all__ = ["UnknownNodeError", "read_neuron", "settings_of", "to_last"]
 
@@ -119,16 +120,17 @@ def read_neuron(node, settings, shape):
     threshold = arrays["v_threshold"] - base
     if np.any(threshold <= 0):
         raise UnknownNodeError("v_threshold must be above v_reset")
-    if np.ptp(threshold):
+    if np.ptp(threshold) and not _is_of_channels(threshold):
         scale, shift, threshold = scale / threshold, shift / threshold, np.ones(())
-        if base and settings.initial_potential is None:
-            raise UnknownNodeError("v_threshold differs between neurons, and v_reset is not 0")
-    threshold = float(threshold.flat[0])
+    if np.ptp(threshold) and base and settings.initial_potential is None:
+        raise UnknownNodeError("v_threshold differs between neurons, and v_reset is not 0")
+    threshold = threshold.reshape(-1, threshold.shape[-1])[0] if np.ptp(threshold) else threshold.flat[0]
     start = settings.initial_potential
     start = -base / threshold if start is None else float(start)
     if reset == "zero" and settings.threshold != ">=":
         dtype = getattr(node.v_threshold, "dtype", np.dtype("float32"))
-        threshold = float(np.nextafter(np.asarray(threshold, dtype), np.asarray(np.inf, dtype)))
+        threshold = np.nextafter(np.asarray(threshold, dtype), np.asarray(np.inf, dtype)).astype("float64")
+    threshold, start = plain(threshold), float(np.max(start))
     if leak == 1:
         neuron = neurons.IntegrateAndFire(threshold, reset, start)
     else:
@@ -170,6 +172,11 @@ def _integration(arrays, settings, assumed):
     if not 0 < dt <= tau:
         raise UnknownNodeError(f"tau = {tau:g} is shorter than a step, dt = {dt:g}")
     return 1 - dt / tau, r * (dt / tau), arrays.get("v_leak", np.zeros(())) * (dt / tau)
+
+
+def _is_of_channels(array):
+    """Whether an array, channels last, has one number for each channel."""
+    return np.array_equal(array, np.broadcast_to(array.reshape(-1, array.shape[-1])[0], array.shape))
 
 
 def _uniform(what, array):

@@ -70,7 +70,7 @@ class _Writer:
         except NotInNIRError as error:
             self.nodes, self.edges = before
             self.values[node.name] = None
-            name = node.origins[0] if node.origins else node.name
+            name = (node.origins or (node.name,))[0]
             self.obstacles.append((name, type(node).__name__, error.reason, error.way_out))
 
     def finish(self, name, output):
@@ -259,9 +259,9 @@ def _write_spike(node: kinds.Spike, writer, x):
     refuse_pads(x)
     kind, fields, metadata = writer.neuron_fields(node.neuron, writer.dtype)
     pieces = []
+    fields = {name: np.broadcast_to(value, x.shape).reshape(-1) for name, value in fields.items()}
     for piece in x.pieces:
-        shape = piece.order.shape
-        arrays = {name: np.full(shape, value, writer.dtype) for name, value in fields.items()}
+        arrays = {name: _cast(value[piece.order], writer.dtype) for name, value in fields.items()}
         neuron = getattr(writer.nir, kind)(**arrays, metadata=metadata)
         # Its neurons go by the layer they belong to, as in Keras, which is that of the weights.
         name = f"{node.name.removesuffix('/spike')}_{kind.lower()}"
@@ -354,8 +354,13 @@ def _write_encode(_node: kinds.Encode, *_):
 
 @_write.register
 def _write_activation(node: kinds.Activation, writer, x):
-    if not writer.users[node.name]:
+    # Of integers, which the metadata asks for, a rounding makes what they are.
+    is_grid = node.levels == node.max_value and node.inputs[0] in writer.graph.inputs
+    if is_grid or not writer.users[node.name]:
         return x
+    if node.levels:
+        way_out = "convert with input_encoding='events', and give integers at every step"
+        raise NotInNIRError("no rounding of numbers", way_out)
     raise NotInNIRError(f"no {node.function}", "train with activation='relu'")
 
 
@@ -390,8 +395,6 @@ def write_neuron(neuron, dtype, *, dt):
             "convert with neuron='if', without delays and corrections",
         )
     threshold = np.asarray(neuron.v_threshold, dtype)
-    if neuron.reset == "zero":
-        threshold = np.nextafter(threshold, np.zeros((), dtype))
+    threshold = np.nextafter(threshold, np.zeros((), dtype)) if neuron.reset == "zero" else threshold
     metadata = {"reset": neuron.reset, "initial_potential": float(neuron.initial_potential)}
-    kind, fields = form
-    return kind, {**fields, "v_threshold": threshold}, metadata
+    return form[0], {**form[1], "v_threshold": threshold}, metadata

@@ -126,14 +126,17 @@ class SumUnits:
         graph: A `Graph`, of `with_factors`.
         largest: The largest integer that a weight may be.
         unit_of: Function of the unit of any node by name.
+        rounds_currents: Whether what linear layers make of inputs is rounded to a unit that is coarser than
+            that of their weights.
 
     Attributes:
         times: Of linear layers of inputs, how many units of their own the unit is, a power of 2 for each
             channel; by name, once the unit is chosen.
     """
 
-    def __init__(self, graph, largest, unit_of):
+    def __init__(self, graph, largest, unit_of, *, rounds_currents):
         self.graph, self.largest, self.unit_of = graph, largest, unit_of
+        self.rounds_currents = rounds_currents
         self.sums = _Sums(graph)
         self._found, self._pending, self.times = {}, set(), {}
 
@@ -168,7 +171,7 @@ class SumUnits:
         """Return the unit of some sums that have one together."""
         nodes = [self.graph.nodes[name] for name in proportions]
         linear = [node for node in nodes if isinstance(node, kinds.Affine)]
-        of_spikes = [node for node in linear if node.name not in self.sums.before_neurons]
+        of_spikes = [node for node in linear if not self._is_rounded(node)]
         weighted = of_spikes or linear or [node for node in nodes if self.sums.is_factor(node)]
         weights = {
             node.name: self._weights(node) / proportions[node.name]
@@ -179,11 +182,15 @@ class SumUnits:
             [weights[node.name] for node in weighted], proportions, not of_spikes and linear
         )
         for node in linear:
-            if node.name in self.sums.before_neurons:
+            if self._is_rounded(node):
                 finest = np.abs(weights[node.name]).max(axis=0) / self.largest
                 own = 2.0 ** np.floor(np.log2(unit / np.maximum(finest, np.finfo("float32").tiny)))
                 self.times[node.name] = np.clip(own, 1, 2**24) if of_spikes else times
         return unit
+
+    def _is_rounded(self, node):
+        """Whether what a linear layer gives is rounded: values of inputs, whose units are small."""
+        return self.rounds_currents and node.name in self.sums.before_neurons
 
     def _weights(self, node):
         found = weights_in_units(self.graph, node, self.unit_of)

@@ -63,7 +63,7 @@ def to_integers(program, weight_bits, grids):
     graph = with_factors(program.graph)
     for node in graph.nodes.values():
         _refuse_numbers(node)
-    rounding = _Rounding(graph, weight_bits, grids)
+    rounding = _Rounding(graph, weight_bits, grids, rounds_currents=not program.events)
     for node in graph.nodes.values():
         rounding.add(node)
     outputs = keras.tree.map_structure(rounding.now, graph.outputs)
@@ -98,11 +98,11 @@ class _Rounding:
         units: Of every node of the graph its unit: an array that broadcasts against the value.
     """
 
-    def __init__(self, graph, weight_bits, grids):
+    def __init__(self, graph, weight_bits, grids, *, rounds_currents):
         self.graph, self.grids = graph, grids
         self.largest = 2 ** (weight_bits - 1) - 1
         self.nodes, self.units, self._renamed = {}, {}, {}
-        self.sums = SumUnits(graph, self.largest, self.unit_of)
+        self.sums = SumUnits(graph, self.largest, self.unit_of, rounds_currents=rounds_currents)
 
     def now(self, name):
         """Return the name of the node that has the integers of a node of the graph."""

@@ -161,6 +161,40 @@ def test_a_file_computes_what_the_network_computes(network, reset, rng, tmp_path
             )
 
 
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+def test_integers_are_integers_in_the_file_and_in_its_readers(reset, rng, tmp_path):
+    """Bit for bit: spikes, and outputs with the scale that is in the metadata."""
+    model = networks.randomize(residual(), rng)
+    x = rng.integers(0, 3, (4, 6, 6, 2)).astype("float32")
+    events = np.repeat(x[:, None], 6, axis=1)
+    options = {"neuron": IntegrateAndFire(reset=reset, initial_potential=0.0), "input_encoding": "events"}
+    snn = keras_snn.convert(model, x, timesteps=6, weight_bits=6, verbose=0, **options)
+    accept = EVERYTHING if reset == "subtract" else ()
+    export_nir(snn, tmp_path / "net.nir", accept=accept)
+    graph, ran = nir.read(tmp_path / "net.nir"), snn.simulate(events, record=["spike_counts"])
+    for node in graph.nodes.values():
+        for array in (getattr(node, name, None) for name in ("weight", "bias", "scale")):
+            assert array is None or np.array_equal(array, np.round(array))
+    counts, sums = nir_reference.run(
+        graph, channels_first(x), 6, reset=reset, at_threshold=reset == "subtract"
+    )
+    for name, count in ran.spike_counts.items():
+        np.testing.assert_array_equal(counts[f"{name}_if"], channels_first(count))
+    scale = np.asarray(graph.metadata["output_scale"], "float32") * np.float32(1 / 6)
+    np.testing.assert_array_equal(ran.outputs, sums["output"].astype("float32") * scale)
+    back = import_nir(tmp_path / "net.nir").simulate(events, record=["spike_counts"])
+    np.testing.assert_array_equal(back.outputs, ran.outputs)
+    for ours, theirs in zip(ran.spike_counts.values(), back.spike_counts.values(), strict=True):
+        np.testing.assert_array_equal(theirs, ours)
+
+
+def test_integers_that_are_rounded_of_numbers_are_refused_by_name(rng, tmp_path):
+    model = networks.randomize(residual(), rng)
+    snn = keras_snn.convert(model, networks.data_for(model, rng), timesteps=6, weight_bits=4, verbose=0)
+    with pytest.raises(ExportError, match="no rounding of numbers.*input_encoding='events'"):
+        export_nir(snn, tmp_path / "net.nir", accept=EVERYTHING)
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_file_read_back_is_the_network(network, rng, tmp_path):
     snn, x = dyadic_snn(network, rng)
