@@ -291,15 +291,20 @@ class _Assembler(Sums):
         words = taken.width // LANES
         windows = maps.windows_of(node, taken.shape)
         places = int(np.prod(node.shape[:-1], dtype="int64"))
-        first = self.add_table(maps.by_place(windows, places)[0])
         signal = self.signal(node.shape) if is_binary else self.sum_of_step(node.shape)
+        self.sent[_called(node)] = signal
+        if is_binary and maps.are_apart(windows, places, 4):
+            table = self.add_table(windows[np.argsort(windows[:, 0], kind="stable"), 1])
+            fields = (places, table, sums, largest, signal.word, taken.word, words)
+            self.operation("take_maximum_of_four", *fields)
+            return _as_value(signal)
+        first = self.add_table(maps.by_place(windows, places)[0])
         fields = (places, first, largest, signal.word, words)
         if is_binary:
             self.operation("take_maximum_of_spikes", taken.places * words, sums, taken.word, *fields)
         else:
             fields = (taken.value, *fields, signal.value)
             self.operation("take_maximum", taken.places * words, sums, *fields)
-        self.sent[_called(node)] = signal
         return _as_value(signal)
 
     def _as_signal(self, value):

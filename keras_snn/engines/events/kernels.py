@@ -147,7 +147,7 @@ def _run_step(step, shifts, group, operations, memory, words, weights, table, st
     for i in range(group[0], group[1]):
         op = operations[i]
         what = op[0]
-        if 0 <= step < op[12]:
+        if 0 <= step < op[13]:
             # Neurons that start late, and read-outs that do not count the first steps.
             continue
         if what < 7:
@@ -205,13 +205,13 @@ def _run_groups(sample, start, steps, layout, tables, kept, sums, of_kept, scrat
     memory, words, starts, events, amounts, ends = scratch
     begin = 0
     while begin < operations.shape[0]:
-        group, end = operations[begin, 13], begin
+        group, end = operations[begin, 14], begin
         several = operations[begin, 0] >= 13
-        while end < operations.shape[0] and operations[end, 13] == group:
+        while end < operations.shape[0] and operations[end, 14] == group:
             end += 1
         if several:
             for i in range(begin, end):
-                span = (max(operations[i, 12] - start, 0), steps)
+                span = (max(operations[i, 13] - start, 0), steps)
                 run_steps(i, span, layout, operations, memory, words, weights, table, starts, events, ends)
         for step in range(steps):
             shifts = _shifts(layout, step)

@@ -4,7 +4,16 @@ import numpy as np
 
 from keras_snn.graph.numpy_reference import affine_windows, pool_windows
 
-__all__ = ["by_place", "elements_of", "factors_of_channels", "runs_of", "spans_of", "windows_of"]
+__all__ = [
+    "are_apart",
+    "by_place",
+    "elements_of",
+    "factors_of_channels",
+    "merged",
+    "runs_of",
+    "spans_of",
+    "windows_of",
+]
 
 
 def by_place(entries, places):
@@ -113,6 +122,44 @@ def runs_of(node, shape):
     output, tap = np.nonzero(is_place)
     np.maximum.at(runs[..., 1], (output, number[output, tap]), taps[output, tap] + 1)
     return runs
+
+
+def merged(runs, row):
+    """Return runs of places as one run each of columns, which hold the places of all rows of a window.
+
+    Args:
+        runs: As of `runs_of`.
+        row: How many places there are along the last axis.
+
+    Returns:
+        `(columns, runs)`, or `None` if there is nothing to gain or windows have gaps: integers
+        `(entries, 3)`, a column, a place in it, and by how much its taps are further than those of the first
+        row of the window; and runs `(outputs, 1, 3)` of columns.
+    """
+    first, length, tap = runs[..., 0], runs[..., 1] - runs[..., 0], runs[..., 2]
+    is_run = length > 0
+    at, size = first[:, :1] % row, length[:, :1]
+    if runs.shape[1] == 1 or np.any(is_run & ((first % row != at) | (length != size))):
+        return None
+    # Runs of no places come last.
+    lines = np.where(is_run, first // row, -1)
+    further = np.where(is_run, tap - tap[:, :1], 0)
+    rows, which = np.unique(np.concatenate([lines, further], axis=1), axis=0, return_inverse=True)
+    lines, further = np.split(rows, 2, axis=1)
+    which = which.reshape(-1, 1)
+    number, run = np.nonzero(lines >= 0)
+    columns = np.arange(row)
+    entries = [number[:, None] * row + columns, lines[number, run][:, None] * row + columns]
+    entries.append(np.broadcast_to(further[number, run][:, None], entries[0].shape))
+    starts = which * row + at
+    found = np.stack([starts, starts + np.maximum(size, 0), tap[:, :1]], axis=2)
+    return np.stack(entries, axis=2).reshape(-1, 3), np.where(size[..., None] > 0, found, 0)
+
+
+def are_apart(windows, number, size):
+    """Whether that many windows, as of `windows_of`, all have as many places, and none in common."""
+    sizes = np.bincount(windows[:, 0], minlength=number)
+    return bool(np.all(sizes == size)) and len(np.unique(windows[:, 1])) == len(windows)
 
 
 def windows_of(node, shape):

@@ -27,13 +27,15 @@ OPERATIONS = (
     "fire_values",
     # Of several steps at once:
     "list_steps",
+    "merge_steps",
     "fire_sums",
+    "take_maximum_of_four",
     "product",
     "part",
 )
 # Integers of a row: which operation, its arguments, from which step on it runs, and its group: what runs step
 # by step together, after all that comes before.
-FIELDS = 14
+FIELDS = 15
 
 
 def hash_of_sources():

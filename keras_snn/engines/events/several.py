@@ -2,16 +2,18 @@
 
 import numpy as np
 
-from keras_snn.engines.events.adding import ZERO, compiled
+from keras_snn.engines.events.adding import ONE, ZERO, compiled
 from keras_snn.engines.events.operations import BLOCK, LANES, OF_STEP
 from keras_snn.engines.events.vectors import add as plus
 from keras_snn.engines.events.vectors import (
     append,
     at_least,
+    copy,
     count,
     get,
     load,
     load_bits,
+    maximum,
     of_bits,
     splat,
     splat_32,
@@ -59,23 +61,58 @@ def _list_steps(op, span, layout, words, table, starts, events, ends):
 
 
 @compiled
-def _with_rows(v, zeros, op, span, place, block, weights, table, starts, events):
-    """Return `v` with the rows of weights of the spikes that reach a place at a step; `op` is a product."""
-    step, steps = span
-    listed, more = steps * op[6] + step * op[8], zeros
-    rows = op[3] + block // BLOCK * op[5] + block % BLOCK
-    run = op[2] + 3 * op[1] * place
-    for _ in range(op[1]):
-        row = rows + op[4] * get(table, run + 2)
+def _merge_steps(op, span, table, starts, events, ends):
+    """Copy lists of places of several rows into one for each column, so that a window is one part of it."""
+    places, first, listed, apart, starts_at, events_at, capacity = (
+        op[1],
+        op[2],
+        op[3],
+        op[4],
+        op[5],
+        op[6],
+        op[7],
+    )
+    begin, steps = span
+    row = first + places + 1
+    starts_at *= steps
+    listed *= steps
+    for step in range(begin, steps):
+        ends[step] = steps * events_at + step * capacity
+    for place in range(first, first + places):
+        start = starts_at + place - first
+        for step in range(begin, steps):
+            starts[start + step * (places + 1)] = get(ends, step)
+        for _ in range(get(table, place), get(table, place + 1)):
+            source, more = listed + get(table, row), get(table, row + 1)
+            for step in range(begin, steps):
+                event, last = get(starts, source + step * apart), get(starts, source + step * apart + 1)
+                end = get(ends, step)
+                ends[step] = end + last - event
+                while event < last:
+                    copy(events, end, event, more)
+                    event += LANES
+                    end += LANES
+            row += 2
+    for step in range(begin, steps):
+        starts[starts_at + step * (places + 1) + places] = ends[step]
+
+
+@compiled
+def _sum_of_runs(zeros, runs, run, listed, rows, tap, weights, table, starts, events):
+    """Return the sum of the rows of weights of the spikes of some runs of places, whose table is at `run`."""
+    # Two sums, as each addition waits for the one before; neither waits for the step before.
+    one, other = zeros, zeros
+    for _ in range(runs):
+        row = rows + tap * get(table, run + 2)
         event, last = get(starts, listed + get(table, run)), get(starts, listed + get(table, run + 1))
         while event + 1 < last:
-            v = plus(v, load(weights, row + get(events, event), zeros))
-            more = plus(more, load(weights, row + get(events, event + 1), zeros))
+            one = plus(one, load(weights, row + get(events, event), zeros))
+            other = plus(other, load(weights, row + get(events, event + 1), zeros))
             event += 2
         if event < last:
-            v = plus(v, load(weights, row + get(events, event), zeros))
+            one = plus(one, load(weights, row + get(events, event), zeros))
         run += 3
-    return plus(v, more)
+    return plus(one, other)
 
 
 @compiled
@@ -105,8 +142,11 @@ def _fire_block(zeros, at, block, span, layout, operations, memory, words, weigh
         for step in range(begin, steps):
             v = plus(v, constant)
             for i in range(at + 1, products):
-                of = (step, steps)
-                v = _with_rows(v, zeros, operations[i], of, place, block, weights, table, starts, events)
+                op = operations[i]
+                run, rows = op[2] + 3 * op[1] * place, op[3] + block // BLOCK * op[5] + block % BLOCK
+                listed = steps * op[6] + step * op[8]
+                more = _sum_of_runs(zeros, op[1], run, listed, rows, op[4], weights, table, starts, events)
+                v = plus(v, more)
             for i in range(products, products + parts):
                 v = _with_places(v, zeros, operations[i], step, place, block, layout, words, weights, table)
             if drive >= 0:
@@ -118,6 +158,61 @@ def _fire_block(zeros, at, block, span, layout, operations, memory, words, weigh
 
 
 @compiled
+def _fire_rows(zeros, at, block, span, layout, operations, memory, words, weights, table, starts, events):
+    """Do as `_fire_block` with one product only, as most layers have it, and nothing to look up."""
+    op, product = operations[at], operations[at + 1]
+    target, places, width, word, thresholds, to_zero, _, bias, advance = op[1:10]
+    runs, run, kernel, tap, size, listed, _, apart = product[1:9]
+    begin, steps = span
+    threshold = load(weights, thresholds + block, zeros)
+    word, further = _of_step(word, layout)
+    rows = kernel + block // BLOCK * size + block % BLOCK
+    listed *= steps
+    for place in range(places):
+        here = place * width + block
+        v = load(memory, target + here, zeros)
+        constant = load(weights, bias + place * advance + block, zeros)
+        for step in range(begin, steps):
+            lists = listed + step * apart
+            more = _sum_of_runs(zeros, runs, run, lists, rows, tap, weights, table, starts, events)
+            v = plus(plus(v, constant), more)
+            bits = at_least(v, threshold)
+            store_bits(words, word + step * further + here // LANES, bits, zeros)
+            v = of_bits(bits, zeros if to_zero else subtract(v, threshold), v)
+        store(memory, target + here, v)
+        run += 3 * runs
+
+
+@compiled
+def _fire_constant(zeros, at, block, span, layout, operations, memory, words, weights):
+    """Do as `_fire_block` with nothing but constant currents."""
+    op = operations[at]
+    target, word, to_zero, drive = op[1] + block, op[4], op[6], op[7] + block
+    begin, steps = span
+    threshold = load(weights, op[5] + block, zeros)
+    word, further = _of_step(word, layout)
+    v, current = load(memory, target, zeros), load(memory, drive, zeros)
+    for step in range(begin, steps):
+        v = plus(v, current)
+        bits = at_least(v, threshold)
+        store_bits(words, word + step * further + block // LANES, bits, zeros)
+        v = of_bits(bits, zeros if to_zero else subtract(v, threshold), v)
+    store(memory, target, v)
+
+
+@compiled
+def _fire(zeros, at, block, span, layout, operations, memory, words, weights, table, starts, events):
+    """Choose among the ways to add up and fire neurons of each place."""
+    products, parts, drive = operations[at, 10], operations[at, 11], operations[at, 7]
+    if operations[at, 12]:
+        _fire_constant(zeros, at, block, span, layout, operations, memory, words, weights)
+    elif products == 1 and parts == 0 and drive < 0:
+        _fire_rows(zeros, at, block, span, layout, operations, memory, words, weights, table, starts, events)
+    else:
+        _fire_block(zeros, at, block, span, layout, operations, memory, words, weights, table, starts, events)
+
+
+@compiled
 def _fire_sums(at, span, layout, operations, memory, words, weights, table, starts, events):
     """Add up what spikes reach, and fire, for blocks of neurons of a place."""
     four, two, one = splat_64(ZERO), splat_32(ZERO), splat(ZERO)
@@ -125,20 +220,58 @@ def _fire_sums(at, span, layout, operations, memory, words, weights, table, star
     while block < width:
         left = width - block
         if left >= 64:
-            _fire_block(
-                four, at, block, span, layout, operations, memory, words, weights, table, starts, events
-            )
-            block += 64
+            _fire(four, at, block, span, layout, operations, memory, words, weights, table, starts, events)
         elif left >= 32:
-            _fire_block(
-                two, at, block, span, layout, operations, memory, words, weights, table, starts, events
-            )
-            block += 32
+            _fire(two, at, block, span, layout, operations, memory, words, weights, table, starts, events)
         else:
-            _fire_block(
-                one, at, block, span, layout, operations, memory, words, weights, table, starts, events
-            )
-            block += 16
+            _fire(one, at, block, span, layout, operations, memory, words, weights, table, starts, events)
+        block += 64 if left >= 64 else 32 if left >= 32 else 16
+
+
+@compiled
+def _take_block(zeros, ones, op, block, span, layout, memory, words, table):
+    """Send spikes of windows of four places, for as many channels as the vector `zeros` has numbers."""
+    places, entry, sums, largest, sent, vectors = op[1], op[2], op[3], op[4], op[5], op[7]
+    word, further = _of_step(op[6], layout)
+    sent, apart = _of_step(sent, layout)
+    width, word, sent = LANES * vectors, word + block // LANES, sent + block // LANES
+    sums += block
+    for place in range(places):
+        top, top_at = load(memory, largest + width * place + block, zeros), largest + width * place + block
+        a, b, c, d = get(table, entry), get(table, entry + 1), get(table, entry + 2), get(table, entry + 3)
+        of_a, of_b = load(memory, sums + width * a, zeros), load(memory, sums + width * b, zeros)
+        of_c, of_d = load(memory, sums + width * c, zeros), load(memory, sums + width * d, zeros)
+        for step in range(span[0], span[1]):
+            now = word + step * further
+            of_a = plus(of_a, of_bits(load_bits(words, now + vectors * a, zeros), ones, zeros))
+            of_b = plus(of_b, of_bits(load_bits(words, now + vectors * b, zeros), ones, zeros))
+            of_c = plus(of_c, of_bits(load_bits(words, now + vectors * c, zeros), ones, zeros))
+            of_d = plus(of_d, of_bits(load_bits(words, now + vectors * d, zeros), ones, zeros))
+            most = maximum(maximum(of_a, of_b), maximum(of_c, of_d))
+            store_bits(words, sent + step * apart + vectors * place, ~at_least(top, most), zeros)
+            top = most
+        store(memory, top_at, top)
+        store(memory, sums + width * a, of_a)
+        store(memory, sums + width * b, of_b)
+        store(memory, sums + width * c, of_c)
+        store(memory, sums + width * d, of_d)
+        entry += 4
+
+
+@compiled
+def _take_maximum_of_four(op, span, layout, memory, words, table):
+    """Send a spike where the largest number of spikes of a window of four places has grown."""
+    four, two, one = splat_64(ZERO), splat_32(ZERO), splat(ZERO)
+    width, block = LANES * op[7], np.int64(0)
+    while block < width:
+        left = width - block
+        if left >= 64:
+            _take_block(four, splat_64(ONE), op, block, span, layout, memory, words, table)
+        elif left >= 32:
+            _take_block(two, splat_32(ONE), op, block, span, layout, memory, words, table)
+        else:
+            _take_block(one, splat(ONE), op, block, span, layout, memory, words, table)
+        block += 64 if left >= 64 else 32 if left >= 32 else 16
 
 
 @compiled
@@ -147,4 +280,8 @@ def run_steps(at, span, layout, operations, memory, words, weights, table, start
     if operations[at, 0] == 13:
         _list_steps(operations[at], span, layout, words, table, starts, events, ends)
     elif operations[at, 0] == 14:
+        _merge_steps(operations[at], span, table, starts, events, ends)
+    elif operations[at, 0] == 15:
         _fire_sums(at, span, layout, operations, memory, words, weights, table, starts, events)
+    elif operations[at, 0] == 16:
+        _take_maximum_of_four(operations[at], span, layout, memory, words, table)

@@ -11,6 +11,9 @@ from keras_snn.engines.events.values import Signal, Value
 
 __all__ = ["Sums"]
 
+# As many spikes of a run of places as are few enough to join runs, if all neurons fire.
+_SHORT = 128
+
 
 class Sums(Tables):
     """Tables to which the operations that compute a value can be added."""
@@ -73,15 +76,13 @@ class Sums(Tables):
             is_even = bool(np.all(shift == shift[:1]))
             bias, advance = self.add_weights(padded(shift[:1] if is_even else shift)), 0 if is_even else width
         # What is the same everywhere need not be looked at place by place.
-        flat = not value.products and not value.parts and bias == self.nothing
+        flat = drive >= 0 and not value.products and not value.parts and value.shift is None
         places, width = (1, signal.places * width) if flat else (signal.places, width)
-        if flat:
-            bias = self.add_weights(np.zeros(width))
         lists = [0, 0]
         products = [self._listed(product, lists, form.delay) for product in value.products]
         self.places, self.events = max(self.places, lists[0]), max(self.events, lists[1])
         fields = (target, places, width, signal.word, self.add_thresholds(form, signal, width))
-        fields += (form.reset == "zero", drive, bias, advance, len(products), len(value.parts))
+        fields += (form.reset == "zero", drive, bias, advance, len(products), len(value.parts), flat)
         self.operation("fire_sums", *fields, after=form.delay)
         for product in products:
             self.operation("product", *product)
@@ -109,13 +110,24 @@ class Sums(Tables):
         node, taken = product.node, product.value
         rows, step = self._rows(product)
         rising = _rising(product, step)
-        table, size = self._table_of_spans(taken, product.shape, rising)
-        places, size = int(np.prod(product.shape[:-1], dtype="int64")), size + LANES
+        table, spikes = self._table_of_spans(taken, product.shape, rising)
+        places, size = len(spikes), int(spikes.sum()) + LANES
         at = tuple(lists)
         self.operation("list_steps", places, table, step, *at, size, after=after)
         lists[0] += places + 1
         lists[1] += size
         runs, kernel = maps.runs_of(node, product.shape), _in_blocks(rows, step)
+        merged = maps.merged(runs, rising.row)
+        if merged is not None and node.window[-1] * spikes.max() <= _SHORT:
+            # Fewer and longer runs: their ends are what a processor does not foresee.
+            columns, runs = merged
+            columns[:, 2] *= rising.of_place
+            listed, at, size = (at[0], places + 1), tuple(lists), int(spikes[columns[:, 1]].sum()) + LANES
+            places = int(columns[:, 0].max(initial=-1)) + 1
+            table = self.add_table(maps.by_place(columns, places)[0])
+            self.operation("merge_steps", places, table, *listed, *at, size, after=after)
+            lists[0] += places + 1
+            lists[1] += size
         fields = (runs.shape[1], self.add_table(runs), self.add_weights(kernel), rising.of_place)
         return *fields, kernel[0].size, *at, places + 1, size
 
@@ -165,7 +177,8 @@ class Sums(Tables):
         places = int(np.prod(shape[:-1], dtype="int64"))
         spans = [maps.spans_of(part, shape) for part in value.parts] if factors is not None else [None]
         if all(span is not None for span in spans):
-            table, size = self._table_of_spans(value, shape, rising)
+            table, spikes = self._table_of_spans(value, shape, rising)
+            size = int(spikes.sum())
             has_values = any(part.signal.value >= 0 for part in value.parts)
             self.operation("list_places", places, table, rising.step, has_values, after=after)
         else:
@@ -175,14 +188,16 @@ class Sums(Tables):
         return has_values
 
     def _table_of_spans(self, value, shape, rising):
-        """Add the table of a value of whole places; return where it is, and the most spikes there can be."""
-        entries, size = [np.zeros((0, 5), "int64")], 0
+        """Add the table of a value of whole places; return where it is, and the most spikes of each place."""
+        entries, spikes = (
+            [np.zeros((0, 5), "int64")],
+            np.zeros(int(np.prod(shape[:-1], dtype="int64")), "int64"),
+        )
         for part in value.parts:
             place, source, channel = maps.spans_of(part, shape).T
             entries.append(_entries(part.signal, place, source, rising.of(place, channel)))
-            size += len(place) * part.signal.channels
-        table, _ = maps.by_place(np.concatenate(entries), int(np.prod(shape[:-1], dtype="int64")))
-        return self.add_table(table), size
+            np.add.at(spikes, place, part.signal.channels)
+        return self.add_table(maps.by_place(np.concatenate(entries), len(spikes))[0]), spikes
 
     def _list_values(self, value, shape, rising, after, *, with_factors):
         """List the spikes of a value one by one; return the most that there can be."""

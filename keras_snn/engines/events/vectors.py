@@ -19,6 +19,7 @@ __all__ = [
     "append_values",
     "at_least",
     "bits_of",
+    "copy",
     "count",
     "fused",
     "get",
@@ -263,6 +264,21 @@ def append(typing, array, index, bits, base, step):
         return context.get_dummy_value()
 
     return types.void(array, *(types.int64,) * 4), make
+
+
+@intrinsic
+def copy(typing, array, index, source, more):
+    """Write 16 numbers of an array of int32 from `source` on, each and `more`, to it from `index` on."""
+
+    def make(context, builder, signature, args):
+        data, index, source, more = args
+        kind = signature.args[0]
+        values = builder.load(_address(context, builder, kind, data, source, _INTS), align=4)
+        values = builder.add(values, _splatted(builder, builder.trunc(more, _INT32), _INTS))
+        builder.store(values, _address(context, builder, kind, data, index, _INTS), align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, types.int64), make
 
 
 @intrinsic
