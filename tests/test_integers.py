@@ -13,6 +13,7 @@ from running import few, named, thorough
 
 from keras_snn.conversion.integers import input_grid
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph.integer_rounding import rounded_weights
 from keras_snn.graph.numpy_reference import evaluate
 from keras_snn.graph.program import source_of
 from keras_snn.neurons import Burst, Delayed, IntegrateAndFire, MultiThreshold, SignedIntegrateAndFire
@@ -102,6 +103,17 @@ def test_it_approaches_the_network_of_floats_as_bits_grow(rng):
     # As 2⁻ⁿ: each step of two bits divides the error by 4.
     ratios = np.array(errors[:-1]) / errors[1:]
     assert np.all((ratios > 2) & (ratios < 8)), errors
+
+
+def test_weights_are_rounded_so_that_sums_change_less_than_by_rounding_each(rng):
+    """Of inputs that go together, as those of a network do."""
+    inputs = rng.uniform(0, 1, (400, 5)) @ rng.uniform(0, 1, (5, 30)) + rng.normal(0, 0.1, (400, 30))
+    weights = rng.normal(0, 3, (30, 8))
+    found = rounded_weights(weights, inputs, 7)
+    errors = [np.mean((inputs @ (w - weights)) ** 2) for w in (found, np.clip(np.round(weights), -7, 7))]
+    assert errors[0] < errors[1] / 4
+    np.testing.assert_array_equal(found, np.clip(np.round(found), -7, 7))
+    np.testing.assert_array_equal(rounded_weights(weights, None, 7), np.clip(np.round(weights), -7, 7))
 
 
 def test_saved_and_loaded_it_is_the_same(rng, tmp_path):

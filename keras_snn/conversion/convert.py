@@ -37,6 +37,7 @@ from keras_snn.conversion.sizes import functional, shapes_of_data
 from keras_snn.conversion.tuning import choose_readout_delay, closest
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.branches import with_branches
+from keras_snn.graph.integers import with_whole_numbers
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.passes import fold, free_output_relus, pool_by_axes
 from keras_snn.graph.program import make_program, with_readout_delay
@@ -267,11 +268,23 @@ def _tuned(snn, data, options, options_of):
         snn = rebuilt(snn, with_readout_delay(program_of(snn), chosen), readout_delay=chosen)
     if any(len(one.neuron.alternatives) > 1 for one in options_of.values()):
         snn = rebuilt(snn, choose_bases(snn, data, **on_data))
+    if options.weight_bits is not None and options.input_encoding == "current":
+        return _of_integers(snn, data, options, on_data)
     if options.correction:
         snn = rebuilt(snn, correct(snn, data, variant=options.correction, **on_data))
     if options.weight_bits is not None:
+        # Averages of events, on which it would be corrected, are no integers.
         snn = with_integers(snn, options.weight_bits, data, batch_size=options.batch_size)
     return snn
+
+
+def _of_integers(snn, data, options, on_data):
+    """Return the model with integers, whose correction makes up for what rounding of weights does, too."""
+    integers = with_integers(snn, options.weight_bits, data, batch_size=options.batch_size)
+    if not options.correction:
+        return integers
+    corrected = correct(integers, data, variant=options.correction, source=snn, **on_data)
+    return rebuilt(integers, with_whole_numbers(corrected))
 
 
 def _folded(source, policies):

@@ -29,7 +29,7 @@ _FACTORS = (1.0, 0.5, 0.25)
 _LEAST_ACTIVE = 0.05
 
 
-def correct(model, data, *, variant, batch_size, verbose):
+def correct(model, data, *, variant, batch_size, verbose, source=None):
     """Return a program with neurons corrected so that channels fire, on average, as their activations are.
 
     From the first layer to the last, since a correction changes what the layers after it get. With d the mean
@@ -47,6 +47,8 @@ def correct(model, data, *, variant, batch_size, verbose):
         variant: `"bias"` or `"potential"`; `True` is the former.
         batch_size: Samples that run together.
         verbose: 1 shows a progress bar.
+        source: A `SpikingModel` of the same layers of neurons whose source network has the activations, where
+            `model` has other weights; `model` if `None`.
 
     Returns:
         The corrected `Program` of `model`.
@@ -55,11 +57,14 @@ def correct(model, data, *, variant, batch_size, verbose):
         Li et al. (2021), "A free lunch from ANN: Towards efficient, accurate spiking neural networks
         calibration", ICML, "light pipeline".
     """
-    program, (graph, activations) = program_of(model), source_graph(model)
+    program, (graph, activations) = program_of(model), source_graph(source or model)
     nodes = program.graph.nodes
-    calls = {call: node for call, node in activations.items() if nodes[node].neuron.is_rate_coding}
+    spikes = [node for node in nodes.values() if isinstance(node, kinds.Spike)]
+    both = [pair for pair in zip(spikes, activations.values(), strict=True) if pair[0].neuron.is_rate_coding]
+    calls = {spike.origins[0]: spike.name for spike, _ in both}
     x = _samples(model, data, batch_size, program.timesteps)
-    source = _Source(graph, calls, model.dtype_policy)
+    of_source = {spike.origins[0]: activation for spike, activation in both}
+    source = _Source(graph, of_source, model.dtype_policy)
     # Every fourth sample checks: with corrections, and without.
     streams = [
         [_Part(model, program.timesteps, part, source) for part in _batches(x, check, batch_size)]

@@ -6,10 +6,14 @@ import math
 import keras
 import numpy as np
 
+from keras_snn._devices import predict_batch
 from keras_snn.conversion.conversion_report import LayerReport, class_shown
 from keras_snn.conversion.tuning import first_samples
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph.integer_rounding import inputs_of_units
 from keras_snn.graph.integers import InputGrid, to_integers
+from keras_snn.graph.program import source_of
+from keras_snn.graph.to_keras import analog_tensors
 from keras_snn.simulation.building import rebuilt
 from keras_snn.simulation.internals import internals
 from keras_snn.simulation.source import program_of
@@ -18,6 +22,8 @@ __all__ = ["input_grid", "with_integers"]
 
 # Levels of an input on either side of 0: those of pixels.
 _LEVELS = 255
+# Of how many units of a layer the inputs are looked at.
+_UNITS = 2**14
 # Spikes and counts of them.
 _EVENTS = InputGrid(1.0, 15, signed=True)
 
@@ -35,18 +41,39 @@ def with_integers(model, weight_bits, data, *, batch_size):
         ValueError: If something in it cannot compute with integers, or they become too large; names the
             layer.
     """
-    samples = keras.tree.flatten(first_samples(model, data, batch_size))
-    names = internals(model).inputs.names
-    grids = {name: input_grid(x) for name, x in zip(names, samples, strict=True)}
+    samples, names = first_samples(model, data, batch_size), internals(model).inputs.names
+    flat = keras.tree.flatten(samples)
+    grids = {name: input_grid(x) for name, x in zip(names, flat, strict=True)}
     if internals(model).network.events:
         # Of which calibration data are averages.
         grids = dict.fromkeys(names, _EVENTS)
     program = program_of(model)
-    new = rebuilt(model, to_integers(program, weight_bits, grids))
+    inputs = _inputs_of_layers(program, samples, batch_size)
+    new = rebuilt(model, to_integers(program, weight_bits, grids, inputs))
     new.conversion_report = dataclasses.replace(
         model.conversion_report, layers=_rows(model.conversion_report.layers, program, new)
     )
     return new
+
+
+def _inputs_of_layers(program, samples, batch_size):
+    """Return what units of the linear layers of a program get on the average, by name of the node."""
+    graph, rng = source_of(program), np.random.default_rng(0)
+    layers = {
+        node.name: node
+        for node in program.graph.nodes.values()
+        if isinstance(node, kinds.Affine) and node.groups == 1 and not node.transposed
+    }
+    values = analog_tensors(graph, dtype=program.dtype)
+    inputs = keras.tree.map_structure(values.__getitem__, graph.inputs)
+    model = keras.Model(inputs, {name: values[node.inputs[0]] for name, node in layers.items()})
+    number, found = len(keras.tree.flatten(samples)[0]), {name: [] for name in layers}
+    for start in range(0, number, batch_size):
+        of_batch = keras.tree.map_structure(lambda x, at=start: x[at : at + batch_size], samples)
+        for name, x in predict_batch(model, of_batch).items():
+            units = _UNITS * batch_size // number
+            found[name].append(inputs_of_units(layers[name], np.asarray(x, "float32"), units, rng))
+    return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
 def _rows(rows, before, model):

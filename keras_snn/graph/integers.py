@@ -9,8 +9,9 @@ with
     θ_int = θ/s_c,  V_int(0) = round(V(0)/s_c)
 
 where s_c = θ/θ_int for an integer θ_int, so that thresholds are exact: the one at which the weights of the
-channel are rounded least, by the sum of squares. Spikes have unit 1. A read-out multiplies by its unit, once.
-What comes in is rounded to multiples of a unit, too. An average is a sum, in a smaller unit.
+channel are rounded least, by the sum of squares. How weights make up for each other's rounding is in
+`integer_rounding`. Spikes have unit 1. A read-out multiplies by its unit, once. What comes in is rounded to
+multiples of a unit, too. An average is a sum, in a smaller unit.
 """
 
 import dataclasses
@@ -22,11 +23,12 @@ import numpy as np
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.channel_affine import channel_affine, compact, rearranged
 from keras_snn.graph.graph import Graph, free_name
+from keras_snn.graph.integer_rounding import rounded_weights
 from keras_snn.graph.integer_units import SumUnits, refuse, weights_in_units, with_factors
 from keras_snn.graph.pool_sums import as_convolution, window_counts
 from keras_snn.neurons.thresholds import plain
 
-__all__ = ["InputGrid", "to_integers"]
+__all__ = ["InputGrid", "to_integers", "with_whole_numbers"]
 
 # A threshold may be off by so much, relatively, where a sum has its unit for other neurons.
 _FARTHEST = 0.1
@@ -49,13 +51,15 @@ class InputGrid:
     signed: bool
 
 
-def to_integers(program, weight_bits, grids):
+def to_integers(program, weight_bits, grids, inputs_of=None):
     """Return a program of integers that computes about the same.
 
     Args:
         program: A `Program`.
         weight_bits: Bits of a weight, with its sign; at least 2.
         grids: `InputGrid` of every input by name.
+        inputs_of: Dict of what units of linear layers get, `(samples, inputs)`, by name of the node; without,
+            weights of a layer are rounded each on its own.
 
     Raises:
         ValueError: If something in it cannot compute with integers; names the layer.
@@ -63,12 +67,23 @@ def to_integers(program, weight_bits, grids):
     graph = with_factors(program.graph)
     for node in graph.nodes.values():
         _refuse_numbers(node)
-    rounding = _Rounding(graph, weight_bits, grids, rounds_currents=not program.events)
+    rounding = _Rounding(graph, weight_bits, grids, inputs_of or {}, rounds_currents=not program.events)
     for node in graph.nodes.values():
         rounding.add(node)
     outputs = keras.tree.map_structure(rounding.now, graph.outputs)
     graph = Graph(rounding.nodes, graph.inputs, outputs).with_nodes(rounding.nodes)
     return dataclasses.replace(program, graph=graph, weight_bits=weight_bits)
+
+
+def with_whole_numbers(program):
+    """Return a program of integers whose neurons have other corrections, with those rounded."""
+    nodes = {
+        name: dataclasses.replace(node, neuron=node.neuron.in_units(np.ones(node.shape[-1])))
+        if isinstance(node, kinds.Spike)
+        else node
+        for name, node in program.graph.nodes.items()
+    }
+    return program.with_nodes(nodes)
 
 
 def _refuse_numbers(node):
@@ -98,8 +113,8 @@ class _Rounding:
         units: Of every node of the graph its unit: an array that broadcasts against the value.
     """
 
-    def __init__(self, graph, weight_bits, grids, *, rounds_currents):
-        self.graph, self.grids = graph, grids
+    def __init__(self, graph, weight_bits, grids, inputs_of, *, rounds_currents):
+        self.graph, self.grids, self.inputs_of = graph, grids, inputs_of
         self.largest = 2 ** (weight_bits - 1) - 1
         self.nodes, self.units, self._renamed = {}, {}, {}
         self.sums = SumUnits(graph, self.largest, self.unit_of, rounds_currents=rounds_currents)
@@ -190,11 +205,12 @@ class _Rounding:
     def _add_affine(self, node):
         """Add a linear layer with integer weights and biases; of inputs, its sums are rounded to the unit."""
         unit, times = self.units[node.name], self.sums.times.get(node.name, np.ones(()))
-        rounded = np.round(weights_in_units(self.graph, node, self.unit_of) * (times / unit))
+        weights = weights_in_units(self.graph, node, self.unit_of) * (times / unit)
+        rounded = self._rounded(node, weights.reshape(-1, weights.shape[-1]))
         bias = np.round(node.bias.astype("float64") * (times / unit))
         node = dataclasses.replace(
             node,
-            kernel=np.clip(rounded, -self.largest, self.largest).astype(node.kernel.dtype),
+            kernel=rounded.reshape(node.kernel.shape).astype(node.kernel.dtype),
             bias=bias.astype(node.bias.dtype),
         )
         if np.all(times == 1):
@@ -205,6 +221,14 @@ class _Rounding:
         self._put(fine)
         levels = _LARGEST_CURRENT * 2 ** math.ceil(math.log2(np.max(1 / unit)))
         self._add_rounded(fine, node.name, 1 / times, levels, signed=True)
+
+    def _rounded(self, node, weights):
+        """Return the weights of a linear layer, `(inputs, units)`, rounded."""
+        inputs = self.inputs_of.get(node.name)
+        if inputs is not None:
+            given = np.broadcast_to(self.unit_of(node.inputs[0]), node.kernel.shape[-2])
+            inputs = inputs / np.tile(given, inputs.shape[-1] // len(given))
+        return rounded_weights(weights, inputs, self.largest)
 
     def _add_rounded(self, node, name, factor, levels, *, signed):
         """Let a value times a factor, rounded, take the place of the value of a name."""
