@@ -39,6 +39,7 @@ CHOICES = {
     "mse, layer, corrected": {"normalization": "mse", "per_channel": False, "bias_correction": True},
     "mse, channel, corrected": {"normalization": "mse", "per_channel": True, "bias_correction": True},
     "mse, channel, potential": {"normalization": "mse", "per_channel": True, "bias_correction": "potential"},
+    "mse, channel, either": {"normalization": "mse", "per_channel": True, "bias_correction": "either"},
 }
 NEURONS = {
     "if, 8": ("if", 8),

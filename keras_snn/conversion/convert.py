@@ -134,10 +134,11 @@ def convert(
             With the last two the outputs are spike rates.
         delay: Steps that a layer of neurons waits for each one before it, with its potential held.
         readout_delay: Number of first steps that the read-out leaves out; `"auto"` chooses it on the data.
-        bias_correction: `"auto"` is `"potential"` with data, unless inputs are spikes of every step.
+        bias_correction: `"auto"` is `"either"` with data, unless inputs are spikes of every step.
             `True` or `"bias"` adds to the current of every step, layer by layer, what the
             rates of a channel lack on the average of the calibration data, where that helps on other samples;
-            `"potential"` adds the same to the potential before the first step.
+            `"potential"` adds the same to the potential before the first step, and `"either"` what of both
+            helps a layer more.
         relays: Whether a sum that no relu rectifies and that goes into weights, as after a linear bottleneck,
             is sent in spikes with a sign, by time codes alone; otherwise it is handed on as a number, which
             takes a multiplication at every synapse. `"auto"` sends it where that takes fewer operations and

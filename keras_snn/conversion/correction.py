@@ -25,6 +25,13 @@ _MOST, _BYTES, _FEWEST = 256, 2**30, 16
 _CHECKED = 4
 # What is tried of a correction that makes up for all that a channel lacks, if all that fire take part.
 _FACTORS = (1.0, 0.5, 0.25)
+# What a variant may add to.
+_ADDED = {
+    True: ("current",),
+    "bias": ("current",),
+    "potential": ("potential",),
+    "either": ("potential", "current"),
+}
 # A channel in which fewer neurons are active is corrected as if so many were.
 _LEAST_ACTIVE = 0.05
 
@@ -35,16 +42,16 @@ def correct(model, data, *, variant, batch_size, verbose, source=None):
     From the first layer to the last, since a correction changes what the layers after it get. With d the mean
     over data and space of activation − rate, in units of λ, and p the share of neurons that are neither
     silent nor saturated, the neurons of a channel get g·θ·d/p at every step (`"bias"`), or g·θ·d·T/p before
-    the first (`"potential"`). Of g = 1, ½, ¼ and 0 each layer has the one with which its rates are closest to
-    its activations on samples that the means were not taken of. If the outputs are no closer in the end,
-    nothing is corrected.
+    the first (`"potential"`). Of these, with g = 1, ½ and ¼, and of none each layer has what brings its rates
+    closest to its activations on samples that the means were not taken of. If the outputs are no closer in
+    the end, nothing is corrected.
 
     All time steps of a layer run before the next layer does, so every layer runs few times.
 
     Args:
         model: A `SpikingModel`.
         data: Calibration data, of which some hundred samples are used, fewer of large networks.
-        variant: `"bias"` or `"potential"`; `True` is the former.
+        variant: `"bias"` or `"potential"`, or `"either"`, of which each layer has one; `True` is the first.
         batch_size: Samples that run together.
         verbose: 1 shows a progress bar.
         source: A `SpikingModel` of the same layers of neurons whose source network has the activations, where
@@ -145,13 +152,17 @@ class _Part:
         ]
         self.drive, self.states = self.network.drive(inputs), self.network.start(inputs)
         self.values, self.error_of_outputs = {}, 0.0
+        # That of the last call whose neuron was replaced: several are tried on it.
+        self._current = None, None
 
     def fire(self, call, neuron=None):
         """Return the spikes of a call, `(batch·timesteps, …)`; those of another `neuron` in its place."""
         name, layer, _ = call
         if neuron is None:
             return self.network.value_of(call, self.drive, self.values, self.states, self.timesteps)
-        current, constant = self.network.current_of(call, self.drive, self.values, self.timesteps)
+        if self._current[0] != name:
+            self._current = name, self.network.current_of(call, self.drive, self.values, self.timesteps)
+        current, constant = self._current[1]
         other = spiking_layers.SpikingActivation("linear", neuron=neuron, dtype=layer.dtype_policy)
         shape = (len(self.activations[name]), *current.shape[1:])
         return other.advance(current, other.start(shape), self.timesteps, constant=constant)[0]
@@ -164,6 +175,7 @@ class _Part:
 
     def take(self, name, value, needed):
         """Keep the value of a call, and of those before it what is `needed` later."""
+        self._current = None, None
         outputs = keras.tree.flatten(self.network.outputs)
         if name in outputs:
             last = ops.convert_to_numpy(unfold_time(value, self.timesteps)[:, -1]).astype("float64")
@@ -243,13 +255,12 @@ class _Walk:
         full = np.asarray(neuron.v_threshold) * np.atleast_1d(lack / np.maximum(share, _LEAST_ACTIVE))
         best, least = None, self._error(call, None, steps, parts)
         for factor in _FACTORS:
-            added = factor * full
-            changed = {"potential": added * steps} if self.variant == "potential" else {"current": added}
-            changed = {what: tuple(values.tolist()) for what, values in changed.items()}
-            corrected = neurons.Corrected(neuron, **changed)
-            error = self._error(call, corrected, steps, parts)
-            if error < least:
-                best, least = corrected, error
+            for what in _ADDED[self.variant]:
+                added = factor * full * (steps if what == "potential" else 1)
+                corrected = neurons.Corrected(neuron, **{what: tuple(added.tolist())})
+                error = self._error(call, corrected, steps, parts)
+                if error < least:
+                    best, least = corrected, error
         return best
 
     def _error(self, call, neuron, steps, parts):

@@ -37,7 +37,7 @@ Preset = Literal["default", "rueckauer2016", "rueckauer2017"]
 Normalization = Literal["percentile", "max", "mse", "gaussian", "ltb", "auto", "none"]
 InputEncoding = Literal["current", "poisson", "events", "times"]
 Relays = Literal["auto", False, True]
-BiasCorrection = Literal["auto", False, True, "bias", "potential"]
+BiasCorrection = Literal["auto", False, True, "bias", "potential", "either"]
 NonSpikingParts = Literal["error", "allow"]
 
 _CHOICES = {
@@ -191,7 +191,7 @@ class Options:
     def correction(self):
         """Variant of the correction, or `False`: where inputs are spikes, only if it is given."""
         if self.bias_correction == "auto":
-            return "potential" if self.has_constant_inputs else False
+            return "either" if self.has_constant_inputs else False
         return self.bias_correction
 
     @property

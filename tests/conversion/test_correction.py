@@ -41,7 +41,8 @@ def chosen_correction(currents, activation, variant):
     full = (activation - rates)[~is_check].mean(axis=0) / np.maximum(share, 0.05)
     tried = [(0.0, 0.0)]
     for factor in (1.0, 0.5, 0.25):
-        tried.append((0.0, factor * full * TIMESTEPS) if variant == "potential" else (factor * full, 0.0))
+        potential, bias = (0.0, factor * full * TIMESTEPS), (factor * full, 0.0)
+        tried += {"potential": [potential], "either": [potential, bias]}.get(variant, [bias])
 
     def error(correction):
         return np.square(activation - spikes_of(currents, *correction).mean(axis=0))[is_check].sum()
@@ -49,7 +50,7 @@ def chosen_correction(currents, activation, variant):
     return min(tried, key=error)
 
 
-@pytest.mark.parametrize("variant", [True, "bias", "potential"])
+@pytest.mark.parametrize("variant", [True, "bias", "potential", "either"])
 def test_correction_is_what_rates_lack_layer_by_layer(variant, rng):
     """In NumPy: the second layer lacks what it lacks after the corrected first one."""
     model = dense_model(rng)
@@ -161,7 +162,7 @@ def test_many_layers_are_corrected_without_a_warning(rng, caplog):
         ({"bias_correction": True}, "`bias_correction` is chosen on `calibration_data`. Received: bias_c"),
         (
             {"bias_correction": "both"},
-            "`bias_correction` must be one of 'auto', False, True, 'bias', 'potential'.",
+            "`bias_correction` must be one of 'auto', False, True, 'bias', 'potential', 'either'.",
         ),
         ({"readout_delay": "auto"}, "`readout_delay` is chosen on `calibration_data`. Received: readout_d"),
     ],

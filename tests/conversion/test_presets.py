@@ -11,7 +11,7 @@ from keras_snn.conversion.losses import Judge
 from keras_snn.neurons import IntegrateAndFire
 
 pytestmark = pytest.mark.default_options
-OURS = {"neuron": "if", "normalization": "mse", "per_channel": True, "bias_correction": "potential"}
+OURS = {"neuron": "if", "normalization": "mse", "per_channel": True, "bias_correction": "either"}
 OF_2017 = {
     "neuron": "if",
     "normalization": "percentile",
