@@ -40,6 +40,12 @@ CHOICES = {
     "mse, channel, corrected": {"normalization": "mse", "per_channel": True, "bias_correction": True},
     "mse, channel, potential": {"normalization": "mse", "per_channel": True, "bias_correction": "potential"},
     "mse, channel, either": {"normalization": "mse", "per_channel": True, "bias_correction": "either"},
+    "mse, channel, either, late": {
+        "normalization": "mse",
+        "per_channel": True,
+        "bias_correction": "either",
+        "readout_delay": "auto",
+    },
 }
 NEURONS = {
     "if, 8": ("if", 8),

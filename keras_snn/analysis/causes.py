@@ -129,7 +129,7 @@ def _cause_in(layer, timesteps, options):
         return f"{where}: reset to zero loses what is above the threshold. Convert with reset='subtract'."
     if options.get("input_encoding") == "poisson":
         return f"{where}: its input spikes are random. Convert with input_encoding='current'."
-    longer = f"Simulate longer, {_longer(timesteps)}, or convert with a `delay`"
+    longer = f"Simulate longer, {_longer(timesteps)}, or convert with readout_delay='auto' or a `delay`"
     return f"{where}: spikes arrive too early or too late. {longer}."
 
 
