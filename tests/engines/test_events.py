@@ -122,6 +122,26 @@ def test_law_14_holds_for_what_arrives_at_every_step(encoding, rng):
     np.testing.assert_allclose(snn.predict(x, verbose=0), runs[0].outputs, rtol=0, atol=3e-6)
 
 
+@pytest.mark.parametrize("architecture", [networks.residual, networks.dense_block], ids=named)
+def test_law_14_it_adds_as_often_as_operations_are_counted(architecture, rng):
+    """Layers that take spikes: with averages, it adds up the spikes that they are of."""
+    model = networks.build(architecture, rng)
+    x = networks.data_for(model, rng, 5)
+    snn = keras_snn.convert(model, x, timesteps=6, verbose=0)
+    snn.engine = "events"
+    events = engine.event_network(snn)
+    own = events.run(*engine.start_of(snn, events, [x], 6), 0, 6, additions=True)["additions"]
+    counts = keras_snn.count_operations(snn, x).layers
+    of_spikes = {
+        layer.name: layer.additions.sum()
+        for layer in counts
+        if layer.weights and not layer.is_factor and not layer.is_analog and not layer.multiply_adds.any()
+    }
+    assert len(of_spikes) >= 4
+    found = [own[name].mean() for name in of_spikes]
+    np.testing.assert_allclose(found, list(of_spikes.values()), rtol=1e-9)
+
+
 @pytest.fixture
 def classifier(rng):
     """A converted network with max and average pools, samples and labels."""

@@ -19,16 +19,27 @@ from keras_snn.engines.events.vectors import (
     store,
 )
 
-__all__ = ["ONE", "ZERO", "add_up", "at", "compiled"]
+__all__ = ["ONE", "ZERO", "add_up", "at", "compiled", "inlined", "rows_of_runs"]
 
 ZERO, ONE = np.float32(0.0), np.float32(1.0)
 compiled = njit(nogil=True, no_cpython_wrapper=True, error_model="numpy")
+# A function that is compiled is optimised again with each that calls it, so those in between are not.
+inlined = njit(nogil=True, no_cpython_wrapper=True, error_model="numpy", inline="always")
 
 
 @compiled
 def at(place, shift):
     """Return where something is in memory or words, of which that of a step is `shift` further."""
     return place + shift if place >= OF_STEP else place
+
+
+@compiled
+def rows_of_runs(places, runs, run, listed, table, starts):
+    """Return how many rows of weights are added up at all places, whose runs are in a table from `run` on."""
+    rows = 0
+    for at_run in range(run, run + 3 * places * runs, 3):
+        rows += starts[listed + table[at_run + 1]] - starts[listed + table[at_run]]
+    return rows
 
 
 @compiled
@@ -197,7 +208,7 @@ def _add_vector(op, shift, memory, numbers):
         target += width
 
 
-@compiled
+@inlined
 def add_up(what, op, shifts, memory, words, weights, table, starts, events, amounts):
     """Run one of the operations that list spikes and add up what they reach, at one step."""
     if what == 0:

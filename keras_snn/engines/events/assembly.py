@@ -8,7 +8,7 @@ import numpy as np
 from keras_snn.engines.events import maps, values
 from keras_snn.engines.events.operations import LANES, OF_STEP
 from keras_snn.engines.events.sums import Sums
-from keras_snn.engines.events.tables import UnsupportedError, padded
+from keras_snn.engines.events.tables import UnsupportedError, called, padded
 from keras_snn.engines.events.values import Signal, Value
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.program import constant_nodes
@@ -51,11 +51,6 @@ class _ConstantError(UnsupportedError):
     """Something before the first neurons is to be computed by the layers themselves."""
 
 
-def _called(node):
-    """Return the name of the call that a node comes from."""
-    return node.origins[0] if node.origins else node.name
-
-
 class _Assembler(Sums):
     """The tables of a program, node by node.
 
@@ -94,17 +89,17 @@ class _Assembler(Sums):
         if isinstance(node, kinds.Spike):
             form = form_of(node.neuron)
             if form is None:
-                raise UnsupportedError(f"layer '{_called(node)}': neuron {node.neuron!r}")
+                raise UnsupportedError(f"layer '{called(node)}': neuron {node.neuron!r}")
             first = node.neuron.initial_state((1, *node.shape), "float32")[0]
             sent = [padded(np.zeros(node.shape))] if form.takes_back else []
             self._state(node.name, [padded(keras.ops.convert_to_numpy(first)[0]), *sent])
         elif isinstance(node, kinds.Readout):
             if node.draws:
-                raise UnsupportedError(f"layer '{_called(node)}': spikes drawn at random")
+                raise UnsupportedError(f"layer '{called(node)}': spikes drawn at random")
             self._state(node.name, [padded(np.zeros(node.shape))])
         elif isinstance(node, kinds.Pool) and node.function == "max":
             if node.method != "exact":
-                raise UnsupportedError(f"layer '{_called(node)}': a max pool of method '{node.method}'")
+                raise UnsupportedError(f"layer '{called(node)}': a max pool of method '{node.method}'")
             counted = self.graph.nodes[node.inputs[0]].shape
             self._state(node.name, [padded(np.zeros(counted)), padded(np.zeros(node.shape))])
 
@@ -129,13 +124,13 @@ class _Assembler(Sums):
                 return
         elif not (isinstance(node, (kinds.Spike, kinds.Readout)) and node.inputs[0] in self.constant):
             return
-        self.drives[_called(node)] = (self.memory - self.state_size, node.shape)
+        self.drives[called(node)] = (self.memory - self.state_size, node.shape)
         self.memory += padded(np.zeros(node.shape)).size
 
     def _reserve_arriving(self, node, events):
         """Reserve memory for what comes anew at every step."""
         if isinstance(node, kinds.Encode) or (events and isinstance(node, kinds.Input)):
-            self.arriving[_called(node)] = (self.step_memory, node.shape)
+            self.arriving[called(node)] = (self.step_memory, node.shape)
             self.step_memory += padded(np.zeros(node.shape)).size
 
     # --- What is constant --------------------------------------------------------
@@ -166,7 +161,7 @@ class _Assembler(Sums):
                     self.constants[name] = self._as_signal(self.found[name])
                 else:
                     node = self.graph.nodes[name]
-                    place = self.state_size + self.drives[_called(node)][0]
+                    place = self.state_size + self.drives[called(node)][0]
                     self.constants[name] = self._given(place, node.shape)
         return self.constants[name]
 
@@ -174,20 +169,20 @@ class _Assembler(Sums):
         """Return where the constant current of neurons or of a read-out is."""
         if self.takes_inputs:
             return self._constant(node.inputs[0]).value
-        return self.state_size + self.drives[_called(node)][0]
+        return self.state_size + self.drives[called(node)][0]
 
     # --- Nodes -------------------------------------------------------------------
 
     def add(self, node):
         """Add what a node does at every step."""
         self.group += 1
-        self.groups[_called(node)] = self.group
+        self.groups[called(node)] = self.group
         if isinstance(node, (kinds.Spike, kinds.Readout)):
             value = self._neurons(node) if isinstance(node, kinds.Spike) else self._readout(node)
         elif isinstance(node, kinds.Pool) and node.function == "max":
             value = self._max_pool(node)
-        elif _called(node) in self.arriving and isinstance(node, (kinds.Input, kinds.Encode)):
-            value = _as_value(self._given(OF_STEP + self.arriving[_called(node)][0], node.shape))
+        elif called(node) in self.arriving and isinstance(node, (kinds.Input, kinds.Encode)):
+            value = _as_value(self._given(OF_STEP + self.arriving[called(node)][0], node.shape))
         else:
             value = self._linear(node)
         self.found[node.name] = value
@@ -208,7 +203,7 @@ class _Assembler(Sums):
         maker = makers.get(type(node))
         if maker is None:
             error = _ConstantError if node.name in self.constant else UnsupportedError
-            raise error(f"layer '{_called(node)}': {type(node).__name__} at every step")
+            raise error(f"layer '{called(node)}': {type(node).__name__} at every step")
         return maker(node, taken[0])
 
     def _value(self, name):
@@ -249,8 +244,8 @@ class _Assembler(Sums):
 
     def _of_neurons(self, node, signal, target):
         """Note where the potentials and spikes of neurons are; return their spikes as a value."""
-        self.potentials[_called(node)] = dataclasses.replace(signal, value=target)
-        self.sent[_called(node)] = signal
+        self.potentials[called(node)] = dataclasses.replace(signal, value=target)
+        self.sent[called(node)] = signal
         return _as_value(signal)
 
     def _fire_values(self, form, signal, target, sent, drive, thresholds):
@@ -282,7 +277,7 @@ class _Assembler(Sums):
             self.operation("add_vector", *fields, after=node.delay)
         else:
             self.accumulate(self._value(node.inputs[0]), target, after=node.delay)
-        self.potentials[_called(node)], self.readouts[_called(node)] = signal, node
+        self.potentials[called(node)], self.readouts[called(node)] = signal, node
 
     def _max_pool(self, node):
         value, (sums, largest) = self._value(node.inputs[0]), self.states[node.name]
@@ -292,7 +287,7 @@ class _Assembler(Sums):
         windows = maps.windows_of(node, taken.shape)
         places = int(np.prod(node.shape[:-1], dtype="int64"))
         signal = self.signal(node.shape) if is_binary else self.sum_of_step(node.shape)
-        self.sent[_called(node)] = signal
+        self.sent[called(node)] = signal
         if is_binary and maps.are_apart(windows, places, 4):
             table = self.add_table(windows[np.argsort(windows[:, 0], kind="stable"), 1])
             fields = (places, table, sums, largest, signal.word, taken.word, words)

@@ -10,9 +10,9 @@ of `weights` begin.
 import numpy as np
 from numba import njit
 
-from keras_snn.engines.events.adding import ONE, ZERO, add_up, at, compiled
+from keras_snn.engines.events.adding import ONE, ZERO, add_up, at, compiled, inlined, rows_of_runs
 from keras_snn.engines.events.operations import LANES, OF_STEP, hash_of_sources
-from keras_snn.engines.events.several import run_steps
+from keras_snn.engines.events.several import count_rows, run_steps
 from keras_snn.engines.events.vectors import add as plus
 from keras_snn.engines.events.vectors import (
     at_least,
@@ -142,7 +142,7 @@ def _take_maximum(op, shifts, memory, words, table):
 
 
 @compiled
-def _run_step(step, shifts, group, operations, memory, words, weights, table, starts, events, amounts):
+def _run_step(step, shifts, group, operations, memory, words, weights, table, starts, events, amounts, added):
     """Run the operations from one row of the table to another, at one step."""
     for i in range(group[0], group[1]):
         op = operations[i]
@@ -152,6 +152,8 @@ def _run_step(step, shifts, group, operations, memory, words, weights, table, st
             continue
         if what < 7:
             add_up(what, op, shifts, memory, words, weights, table, starts, events, amounts)
+            if step >= 0 and added.size and 2 <= what <= 3:
+                added[i] += rows_of_runs(op[2], op[4], op[5], 0, table, starts)
         elif what == 7:
             _fire(op, shifts, memory, words, weights)
         elif what == 8:
@@ -198,12 +200,12 @@ def _shifts(layout, step):
     return layout[0] + step * layout[1] - OF_STEP, layout[2] + step * layout[3] - OF_STEP
 
 
-@compiled
-def _run_groups(sample, start, steps, layout, tables, kept, sums, of_kept, scratch):
+@inlined
+def _run_groups(sample, start, steps, layout, tables, kept, sums, added, of_kept, scratch):
     """Run some steps, at once: each group of operations runs all of them before the next one does."""
     operations, records, weights, table = tables
     memory, words, starts, events, amounts, ends = scratch
-    begin = 0
+    begin = np.int64(0)
     while begin < operations.shape[0]:
         group, end = operations[begin, 14], begin
         several = operations[begin, 0] >= 13
@@ -213,6 +215,8 @@ def _run_groups(sample, start, steps, layout, tables, kept, sums, of_kept, scrat
             for i in range(begin, end):
                 span = (max(operations[i, 13] - start, 0), steps)
                 run_steps(i, span, layout, operations, memory, words, weights, table, starts, events, ends)
+                if added.size and operations[i, 0] == 15:
+                    count_rows(i, span, operations, table, starts, added)
         for step in range(steps):
             shifts = _shifts(layout, step)
             if not several:
@@ -229,13 +233,14 @@ def _run_groups(sample, start, steps, layout, tables, kept, sums, of_kept, scrat
                     starts,
                     events,
                     amounts,
+                    added,
                 )
             _record(records, group, shifts, memory, words, kept, sums, sample, of_kept + step)
         begin = end
 
 
-@compiled
-def _run_sample(sample, span, layout, tables, states, drives, arriving, kept, sums, scratch):
+@inlined
+def _run_sample(sample, span, layout, tables, states, drives, arriving, kept, sums, added, scratch):
     """Run one sample over time; arguments as of `run_samples`."""
     before, operations, records, weights, table = tables
     memory, words, starts, events, amounts, _ = scratch
@@ -248,15 +253,29 @@ def _run_sample(sample, span, layout, tables, states, drives, arriving, kept, su
         memory[i] = states[sample, i]
     for i in range(of_drive):
         memory[of_state + i] = drives[sample, i]
-    rows = (0, before.shape[0])
-    _run_step(-1, _shifts(layout, 0), rows, before, memory, words, weights, table, starts, events, amounts)
+    # Integers of the types that the other call has, so that it is compiled once.
+    rows = (np.int64(0), np.int64(before.shape[0]))
+    _run_step(
+        np.int64(-1),
+        _shifts(layout, 0),
+        rows,
+        before,
+        memory,
+        words,
+        weights,
+        table,
+        starts,
+        events,
+        amounts,
+        added,
+    )
     for first in range(0, timesteps, at_once):
         steps = min(at_once, timesteps - first)
         for step in range(steps):
             for i in range(arriving.shape[2]):
                 memory[layout[0] + step * layout[1] + i] = arriving[sample, first + step, i]
         of_steps = (operations, records, weights, table)
-        _run_groups(sample, start + first, steps, layout, of_steps, kept, sums, first, scratch)
+        _run_groups(sample, start + first, steps, layout, of_steps, kept, sums, added, first, scratch)
     for i in range(of_state):
         states[sample, i] = memory[i]
 
@@ -279,6 +298,7 @@ def _made(version):
         arriving: `(samples, timesteps, numbers)`: what is given of each step, after those.
         kept: `(samples, timesteps, numbers)`: what is kept of every step.
         sums: `(samples, numbers)`: what is added up.
+        added: `(samples, operations)`, int64: how many rows of weights each has added; or `(samples, 0)`.
         layout, scratch: What one thread works on, as `EventNetwork` makes it.
     """
 
@@ -295,13 +315,14 @@ def _made(version):
         arriving,
         kept,
         sums,
+        added,
         layout,
         scratch,
     ):
         _ = version
         for i in range(samples[0], samples[1]):
             tables = (before, operations, records, weights, table)
-            _run_sample(i, span, layout, tables, states, drives, arriving, kept, sums, scratch)
+            _run_sample(i, span, layout, tables, states, drives, arriving, kept, sums, added[i], scratch)
 
     options = {"nogil": True, "error_model": "numpy"}
     try:

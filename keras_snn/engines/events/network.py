@@ -60,7 +60,20 @@ class EventNetwork:
                 rows[..., : values.shape[-1]] = values
         return np.tile(plan.initial, (samples, 1)), drives, arriving
 
-    def run(self, states, drives, arriving, start, timesteps, *, every=(), sums=(), fired=(), potentials=()):
+    def run(
+        self,
+        states,
+        drives,
+        arriving,
+        start,
+        timesteps,
+        *,
+        every=(),
+        sums=(),
+        fired=(),
+        potentials=(),
+        additions=False,
+    ):
         """Run some steps, and change `states` to those after them.
 
         Args:
@@ -73,10 +86,11 @@ class EventNetwork:
             sums: Of which values are added up.
             fired: Of which it is counted at how many steps a value is not 0.
             potentials: Of which potentials are kept at every step.
+            additions: Whether additions of weights are counted.
 
         Returns:
             Dict by name of the argument of dicts by name of the call: arrays `(samples, timesteps, …)` of
-            what is kept, and `(samples, …)` of what is added up.
+            what is kept, and `(samples, …)` of what is added up; of additions `(samples,)`, by layer.
         """
         sent, inner = self.assembled.sent, self.assembled.potentials
         kept = {"every": {name: sent.get(name, inner.get(name)) for name in every}}
@@ -89,8 +103,15 @@ class EventNetwork:
         given = (states, drives, np.ascontiguousarray(arriving))
         # Neurons that run several steps at once keep no potentials in between.
         at_once = 1 if potentials else self._at_once(timesteps)
-        self._share(given, (start, timesteps, at_once), records.rows(), of_steps, of_sums)
-        return records.split(of_steps, of_sums)
+        added = np.zeros((samples, len(self.assembled.operations) if additions else 0), "int64")
+        self._share(given, (start, timesteps, at_once), records.rows(), of_steps, of_sums, added)
+        found = records.split(of_steps, of_sums)
+        if additions:
+            found["additions"] = {}
+            for operation, name, length in self.assembled.adds:
+                so_far = found["additions"].get(name, 0)
+                found["additions"][name] = so_far + added[:, operation] * length
+        return found
 
     def potential(self, name, states):
         """Return the potentials of neurons, or the sum of a read-out, `(samples, …)`, that states hold."""
@@ -115,7 +136,7 @@ class EventNetwork:
         sizes = self.assembled.sizes
         return min(max(_NUMBERS // max(sizes.events, sizes.step_memory, 1), 1), _STEPS, max(timesteps, 1))
 
-    def _share(self, given, span, records, of_steps, of_sums):
+    def _share(self, given, span, records, *found):
         from keras_snn.engines.events.kernels import run_samples
 
         plan = self.assembled
@@ -135,8 +156,7 @@ class EventNetwork:
                 plan.weights,
                 plan.table,
                 *given,
-                of_steps,
-                of_sums,
+                *found,
                 *scratch,
             )
             unused.append(scratch)

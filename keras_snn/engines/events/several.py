@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_snn.engines.events.adding import ONE, ZERO, compiled
+from keras_snn.engines.events.adding import ONE, ZERO, compiled, inlined, rows_of_runs
 from keras_snn.engines.events.operations import BLOCK, LANES, OF_STEP
 from keras_snn.engines.events.vectors import add as plus
 from keras_snn.engines.events.vectors import (
@@ -23,7 +23,7 @@ from keras_snn.engines.events.vectors import (
     subtract,
 )
 
-__all__ = ["run_steps"]
+__all__ = ["count_rows", "run_steps"]
 
 
 @compiled
@@ -200,7 +200,7 @@ def _fire_constant(zeros, at, block, span, layout, operations, memory, words, we
     store(memory, target, v)
 
 
-@compiled
+@inlined
 def _fire(zeros, at, block, span, layout, operations, memory, words, weights, table, starts, events):
     """Choose among the ways to add up and fire neurons of each place."""
     products, parts, drive = operations[at, 10], operations[at, 11], operations[at, 7]
@@ -212,7 +212,7 @@ def _fire(zeros, at, block, span, layout, operations, memory, words, weights, ta
         _fire_block(zeros, at, block, span, layout, operations, memory, words, weights, table, starts, events)
 
 
-@compiled
+@inlined
 def _fire_sums(at, span, layout, operations, memory, words, weights, table, starts, events):
     """Add up what spikes reach, and fire, for blocks of neurons of a place."""
     four, two, one = splat_64(ZERO), splat_32(ZERO), splat(ZERO)
@@ -258,7 +258,7 @@ def _take_block(zeros, ones, op, block, span, layout, memory, words, table):
         entry += 4
 
 
-@compiled
+@inlined
 def _take_maximum_of_four(op, span, layout, memory, words, table):
     """Send a spike where the largest number of spikes of a window of four places has grown."""
     four, two, one = splat_64(ZERO), splat_32(ZERO), splat(ZERO)
@@ -274,7 +274,7 @@ def _take_maximum_of_four(op, span, layout, memory, words, table):
         block += 64 if left >= 64 else 32 if left >= 32 else 16
 
 
-@compiled
+@inlined
 def run_steps(at, span, layout, operations, memory, words, weights, table, starts, events, ends):
     """Run an operation at several steps: `span` is the first at which it runs, and how many there are."""
     if operations[at, 0] == 13:
@@ -285,3 +285,13 @@ def run_steps(at, span, layout, operations, memory, words, weights, table, start
         _fire_sums(at, span, layout, operations, memory, words, weights, table, starts, events)
     elif operations[at, 0] == 16:
         _take_maximum_of_four(operations[at], span, layout, memory, words, table)
+
+
+@compiled
+def count_rows(at, span, operations, table, starts, added):
+    """Add how many rows of weights the sums of a row of operations have added at several steps to `added`."""
+    for i in range(at + 1, at + 1 + operations[at, 10]):
+        op = operations[i]
+        for step in range(span[0], span[1]):
+            listed = span[1] * op[6] + step * op[8]
+            added[i] += rows_of_runs(operations[at, 2], op[1], op[2], listed, table, starts)

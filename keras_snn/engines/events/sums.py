@@ -84,8 +84,9 @@ class Sums(Tables):
         fields = (target, places, width, signal.word, self.add_thresholds(form, signal, width))
         fields += (form.reset == "zero", drive, bias, advance, len(products), len(value.parts), flat)
         self.operation("fire_sums", *fields, after=form.delay)
-        for product in products:
-            self.operation("product", *product)
+        for product, fields in zip(value.products, products, strict=True):
+            self.operation("product", *fields)
+            self.adds_rows(product.node, product.node.kernel.shape[-1])
         for part in value.parts:
             place, source, _ = maps.spans_of(part, value.shape).T
             words = part.signal.word + source * (width // LANES)
@@ -147,6 +148,7 @@ class Sums(Tables):
             channels, length = rows.shape[1:]
             fields = (*shared, self.add_weights(rows), channels, bias, has_values, length)
             self.operation("add_groups", *fields, channels // node.groups, after=after)
+        self.adds_rows(node, rows.shape[-1])
 
     def _rows(self, product):
         """Return rows of weights `(taps, channels, length)`, and how many numbers of them lie together."""

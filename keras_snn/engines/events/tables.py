@@ -8,7 +8,7 @@ import numpy as np
 from keras_snn.engines.events.operations import FIELDS, LANES, OF_STEP, OPERATIONS
 from keras_snn.engines.events.values import Signal
 
-__all__ = ["SLACK", "Assembled", "Sizes", "Tables", "UnsupportedError", "aligned", "padded"]
+__all__ = ["SLACK", "Assembled", "Sizes", "Tables", "UnsupportedError", "aligned", "called", "padded"]
 
 _LARGEST = np.iinfo("int32").max
 # What is loaded beyond the end of what is there.
@@ -34,6 +34,7 @@ class Assembled:
         potentials: By name of a call the `Signal` of its membrane potential, or of the sum of a read-out.
         sent: By name of a call the `Signal` of what it hands on.
         readouts: By name of a call, the node of a read-out.
+        adds: For operations that add up rows of weights, `(operation, name of the call, length of a row)`.
         groups: By name of a call, the group of operations that its values are from.
         sizes: The `Sizes` of what the kernels work on.
     """
@@ -51,6 +52,7 @@ class Assembled:
     potentials: dict
     sent: dict
     readouts: dict
+    adds: tuple
     groups: dict
     sizes: "Sizes"
 
@@ -71,6 +73,11 @@ class Sizes:
     step_words: int
     places: int
     events: int
+
+
+def called(node):
+    """Return the name of the call that a node comes from."""
+    return node.origins[0] if node.origins else node.name
 
 
 def padded(array, leading=0):
@@ -95,7 +102,7 @@ class Tables:
 
     def __init__(self):
         self.before, self.operations, self.weights, self.table = [], [], [], []
-        self.is_once = False
+        self.is_once, self.adds = False, []
         self.sizes = {"weights": 0, "table": 0, "words": 0, "step_words": 0}
         self.memory = self.step_memory = self.places = self.events = self.group = 0
         self.nothing = self.add_weights(np.zeros(SLACK))
@@ -131,6 +138,11 @@ class Tables:
         rows = self.before if self.is_once else self.operations
         rows.append([*row, *[0] * (FIELDS - 2 - len(row)), after, self.group])
 
+    def adds_rows(self, node, length):
+        """Note that the last operation adds up rows of the weights of a node, of so many numbers."""
+        if not self.is_once:
+            self.adds.append((len(self.operations) - 1, called(node), length))
+
     @contextlib.contextmanager
     def once(self):
         """In this context operations are added that run once for every sample, before its first step."""
@@ -160,6 +172,7 @@ class Tables:
                 self.weights, out=aligned(self.sizes["weights"] + SLACK, "float32")[:-SLACK]
             ),
             table=np.concatenate([np.zeros(0, "int32"), *self.table]),
+            adds=tuple(self.adds),
             sizes=Sizes(*memory, self.places + 1, self.events + SLACK),
             **places,
         )

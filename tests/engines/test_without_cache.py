@@ -1,0 +1,52 @@
+"""Where nothing can be written, kernels are compiled in every process, without a word about it."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+pytest.importorskip("numba")
+
+_SCRIPT = """
+import tempfile
+
+def refuse(*args, **options):
+    raise OSError(30, "Read-only file system")
+
+# With which Numba tries whether it can write.
+tempfile.TemporaryFile = refuse
+
+import keras
+import numpy as np
+import keras_snn
+from keras_snn.engines.events import kernels
+
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="relu"), keras.layers.Dense(2)])
+x = np.linspace(0, 1, 12, dtype="float32").reshape(3, 4)
+snn = keras_snn.convert(model, x, timesteps=4, verbose=0)
+snn.engine = "compiled"
+expected = snn.predict_on_batch(x)
+snn.engine = "events"
+np.testing.assert_allclose(snn.predict_on_batch(x), expected, atol=1e-6)
+assert kernels.run_samples.stats.cache_path is None
+"""
+
+
+@pytest.mark.process
+def test_without_a_folder_to_write_it_works_and_says_nothing(monkeypatch):
+    # Quick to compile rather than to run.
+    monkeypatch.setenv("NUMBA_OPT", "0")
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    command = [
+        sys.executable,
+        "-W",
+        "error:::keras_snn",
+        "-W",
+        "error:::numba",
+        "-c",
+        textwrap.dedent(_SCRIPT),
+    ]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not any(name in done.stdout + done.stderr for name in ("umba", "Warning", "cache"))
