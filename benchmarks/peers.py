@@ -2,8 +2,8 @@
 
     TFDS_DATA_DIR=… python benchmarks/peers.py [--timesteps 32] [--epochs 2]
 
-Needs tensorflow-datasets, and snntorch and spikingjelly on PyTorch (pip install -e '.[peers]'); what is
-not installed is left out, sinabs too (pip install --no-deps sinabs: one of its dependencies installs
+Needs tensorflow-datasets, Numba, and snntorch and spikingjelly on PyTorch (pip install -e '.[events,peers]');
+what is not installed is left out, sinabs too (pip install --no-deps sinabs: one of its dependencies installs
 packages when it is imported).
 
 One process per row, CPU time of all its threads, medians. The processes take turns; ratios are those of a
@@ -56,12 +56,13 @@ def prepare(folder, timesteps, epochs):
     print(f"{describe()}\n\nT = {timesteps}; ANN {accuracy:.2%} on {TESTED} images\n")
 
 
-def ours(folder, timesteps, dtype="float32"):
+def ours(folder, timesteps, engine, dtype="float32"):
     import keras
 
     import keras_snn  # noqa: F401 - registers the layers of the file
 
     snn = keras.models.load_model(folder / f"{dtype}.keras")
+    snn.engine = engine
     return snn.predict_on_batch
 
 
@@ -168,8 +169,9 @@ def sinabs(layers, x, timesteps):
 
 # Name of a row: the module it needs, and what makes a function of images that gives scores.
 ROWS = {
-    "keras_snn": ("keras_snn", ours),
-    "keras_snn, mixed_bfloat16": ("keras_snn", lambda *args: ours(*args, dtype="mixed_bfloat16")),
+    "keras_snn, events": ("numba", lambda *args: ours(*args, "events")),
+    "keras_snn, compiled": ("keras_snn", lambda *args: ours(*args, "compiled")),
+    "the same, mixed_bfloat16": ("keras_snn", lambda *args: ours(*args, "compiled", "mixed_bfloat16")),
     "snnTorch": ("snntorch", snntorch),
     "SpikingJelly, step by step": ("spikingjelly", spikingjelly_single),
     "SpikingJelly, multi-step": ("spikingjelly", spikingjelly_multi),
@@ -221,7 +223,7 @@ def compare(arguments, repeats):
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([*command, "--prepare", folder], check=True)
         print("Per image and step:\n")
-        print("| simulator | batch | CPU, µs | wall, µs | CPU, ours = 1 | peak MiB | accuracy |")
+        print("| simulator | batch | CPU, µs | wall, µs | CPU, first = 1 | peak MiB | accuracy |")
         print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
         for batch_size, samples in SIZES.items():
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
