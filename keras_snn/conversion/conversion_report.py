@@ -88,7 +88,11 @@ class ConversionReport(PlottedResult):
         """What came out, in a few words."""
         steps, neurons = self.options["timesteps"], sum(layer.scale is not None for layer in self.layers)
         nonspiking = f", {len(self.nonspiking_layers)} not spiking" if self.nonspiking_layers else ""
-        return f"{len(self.layers)} layers, {neurons} of neurons{nonspiking}, for {steps} time steps"
+        bits = self.options.get("weight_bits")
+        integers = f", integers of {bits} bits" if bits else ""
+        return (
+            f"{len(self.layers)} layers, {neurons} of neurons{nonspiking}{integers}, for {steps} time steps"
+        )
 
     def tables(self) -> list[Rows]:
         """Return the tables that notebooks show: what became of each layer."""

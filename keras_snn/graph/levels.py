@@ -33,17 +33,26 @@ def with_levels(program):
     graph = without_readouts(program.graph)
     for node in graph.nodes.values():
         if isinstance(node, kinds.Spike):
-            graph = _with_levels(graph, node, program.timesteps)
+            # Half an integer keeps sums of integers away from multiples of the threshold, where floats err.
+            charge = 0.0 if program.weight_bits is None else 0.5
+            graph = _with_levels(graph, node, program.timesteps, charge)
     return graph
 
 
-def _shift(neuron, steps):
-    """Return what is added to the mean current, so that the neuron rounds from a half on."""
-    added = {what: np.asarray(neuron.correction(what) or 0.0) for what in ("current", "potential")}
-    return added["current"] + (neuron.initial_potential - 0.5 + added["potential"]) / steps
+def _shift(neuron, steps, charge):
+    """Return what is added to the mean current, so that the neuron rounds from a half on.
+
+    Args:
+        neuron: The neuron.
+        steps: Of how many steps of time the current is the mean, in units of the smallest spike.
+        charge: What is added to the sum of the current.
+    """
+    theta = np.asarray(neuron.v_threshold)
+    added = {what: np.asarray(neuron.correction(what) or 0.0) / theta for what in ("current", "potential")}
+    return added["current"] + (neuron.initial_potential - 0.5 + added["potential"] + charge / theta) / steps
 
 
-def _with_levels(graph, spike, timesteps):
+def _with_levels(graph, spike, timesteps, charge):
     """Return the graph with what a layer of neurons adds up to in the place of the neurons."""
     neuron, levels = spike.neuron, spike.neuron.exact_levels(timesteps)
     if levels is None:
@@ -58,7 +67,7 @@ def _with_levels(graph, spike, timesteps):
         shape=spike.shape,
         origins=spike.origins,
         scale=1 / np.asarray(neuron.v_threshold),
-        shift=_shift(neuron, steps),
+        shift=_shift(neuron, steps, charge),
     )
     rounded = kinds.Activation(
         name=spike.name,
@@ -69,6 +78,6 @@ def _with_levels(graph, spike, timesteps):
         max_value=levels / steps,
         levels=levels,
     )
-    if in_rates.scale == 1 and not in_rates.shift.any():
+    if np.all(in_rates.scale == 1) and not in_rates.shift.any():
         rounded = dataclasses.replace(rounded, inputs=spike.inputs)
     return graph.with_nodes({**graph.nodes, in_rates.name: in_rates, spike.name: rounded})
