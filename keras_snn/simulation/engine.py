@@ -30,8 +30,8 @@ __all__ = [
 ]
 
 ENGINES = ("auto", "compiled", "events")
-# Of networks that `"auto"` runs on events: between ResNet-18, where that is faster, and VGG16.
-_MOST_WEIGHTS = 2**24
+# Of networks that `"auto"` runs on events, where VGG16 is faster too, though weights are kept twice.
+_MOST_WEIGHTS = 2**28
 _MISSING = (
     "`engine` 'events' needs Numba of at least version 0.62. Received: engine='events', and no Numba. "
     "Install it with pip install 'keras-snn[events]', or use engine='auto'."

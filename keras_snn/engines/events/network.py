@@ -13,7 +13,7 @@ from keras_snn.graph.numpy_reference import value_of
 __all__ = ["EventNetwork", "threads"]
 
 # Steps that a layer runs before the next one does, and how many numbers of them may be in memory at once.
-_STEPS, _NUMBERS = 32, 2**22
+_STEPS, _NUMBERS = 32, 2**25
 
 
 def threads():
