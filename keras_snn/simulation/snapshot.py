@@ -24,6 +24,9 @@ class Snapshot:
         # Of TensorFlow's variables, what reads them.
         self._handles = []
         self._values, self._places = self._read(model)
+        # Functions that JAX compiles may take over the memory of an array, which then is none any more.
+        is_copied = keras.backend.backend() == "jax"
+        self._numbers = list(map(_numbers, self._values)) if is_copied else list(self._values)
 
     def is_of(self, model):
         """Return whether a model has these weights, number by number; NaN differs from itself."""
@@ -33,9 +36,11 @@ class Snapshot:
         for i, place in enumerate(places):
             if place is not None and place == self._places[i]:
                 continue
-            if not np.array_equal(_numbers(values[i]), _numbers(self._values[i])):
+            if not np.array_equal(_numbers(values[i]), _numbers(self._numbers[i])):
                 return False
             # The same numbers at another place, where they are looked for from now on.
+            if self._numbers[i] is self._values[i]:
+                self._numbers[i] = values[i]
             self._values[i], self._places[i] = values[i], place
         return True
 
