@@ -14,6 +14,8 @@ __all__ = ["EventNetwork", "threads"]
 
 # Steps that a layer runs before the next one does, and how many numbers of them may be in memory at once.
 _STEPS, _NUMBERS = 32, 2**25
+# Bytes that a thread has worked on which are kept for the next call: of large networks they are not.
+_KEPT = 2**26
 
 
 def threads():
@@ -159,7 +161,8 @@ class EventNetwork:
                 *found,
                 *scratch,
             )
-            unused.append(scratch)
+            if sum(array.nbytes for array in scratch[1]) <= _KEPT:
+                unused.append(scratch)
 
         bounds = np.linspace(0, len(given[0]), min(threads(), len(given[0])) + 1).astype(int).tolist()
         if len(bounds) <= 2:
