@@ -6,7 +6,7 @@ SELECTED = not TestRules and not rule and not TestNetworks and not TestNeurons \
     and not (relus_on_relus and (other or coarse or own or delayed or corrected or channel or squares)) \
     and not (charge_agrees and (preactivation or inception or dense or depth or decoder or rows or volume)) \
     or branches and unroll
-LAWS = tests/test_contracts.py tests/test_integers.py tests/test_neurons.py tests/layers tests/simulation/test_spike_counter.py \
+LAWS = tests/test_contracts.py tests/test_integer_networks.py tests/test_neurons.py tests/layers tests/simulation/test_spike_counter.py \
     tests/reporting/test_callbacks.py tests/analysis/test_neurobench.py \
     -k "$(SELECTED)"
 PYTEST = TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python -m pytest -n 2 --dist worksteal

@@ -60,6 +60,12 @@ def test_what_is_too_long_or_has_no_name_is_found(tmp_path):
     assert not list(faults(path))
 
 
+def test_modules_of_tests_have_names_of_their_own():
+    """Of two with one name, pytest would import one alone."""
+    names = [path.name for path in pathlib.Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_the_model_is_a_small_class():
     """Names that Keras has are its interface; ours are few, and none is public by accident."""
     (tree,) = [

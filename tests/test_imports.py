@@ -118,7 +118,7 @@ def imported_parts(path):
                 yield parts[1] if len(parts) > 1 and parts[1] in ALLOWED else ""
             else:
                 # Only where the backend is TensorFlow, and where the command starts.
-                may = path.name in ("_data.py", "_start.py") and name == "tensorflow"
+                may = path.name in ("_data.py", "snapshot.py", "_start.py") and name == "tensorflow"
                 of_backend = "" if may else r"|tensorflow\b"
                 assert not re.match(r"keras\.src\b" + of_backend, name), f"{name} in {path}"
 
