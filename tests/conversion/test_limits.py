@@ -71,7 +71,9 @@ def test_limits_of_channels_are_saved(neuron, rng, tmp_path):
     model, x = saturating(rng, 0.9)
     options = {"per_channel": True, "normalization": "percentile", "percentile": 45}
     # Of few values, channels would be drawn towards one scale.
-    snn = contracts.convert(model, np.repeat(x, 500, axis=0), neuron=neuron, timesteps=7, **options)
+    snn = contracts.convert(
+        model, np.repeat(x, 500, axis=0), neuron=neuron, timesteps=7, batch_size=5000, **options
+    )
     loaded = contracts.law_8_saved_and_loaded_it_spikes_the_same(snn, x, tmp_path / "snn.keras")
     assert loaded.get_layer("dense").neuron == snn.get_layer("dense").neuron
     assert np.ndim(snn.get_layer("dense").neuron.largest_spike) == 1
