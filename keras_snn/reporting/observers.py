@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_snn.analysis.causes import Agreement
 from keras_snn.analysis.observers import Observer
-from keras_snn.simulation.classes import EACH, LARGEST, deciding
+from keras_snn.simulation.classes import EACH, LARGEST, among_largest, deciding
 from keras_snn.simulation.decisions import count_equal, way_of
 
 __all__ = ["Classes", "Outputs", "Spikes"]
@@ -15,7 +15,7 @@ __all__ = ["Classes", "Outputs", "Spikes"]
 _NEURONS, _TIMED = 40, 2000
 _CLASSES = 200
 # Where there are more classes than this many times 2, it counts too whether the label is among the largest.
-TOP = 5
+_TOP = 5
 
 
 class Classes(Observer):
@@ -46,9 +46,9 @@ class Classes(Observer):
                 add(f"right:{way}", count_equal(ours, right, way).sum(axis=0))
                 add(f"ann:{way}", count_equal(theirs[:, None], right, way).sum())
                 add(f"confusion:{way}", self._confusion(ours[:, -1], right))
-                if way == LARGEST and self.rule.size > 2 * TOP:
-                    add("top:ours", _among_largest(observation.outputs[:, -1], right))
-                    add("top:ann", _among_largest(observation.source, right))
+                if way == LARGEST and self.rule.size > 2 * _TOP:
+                    add("top:ours", among_largest(observation.outputs[:, -1], right, _TOP).sum())
+                    add("top:ann", among_largest(observation.source, right, _TOP).sum())
 
     def _confusion(self, ours, right):
         """Return how many samples of each class got which, `(classes, classes)`; a yes or no has two.
@@ -81,12 +81,6 @@ class Classes(Observer):
                 shares["top_5_accuracy"] = float(totals.sums["top:ours"] / samples)
                 shares["ann_top_5_accuracy"] = float(totals.sums["top:ann"] / samples)
         return Agreement(**shares, labels=labels)
-
-
-def _among_largest(outputs, right):
-    """Return for how many samples the label is among the largest outputs; ties count, as in Keras."""
-    of_label = np.take_along_axis(outputs, right[:, None], axis=-1)
-    return np.sum((outputs > of_label).sum(axis=-1) < TOP)
 
 
 class Outputs(Observer):

@@ -13,6 +13,7 @@ __all__ = [
     "EACH",
     "LARGEST",
     "Deciding",
+    "among_largest",
     "check_labels",
     "class_numbers",
     "deciding",
@@ -209,6 +210,18 @@ def class_numbers(labels, samples, size, argument="y"):
             f"model. Received: {float(wrong[0]):g}. Count classes from 0."
         )
     return labels.reshape(-1).astype("int64")
+
+
+def among_largest(outputs, classes, k):
+    """Return whether the class of each sample is among the `k` largest outputs; ties count, as in Keras.
+
+    Args:
+        outputs: Array `(samples, …, classes)`.
+        classes: Class numbers, `(samples,)`.
+        k: Number of outputs.
+    """
+    places = np.reshape(classes, (-1, *[1] * (outputs.ndim - 1)))
+    return (outputs > np.take_along_axis(outputs, places, axis=-1)).sum(axis=-1) < k
 
 
 def check_labels(y, argument="y"):

@@ -10,7 +10,7 @@ from keras_snn._arrays import as_labels
 from keras_snn._results import PlottedResult, Rows
 from keras_snn._types import Data
 from keras_snn._validation import check_integer
-from keras_snn.simulation.classes import class_numbers
+from keras_snn.simulation.classes import among_largest, class_numbers
 
 __all__ = ["Record", "SimulationResult"]
 
@@ -87,8 +87,7 @@ class SimulationResult(PlottedResult):
                 f"{[leaf.shape[2:] for leaf in keras.tree.flatten(outputs)]}. Use outputs_over_time."
             )
         classes = class_numbers(as_labels(y), len(outputs), outputs.shape[-1])
-        of_label = np.take_along_axis(outputs, classes[:, None, None], axis=-1)
-        return ((outputs > of_label).sum(axis=-1) < k).mean(axis=0)
+        return among_largest(outputs, classes, k).mean(axis=0)
 
     @property
     def spike_counts(self) -> dict[str, np.ndarray]:
