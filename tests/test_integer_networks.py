@@ -85,6 +85,21 @@ def test_it_computes_what_integers_give(architecture, neuron, rng):
                 np.testing.assert_array_equal(keras.tree.flatten(run.outputs)[place], outputs)
 
 
+@pytest.mark.parametrize(
+    "hidden", [layers.DepthwiseConv2D(3, activation="relu"), layers.ReLU()], ids=["depthwise", "relu"]
+)
+def test_no_layer_needs_to_take_all_channels(hidden, rng):
+    """There is none whose weights could make up for each other."""
+    hidden = type(hidden).from_config(hidden.get_config())
+    model = keras.Sequential([keras.Input((6, 6, 3)), hidden, layers.GlobalAveragePooling2D()])
+    x = networks.data_for(networks.randomize(model, rng), rng, 6)
+    snn = contracts.convert(model, x, timesteps=6, weight_bits=8)
+    run, expected = snn.simulate(x, record="spike_trains"), Reference(program_of(snn), x)
+    assert any(np.any(spikes) for spikes in expected.spikes.values())
+    for name, spikes in expected.spikes.items():
+        np.testing.assert_array_equal(8 * run.spike_trains[name], np.stack(spikes, axis=1))
+
+
 def activations(program, x):
     """What rates approach: continuous functions of the weights, thresholds and units."""
     values = evaluate(source_of(program), x, everything=True)

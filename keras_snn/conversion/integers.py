@@ -64,6 +64,8 @@ def _inputs_of_layers(program, samples, batch_size):
         for node in program.graph.nodes.values()
         if isinstance(node, kinds.Affine) and node.groups == 1 and not node.transposed
     }
+    if not layers:
+        return {}
     values = analog_tensors(graph, dtype=program.dtype)
     inputs = keras.tree.map_structure(values.__getitem__, graph.inputs)
     model = keras.Model(inputs, {name: values[node.inputs[0]] for name, node in layers.items()})
