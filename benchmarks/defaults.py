@@ -40,6 +40,12 @@ CHOICES = {
     "mse, channel, corrected": {"normalization": "mse", "per_channel": True, "bias_correction": True},
     "mse, channel, potential": {"normalization": "mse", "per_channel": True, "bias_correction": "potential"},
     "mse, channel, either": {"normalization": "mse", "per_channel": True, "bias_correction": "either"},
+    "mse, channel, either, weighted": {
+        "normalization": "mse",
+        "per_channel": True,
+        "bias_correction": "either",
+        "readout_weighting": "auto",
+    },
     "mse, channel, either, late": {
         "normalization": "mse",
         "per_channel": True,
@@ -165,7 +171,8 @@ def rows_of(name, neurons_tried, numbers, choices_tried):
         for number in sorted({min(number, len(x_calibration)) for number in numbers}):
             cells = []
             for choice in choices_tried:
-                options = {"timesteps": timesteps, "neuron": neuron, **CHOICES[choice]}
+                options = {"readout_weighting": "uniform", **CHOICES[choice]}
+                options |= {"timesteps": timesteps, "neuron": neuron}
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     snn = keras_snn.convert(model, x_calibration[:number], verbose=0, **options)

@@ -555,8 +555,8 @@ graded = st.one_of(
 DEFAULTS = {
     "neuron": neurons.IntegrateAndFire(), "normalization": "percentile", "percentile": 99.9,
     "per_channel": False, "input_encoding": "current", "input_rate": 1.0, "max_pool": "exact",
-    "softmax": "potential", "delay": 0, "readout_delay": 0, "bias_correction": False, "dtype": None,
-    "unroll": "auto", "seed": 0,
+    "softmax": "potential", "delay": 0, "readout_delay": 0, "readout_weighting": "uniform",
+    "bias_correction": False, "dtype": None, "unroll": "auto", "seed": 0,
 }  # fmt: skip
 CHOICES = {
     "normalization": ["percentile", "max", "mse", "gaussian", "ltb", "none"],
@@ -568,17 +568,18 @@ CHOICES = {
     "softmax": ["poisson", "clock"],
     "delay": [1, 2],
     "readout_delay": [1, 3],
+    "readout_weighting": ["linear"],
     "dtype": ["float32", "float64", "mixed_bfloat16"],
     "unroll": [1, 3],
     "seed": [1, 2],
 }
 # These run the network several times.
 SLOW = [
-    {"normalization": "auto"}, {"readout_delay": "auto"},
+    {"normalization": "auto"}, {"readout_delay": "auto"}, {"readout_weighting": "auto"},
     {"bias_correction": "bias"}, {"bias_correction": "potential"},
 ]  # fmt: skip
 # With these it matters when a spike comes.
-TIMED = ["max_pool", "softmax", "delay", "readout_delay", "bias_correction"]
+TIMED = ["max_pool", "softmax", "delay", "readout_delay", "readout_weighting", "bias_correction"]
 options = st.builds(
     lambda options, slow: {**options, **slow},
     st.fixed_dictionaries(
@@ -589,6 +590,10 @@ options = st.builds(
     ),
     st.sampled_from([{}] * 50 + SLOW),
 )
+
+
+def _of_readout(options):
+    return options["readout_delay"], options["readout_weighting"]
 
 
 def check_options(case):
@@ -602,7 +607,7 @@ def check_options(case):
         seen = _averaged(x)
     given["dtype"] = _dtype(given["dtype"], case["steps"])
     # Chosen on data.
-    calibrated = case["calibrated"] or given["bias_correction"] or given["readout_delay"] == "auto"
+    calibrated = case["calibrated"] or given["bias_correction"] or "auto" in _of_readout(given)
     with mock.patch.object(keras.Model, "run_eagerly", not case["compiled"]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*estimated the scales")
         snn = contracts.convert(model, seen if calibrated else None, timesteps=TIMESTEPS, **given)

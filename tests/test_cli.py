@@ -76,7 +76,7 @@ def test_convert_takes_the_options_of_the_library(files, capsys):
     text = (
         "--timesteps 16 --normalization max --percentile 98 --reset zero --initial-potential 0.25 "
         "--input-encoding poisson --input-rate 0.5 --max-pool fir --softmax clock --delay 2 "
-        "--readout-delay 3 --nonspiking allow --dtype float64 --seed 7"
+        "--readout-delay 3 --readout-weighting linear --nonspiking allow --dtype float64 --seed 7"
     )
     out = files / "snn.keras"
     status, *_ = run(
@@ -100,6 +100,7 @@ def test_convert_takes_the_options_of_the_library(files, capsys):
         softmax="clock",
         delay=2,
         readout_delay=3,
+        readout_weighting="linear",
         nonspiking="allow",
         dtype="float64",
         seed=7,

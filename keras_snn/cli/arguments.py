@@ -237,6 +237,7 @@ def _add_conversion_options(command):
     add("softmax", choices=CHOICES["softmax"])
     add("delay", "steps that a layer waits for each one before it", type=int)
     add("readout-delay", "first steps that the read-out leaves out, or auto", type=_steps_or_auto)
+    add("readout-weighting", "how much each step counts in the output", choices=CHOICES["readout-weighting"])
     text = "add what rates lack on average"
     corrections = (*CHOICES["bias-correction"], "no")
     _add_choice(command, "bias-correction", corrections, text, default=argparse.SUPPRESS)

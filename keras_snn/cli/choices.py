@@ -55,6 +55,7 @@ CHOICES = {
     "input-encoding": _literal(_OPTIONS, "InputEncoding"),
     "max-pool": _literal("layers/pooling.py", "MaxPoolMethod"),
     "softmax": _literal("layers/readout.py", "SoftmaxMethod"),
+    "readout-weighting": ("auto", *_literal("layers/readout.py", "Weighting")),
     "bias-correction": _literal(_OPTIONS, "BiasCorrection"),
     "nonspiking": _literal(_OPTIONS, "NonSpikingParts"),
     "minimize": _literal("conversion/search.py", "Minimize"),

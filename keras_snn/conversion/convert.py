@@ -12,12 +12,9 @@ from keras_snn import neurons
 from keras_snn._types import AnyModel, Data
 from keras_snn._version import __version__
 from keras_snn.analysis.input_shares import input_shares
-from keras_snn.conversion.bases import choose_bases
 from keras_snn.conversion.compiling import compile_like
 from keras_snn.conversion.conversion_report import report_on
-from keras_snn.conversion.correction import correct
 from keras_snn.conversion.freezing import freeze_like
-from keras_snn.conversion.integers import with_integers
 from keras_snn.conversion.loss_warning import warn_of_loss
 from keras_snn.conversion.normalization import normalize
 from keras_snn.conversion.options import (
@@ -27,27 +24,27 @@ from keras_snn.conversion.options import (
     Normalization,
     Options,
     Preset,
+    ReadoutWeighting,
     Relays,
 )
 from keras_snn.conversion.place_neurons import encode, place_readouts, to_spiking
+from keras_snn.conversion.refining import refined
 from keras_snn.conversion.relays import with_relays, without_costly_relays
 from keras_snn.conversion.scales import measure, options_by_layer, scales_of
 from keras_snn.conversion.search import Minimize, Wish, check_chosen, check_unused, search
 from keras_snn.conversion.sizes import functional, shapes_of_data
-from keras_snn.conversion.tuning import choose_readout_delay, closest
+from keras_snn.conversion.tuning import closest
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.branches import with_branches
-from keras_snn.graph.integers import with_whole_numbers
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.passes import fold, free_output_relus, pool_by_axes
-from keras_snn.graph.program import make_program, with_readout_delay
+from keras_snn.graph.program import make_program
 from keras_snn.layers import SpikingLayer
 from keras_snn.layers.pooling import MaxPoolMethod
 from keras_snn.layers.readout import SoftmaxMethod
-from keras_snn.simulation.building import build_with_nodes, rebuilt
+from keras_snn.simulation.building import build_with_nodes
 from keras_snn.simulation.internals import internals
 from keras_snn.simulation.model import SpikingModel
-from keras_snn.simulation.source import program_of
 
 __all__ = ["convert"]
 
@@ -72,6 +69,7 @@ def convert(
     softmax: SoftmaxMethod = "potential",
     delay: int = 0,
     readout_delay: int | Literal["auto"] = 0,
+    readout_weighting: ReadoutWeighting | None = None,
     bias_correction: BiasCorrection | None = None,
     relays: Relays = "auto",
     nonspiking: NonSpikingParts = "error",
@@ -134,6 +132,10 @@ def convert(
             With the last two the outputs are spike rates.
         delay: Steps that a layer of neurons waits for each one before it, with its potential held.
         readout_delay: Number of first steps that the read-out leaves out; `"auto"` chooses it on the data.
+        readout_weighting: How much each step counts in the output: all the same, `"uniform"`, or step s
+            s times, `"linear"`, so that what the first spikes of a deep network lack is soon forgotten.
+            `"auto"`, the default, takes what is closer to the source network on the data; without data, with
+            neurons whose spikes add up to the right number and where inputs are spikes, `"uniform"`.
         bias_correction: `"auto"` is `"either"` with data, unless inputs are spikes of every step.
             `True` or `"bias"` adds to the current of every step, layer by layer, what the
             rates of a channel lack on the average of the calibration data, where that helps on other samples;
@@ -254,38 +256,9 @@ def _with_neurons(model, data, options, held, measured):
     else:
         # The graph is gone when the layers of the one after it are made.
         snn = build.model_of(held.pop(), options.normalization)
-    snn = _tuned(snn, data, options, options_of)
+    snn = refined(snn, data, options, options_of)
     _warn_of_silence(snn.conversion_report)
     return snn
-
-
-def _tuned(snn, data, options, options_of):
-    """Return the model with what is chosen by how it runs on the calibration data."""
-    if data is None:
-        return snn
-    on_data = {"batch_size": options.batch_size, "verbose": options.verbose}
-    if options.readout_delay == "auto":
-        chosen = choose_readout_delay(snn, data, **on_data)
-        snn = rebuilt(snn, with_readout_delay(program_of(snn), chosen), readout_delay=chosen)
-    if any(len(one.neuron.alternatives) > 1 for one in options_of.values()):
-        snn = rebuilt(snn, choose_bases(snn, data, **on_data))
-    if options.weight_bits is not None and options.input_encoding == "current":
-        return _of_integers(snn, data, options, on_data)
-    if options.correction:
-        snn = rebuilt(snn, correct(snn, data, variant=options.correction, **on_data))
-    if options.weight_bits is not None:
-        # Averages of events, on which it would be corrected, are no integers.
-        snn = with_integers(snn, options.weight_bits, data, batch_size=options.batch_size)
-    return snn
-
-
-def _of_integers(snn, data, options, on_data):
-    """Return the model with integers, whose correction makes up for what rounding of weights does, too."""
-    integers = with_integers(snn, options.weight_bits, data, batch_size=options.batch_size)
-    if not options.correction:
-        return integers
-    corrected = correct(integers, data, variant=options.correction, source=snn, **on_data)
-    return rebuilt(integers, with_whole_numbers(corrected))
 
 
 def _folded(source, policies):
@@ -337,8 +310,9 @@ class _Build:
         if options.input_encoding == "poisson":
             graph = encode(graph, self.measured.maxima, options.input_rate, options.seed)
         delay = 0 if options.readout_delay == "auto" else options.readout_delay
+        average = {"delay": delay, "weighting": options.weighting}
         return make_program(
-            place_readouts(graph, softmax=options.softmax, delay=delay, seed=options.seed),
+            place_readouts(graph, softmax=options.softmax, seed=options.seed, **average),
             timesteps=options.passes,
             events=options.input_encoding == "events",
             dtype=options.dtype or _policy_of(self.model),

@@ -5,6 +5,7 @@ import keras
 from keras_snn._validation import check_integer
 
 __all__ = [
+    "check_integers",
     "check_no_time_code",
     "check_readout_delay",
     "check_time_code",
@@ -20,6 +21,16 @@ def check_readout_delay(readout_delay, timesteps):
         raise ValueError(
             f"`readout_delay` must be less than timesteps={timesteps}. "
             f"Received: readout_delay={readout_delay}."
+        )
+
+
+def check_integers(weight_bits, readout_weighting):
+    """Raise an error if there are no integers of so many bits, or their sums are to weigh the steps."""
+    check_integer("weight_bits", weight_bits, minimum=2, maximum=16)
+    if readout_weighting == "linear":
+        raise ValueError(
+            "`readout_weighting` must be 'uniform' with weight_bits, as sums of integers must stay small "
+            "to be exact. Received: readout_weighting='linear'. Leave one of them out."
         )
 
 
@@ -44,6 +55,7 @@ def check_time_code(options):
         "softmax": ("potential",),
         "delay": (0,),
         "readout_delay": (0,),
+        "readout_weighting": ("auto", "uniform"),
         "weight_bits": (None,),
     }
     for name, values in possible.items():

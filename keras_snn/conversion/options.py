@@ -10,6 +10,7 @@ from typing import Literal, get_args
 from keras_snn import neurons
 from keras_snn._validation import check_choice, check_integer, check_number, check_timesteps
 from keras_snn.conversion.option_checks import (
+    check_integers,
     check_no_time_code,
     check_readout_delay,
     check_time_code,
@@ -18,7 +19,7 @@ from keras_snn.conversion.option_checks import (
     rate_coding,
 )
 from keras_snn.layers.pooling import MaxPoolMethod
-from keras_snn.layers.readout import SoftmaxMethod
+from keras_snn.layers.readout import SoftmaxMethod, Weighting
 
 __all__ = [
     "DEFAULT_TIMESTEPS",
@@ -29,6 +30,7 @@ __all__ = [
     "Normalization",
     "Options",
     "Preset",
+    "ReadoutWeighting",
     "Relays",
     "choices",
 ]
@@ -38,6 +40,7 @@ Normalization = Literal["percentile", "max", "mse", "gaussian", "ltb", "auto", "
 InputEncoding = Literal["current", "poisson", "events", "times"]
 Relays = Literal["auto", False, True]
 BiasCorrection = Literal["auto", False, True, "bias", "potential", "either"]
+ReadoutWeighting = Literal["auto", Weighting]
 NonSpikingParts = Literal["error", "allow"]
 
 _CHOICES = {
@@ -47,6 +50,7 @@ _CHOICES = {
     "input_encoding": InputEncoding,
     "max_pool": MaxPoolMethod,
     "softmax": SoftmaxMethod,
+    "readout_weighting": ReadoutWeighting,
     "bias_correction": BiasCorrection,
     "relays": Relays,
     "nonspiking": NonSpikingParts,
@@ -60,6 +64,7 @@ _PRESETS = {
         "percentile": 99.9,
         "per_channel": True,
         "bias_correction": "auto",
+        "readout_weighting": "auto",
     },
     "rueckauer2017": {
         "neuron": "if",
@@ -67,6 +72,7 @@ _PRESETS = {
         "percentile": 99.9,
         "per_channel": False,
         "bias_correction": False,
+        "readout_weighting": "uniform",
     },
     "rueckauer2016": {
         "neuron": neurons.IntegrateAndFire(initial_potential=0.0),
@@ -74,6 +80,7 @@ _PRESETS = {
         "percentile": 99.9,
         "per_channel": False,
         "bias_correction": False,
+        "readout_weighting": "uniform",
     },
 }
 # What `layer_options` may set.
@@ -92,6 +99,7 @@ _REPORTED = (
     "softmax",
     "delay",
     "readout_delay",
+    "readout_weighting",
     "bias_correction",
 )
 
@@ -131,6 +139,7 @@ class Options:
     softmax: SoftmaxMethod
     delay: int
     readout_delay: object
+    readout_weighting: ReadoutWeighting | None
     bias_correction: BiasCorrection | None
     relays: Relays
     nonspiking: NonSpikingParts
@@ -173,7 +182,7 @@ class Options:
         check_readout_delay(self.readout_delay, timesteps)
         self._set("layer_options", _checked_layer_options(self.layer_options))
         if self.weight_bits is not None:
-            check_integer("weight_bits", self.weight_bits, minimum=2, maximum=16)
+            check_integers(self.weight_bits, self.readout_weighting)
         self._set("dtype", None if self.dtype is None else float_policy(self.dtype))
         seed = secrets.randbits(31) if self.seed is None else check_integer("seed", self.seed, minimum=0)
         self._set("seed", seed)
@@ -193,6 +202,28 @@ class Options:
         if self.bias_correction == "auto":
             return "either" if self.has_constant_inputs else False
         return self.bias_correction
+
+    @property
+    def chooses_weighting(self):
+        """Whether the weighting of the read-out is chosen on the data.
+
+        Neurons whose spikes add up to the right number take back what was too much, which a plain sum needs;
+        chance is least in it, too. Sums of integers stay the smallest numbers.
+        """
+        return (
+            self.readout_weighting == "auto"
+            and self.calibrated
+            and self.has_constant_inputs
+            and self.softmax == "potential"
+            and self.weight_bits is None
+            and self.passes > 1
+            and self.neuron.exact_levels(self.timesteps) is None
+        )
+
+    @property
+    def weighting(self):
+        """How the read-outs weigh the steps before anything is chosen on the data."""
+        return "uniform" if self.readout_weighting == "auto" else self.readout_weighting
 
     @property
     def has_constant_inputs(self):
@@ -269,7 +300,7 @@ class Options:
         """Return the options that a report on a conversion lists, as plain values by name."""
         listed = {name: getattr(self, name) for name in _REPORTED}
         listed |= {"neuron": repr(self.neuron), "calibrated": self.calibrated}
-        listed["bias_correction"] = self.correction
+        listed |= {"bias_correction": self.correction, "readout_weighting": self.weighting}
         if self.neuron.is_time_code:
             listed["relays"] = self.relays
         if self.input_encoding == "poisson":

@@ -70,7 +70,7 @@ def _depths(graph):
     return depths
 
 
-def place_readouts(graph, *, softmax="potential", delay=0, seed=0):
+def place_readouts(graph, *, softmax="potential", delay=0, weighting="uniform", seed=0):
     """Return the graph with a `Readout` for every output.
 
     An activation whose value only the output takes acts on the average; it is the function of the read-out.
@@ -80,6 +80,7 @@ def place_readouts(graph, *, softmax="potential", delay=0, seed=0):
         graph: A `Graph` with neurons.
         softmax: How a softmax at the output is computed, as of `keras_snn.layers.SpikingSoftmax`.
         delay: Number of first steps that do not count.
+        weighting: How much each step counts, as of `keras_snn.layers.Readout`.
         seed: Integer, for a softmax that spikes.
     """
     users, nodes, renamed = graph.users(), dict(graph.nodes), {}
@@ -93,7 +94,12 @@ def place_readouts(graph, *, softmax="potential", delay=0, seed=0):
                 function=function,
                 axis=last.axis,
                 delay=delay,
-                **({"method": softmax, "seed": seed_for(seed, "softmax", i)} if spikes else {}),
+                # What draws spikes has no average, but the read-out after it.
+                **(
+                    {"method": softmax, "seed": seed_for(seed, "softmax", i)}
+                    if spikes
+                    else {"weighting": weighting}
+                ),
             )
         if not (isinstance(last, kinds.Readout) and not last.draws):
             average = kinds.Readout(
@@ -101,6 +107,7 @@ def place_readouts(graph, *, softmax="potential", delay=0, seed=0):
                 inputs=(output,),
                 shape=last.shape,
                 delay=delay,
+                weighting=weighting,
             )
             nodes[average.name], renamed[output] = average, average.name
     outputs = keras.tree.map_structure(lambda name: renamed.get(name, name), graph.outputs)

@@ -45,6 +45,7 @@ _CHOSEN = {
     "per_channel": None,
     "bias_correction": None,
     "readout_delay": 0,
+    "readout_weighting": None,
 }
 # Fewer do not show what is lost.
 _FEWEST = 100

@@ -1,17 +1,19 @@
 """Choosing options by what they do on calibration data: the converted network beside its source."""
 
 import itertools
+from typing import get_args
 
 import keras
 import numpy as np
 
 from keras_snn.analysis.observers import Observer, observe
 from keras_snn.graph import nodes as kinds
+from keras_snn.layers.readout import Weighting
 from keras_snn.simulation.internals import internals
 from keras_snn.simulation.recording import open_data
-from keras_snn.simulation.source import source_graph
+from keras_snn.simulation.source import program_of, source_graph
 
-__all__ = ["choose_readout_delay", "closest", "first_samples", "watch"]
+__all__ = ["choose_readout_delay", "choose_readout_weighting", "closest", "first_samples", "watch"]
 
 # Samples that options are chosen on.
 _SAMPLES = 256
@@ -42,9 +44,23 @@ def choose_readout_delay(model, data, *, batch_size, verbose):
 
     At most half of the time steps are left out. Arguments as of `closest`.
     """
-    currents = _Currents(model)
+    steps = np.arange(1, model.timesteps + 1)
+    currents = _Currents(model, [steps > delay for delay in range(max(model.timesteps // 2, 1))])
     watch(model, data, currents, batch_size=batch_size, verbose=verbose)
     return int(np.argmin(currents.errors))
+
+
+def choose_readout_weighting(model, data, *, batch_size, verbose):
+    """Return how the read-outs of a model weigh the steps after their delay, to come closest on data.
+
+    `"uniform"` if that is no worse than `"linear"`. Arguments as of `closest`.
+    """
+    nodes = program_of(model).graph.nodes.values()
+    delay = max(node.delay for node in nodes if isinstance(node, kinds.Readout))
+    counted = np.maximum(np.arange(1, model.timesteps + 1) - delay, 0)
+    currents = _Currents(model, [counted > 0, counted])
+    watch(model, data, currents, batch_size=batch_size, verbose=verbose)
+    return get_args(Weighting)[int(np.argmin(currents.errors))]
 
 
 def watch(model, data, observer, *, batch_size, verbose):
@@ -82,21 +98,26 @@ class _Distance(Observer):
 
 
 class _Currents(Observer):
-    """Adds up the errors of the average current into the read-outs, for every delay.
+    """Adds up the errors of averages of the current into the read-outs.
 
-    Currents that are the same at every step show nothing of delays.
+    Currents that are the same at every step show nothing of how they are averaged.
+
+    Args:
+        model: A `SpikingModel`.
+        weights: Arrays of how much each time step counts, one for every average.
 
     Attributes:
-        errors: Array over delays; each output counts relative to its size.
+        errors: Array of one number for every average; each output counts relative to its size.
     """
 
-    def __init__(self, model):
+    def __init__(self, model, weights):
+        self.weights = [np.asarray(w, "float64") / np.sum(w) for w in weights]
         self.graph, _ = source_graph(model)
         sources = {call["name"]: call["inputs"][0] for call in model.calls}
         currents = {str(i): sources[name] for i, name in enumerate(internals(model).output_calls)}
         is_constant = internals(model).network.is_constant
         self.currents = {i: name for i, name in currents.items() if not is_constant(name)}
-        self.errors = np.zeros(max(model.timesteps // 2, 1))
+        self.errors = np.zeros(len(weights))
 
     def of_source(self, values):
         return {i: values[self._current(self.graph.output_names[int(i)])] for i in self.currents}
@@ -111,9 +132,7 @@ class _Currents(Observer):
     def take(self, observation):
         for i, current in observation.steps.items():
             wanted = observation.source[i].astype("float64")
-            # Sums of the last steps, the longest first.
-            sums = np.cumsum(current[:, ::-1].astype("float64"), axis=1)[:, ::-1]
-            timesteps = sums.shape[1]
-            for delay in range(len(self.errors)):
-                error = sums[:, delay] / (timesteps - delay) - wanted
-                self.errors[delay] += observation.samples * np.mean(error**2) / max(np.mean(wanted**2), 1e-30)
+            size = max(np.mean(wanted**2), 1e-30)
+            for place, weights in enumerate(self.weights):
+                error = np.tensordot(current, weights, (1, 0)) - wanted
+                self.errors[place] += observation.samples * np.mean(error**2) / size

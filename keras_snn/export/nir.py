@@ -211,7 +211,7 @@ def import_nir(
     metadata = source.metadata
     encoding = input_encoding or metadata.get("input", "current")
     program = make_program(
-        _with_scales(place_readouts(graph), metadata),
+        _with_averages(place_readouts(graph), metadata),
         timesteps=metadata.get("timesteps", 64) if timesteps is None else timesteps,
         events=encoding == "events",
     )
@@ -293,6 +293,8 @@ def _readouts(graph):
         metadata = {"readout": "mean over time" if averages else "last step"}
         if averages and node.delay:
             metadata["readout_delay"] = node.delay
+        if averages and node.weighting != "uniform":
+            metadata["readout_weighting"] = node.weighting
         if averages and node.scale != 1:
             metadata["scale"] = np.asarray(node.scale)
         if averages and node.function != "linear":
@@ -313,13 +315,25 @@ def _without_scales(graph):
     return graph.with_nodes(nodes)
 
 
-def _with_scales(graph, metadata):
-    """Return the graph whose read-outs multiply by what the metadata has."""
+# How a read-out averages: in the metadata, in the node, and what makes the one from the other.
+_AVERAGES = (
+    ("scale", "scale", plain),
+    ("readout_delay", "delay", int),
+    ("readout_weighting", "weighting", str),
+)
+
+
+def _with_averages(graph, metadata):
+    """Return the graph whose read-outs average as the metadata has it."""
     nodes, names = dict(graph.nodes), graph.output_names
     for i, name in enumerate(names):
-        scale = metadata.get("output_scale" if len(names) == 1 else f"output_{i}_scale")
-        if scale is not None:
-            nodes[name] = dataclasses.replace(nodes[name], scale=plain(scale))
+        output = "output" if len(names) == 1 else f"output_{i}"
+        found = {
+            field: read(metadata[f"{output}_{what}"])
+            for what, field, read in _AVERAGES
+            if f"{output}_{what}" in metadata
+        }
+        nodes[name] = dataclasses.replace(nodes[name], **found)
     return graph.with_nodes(nodes)
 
 

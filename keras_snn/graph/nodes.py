@@ -111,9 +111,8 @@ class Affine(Node):
         if not self.window:
             return (*shape[:-1], units)
         if self.transposed:
-            axes = zip(
-                shape, self.window, self.strides, self.dilation, self.transposed_padding(), strict=False
-            )
+            pads = self.transposed_padding()
+            axes = zip(shape, self.window, self.strides, self.dilation, pads, strict=False)
             return (*((n - 1) * s + 1 + sum(pads) - d * (w - 1) for n, w, s, d, pads in axes), units)
         return (*window_shape(shape[:-1], self.window, self.strides, self.dilation, self.padding), units)
 
@@ -356,9 +355,8 @@ class Readout(Node):
         function: Name in `keras.activations`.
         axis: Axis of a softmax, counted from the end.
         method: `"potential"`; or how a softmax spikes, as `keras_snn.layers.SpikingSoftmax` has it.
-        delay: Number of first steps that do not count.
+        delay, scale, weighting: Of the average, as of `keras_snn.layers.Readout`.
         seed: Of the random numbers of a softmax that spikes.
-        scale: What the average is multiplied by: a number, or a tuple of one for each channel.
     """
 
     function: str = "linear"
@@ -367,6 +365,7 @@ class Readout(Node):
     delay: int = 0
     seed: int = 0
     scale: float | tuple[float, ...] = 1.0
+    weighting: str = "uniform"
 
     @property
     def draws(self):

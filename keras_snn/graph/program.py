@@ -19,7 +19,7 @@ __all__ = [
     "make_program",
     "same_node",
     "source_of",
-    "with_readout_delay",
+    "with_readouts",
     "without_input",
     "without_readouts",
 ]
@@ -172,10 +172,12 @@ def _same_value_of_lists(a, b):
 # --- From program to program ---------------------------------------------------
 
 
-def with_readout_delay(program, delay):
-    """Return the program whose read-outs leave out the first `delay` steps."""
+def with_readouts(program, **fields):
+    """Return the program whose read-outs average in another way: `delay` or `weighting`, as of the node."""
     nodes = {
-        name: dataclasses.replace(node, delay=delay) if isinstance(node, kinds.Readout) else node
+        name: dataclasses.replace(node, **fields)
+        if isinstance(node, kinds.Readout) and not node.draws
+        else node
         for name, node in program.graph.nodes.items()
     }
     return program.with_nodes(nodes)

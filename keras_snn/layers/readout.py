@@ -12,10 +12,14 @@ from keras_snn.layers.random_numbers import uniform
 from keras_snn.layers.time_axis import count_steps, repeat_time, sum_steps
 from keras_snn.neurons.thresholds import over_channels
 
-__all__ = ["Readout", "SoftmaxMethod", "SpikingSoftmax"]
+__all__ = ["Readout", "SoftmaxMethod", "SpikingSoftmax", "Weighting"]
 
 # How a softmax at the output is computed.
 SoftmaxMethod = Literal["potential", "poisson", "clock"]
+
+# How much the current of each step counts in an average: as that of any other, or in proportion to the number
+# of the step, so that what the first spikes lack is soon forgotten.
+Weighting = Literal["uniform", "linear"]
 
 # Ticks per step of the clock of a spiking softmax: 300 Hz at steps of 1 ms.
 _CLOCK_RATE = 0.3
@@ -26,33 +30,40 @@ def _start(shape, dtype):
     return [ops.zeros(shape, dtype=dtype), ops.zeros(shape[:1], dtype=dtype)]
 
 
-def _add(current, state, delay):
+def _add(current, state, delay, weighting):
     """Return the new `[sum, steps]` of an average of all currents after `delay` steps."""
     potential, steps = state
     steps = steps + 1
-    if delay:
-        counts = _beside(potential, steps) > delay
-        current = ops.where(counts, current, ops.zeros_like(current))
+    if delay or weighting == "linear":
+        current = _weighted(current, _beside(potential, steps), delay, weighting)
     return [potential + current, steps]
 
 
-def _add_several(current, state, delay, timesteps, constant):
+def _add_several(current, state, delay, timesteps, constant, weighting):
     """Return the states that `_add` gives at each of several steps, folded into the batch, and the last."""
     potential, steps = state
     counts, steps = count_steps(steps, timesteps)
-    if delay:
+    if delay or weighting == "linear":
         if constant:
             current, constant = repeat_time(current, timesteps), False
-        is_late = _beside(current, counts) > delay
-        current = ops.where(is_late, current, ops.zeros_like(current))
+        current = _weighted(current, _beside(current, counts), delay, weighting)
     sums, potential = sum_steps(potential, current, timesteps, constant=constant)
     return [sums, counts], [potential, steps]
 
 
-def _average(state, delay, scale):
+def _weighted(current, steps, delay, weighting):
+    """Return the current of a step times its weight in the average; `steps` counts those up to it."""
+    if weighting == "linear":
+        return ops.cast(current, steps.dtype) * ops.maximum(steps - delay, 0.0)
+    return ops.where(steps > delay, current, ops.zeros_like(current))
+
+
+def _average(state, delay, scale, weighting):
     """Return the average that a state holds, times a scale."""
     potential, steps = state
     counted = _beside(potential, ops.maximum(steps - delay, 1.0) if delay else steps)
+    if weighting == "linear":
+        counted = 0.5 * counted * (counted + 1.0)
     if scale == 1:
         return potential / counted
     # Products, but for one reciprocal: instead of dividing by a number of steps that it knows, a compiler may
@@ -82,6 +93,8 @@ class Readout(SpikingLayer):
     Args:
         activation: Name of an activation of Keras, applied to the average.
         delay: Number of first steps that do not count; until they are over the average is 0.
+        weighting: `"uniform"`; or `"linear"`: the current of step s counts s times, of those after the delay,
+            so that the average is Σ s·z / (t·(t + 1)/2).
         scale: What the average is multiplied by: a number, or a tuple of one for each channel.
         return_state: Whether to return `(outputs, sum, steps)`.
         stateful: Whether to go on averaging from call to call.
@@ -93,22 +106,28 @@ class Readout(SpikingLayer):
     output_in_state = True
 
     def __init__(
-        self, activation: Any = None, delay: int = 0, scale: float | tuple[float, ...] = 1.0, **kwargs: Any
+        self,
+        activation: Any = None,
+        delay: int = 0,
+        scale: float | tuple[float, ...] = 1.0,
+        weighting: Weighting = "uniform",
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.activation = keras.activations.get(activation)
         self.delay = check_integer("delay", delay, minimum=0)
+        self.weighting = check_choice("weighting", weighting, get_args(Weighting))
         self.scale = _checked_scale(scale)
 
     def start(self, shape: Shape) -> State:
         return _start(shape, self.state_dtype)
 
     def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
-        state = _add(current, state, self.delay)
+        state = _add(current, state, self.delay, self.weighting)
         return self.read(state), state
 
     def read(self, state: State) -> Tensor:
-        return self.activation(_average(state, self.delay, self.scale))
+        return self.activation(_average(state, self.delay, self.scale, self.weighting))
 
     def rewind(self, state: State) -> State:
         potential, steps = state
@@ -117,7 +136,7 @@ class Readout(SpikingLayer):
     def get_config(self) -> Config:
         activation = keras.activations.serialize(self.activation)
         own = {"activation": activation, "delay": self.delay, "scale": self.scale}
-        return {**super().get_config(), **own}
+        return {**super().get_config(), **own, "weighting": self.weighting}
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
@@ -134,6 +153,8 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
         delay: Number of first steps that do not count.
         scale: What the average of `"potential"` is multiplied by before the softmax: a number, or a tuple of
             one for each channel.
+        weighting: `"uniform"` or `"linear"`, how much each step counts in the average of `"potential"`; see
+            `Readout`.
         seed: Integer, for the methods that draw. The same seed gives the same spikes again.
         return_state: Whether to return `(outputs, *state)`.
         stateful: Whether to keep the state from call to call.
@@ -151,7 +172,14 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
         doi:10.3389/fnins.2017.00682, "Softmax".
     """
 
-    options = {"method": "potential", "delay": 0, "seed": 0, "scale": 1.0, **SpikingTwin.options}
+    options = {
+        "method": "potential",
+        "delay": 0,
+        "seed": 0,
+        "scale": 1.0,
+        "weighting": "uniform",
+        **SpikingTwin.options,
+    }
 
     def __init__(
         self,
@@ -160,6 +188,7 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
         delay: int = 0,
         seed: int = 0,
         scale: float | tuple[float, ...] = 1.0,
+        weighting: Weighting = "uniform",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -167,6 +196,12 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
         self.delay = check_integer("delay", delay, minimum=0)
         self.seed = check_integer("seed", seed, minimum=0)
         self.scale = _checked_scale(scale)
+        self.weighting = check_choice("weighting", weighting, get_args(Weighting))
+        if self.draws and weighting != "uniform":
+            raise ValueError(
+                f"`weighting` must be 'uniform' for a method that draws. Received: weighting='{weighting}', "
+                f"method='{method}'. Use method='potential'."
+            )
         if method == "clock" and not isinstance(self.analog.axis, int):
             raise ValueError(
                 f"`axis` must be an integer for method='clock'. Received: axis={self.analog.axis!r}."
@@ -192,10 +227,10 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
 
     def step(self, current: Tensor, state: State) -> tuple[Tensor, State]:
         if not self.draws:
-            state = _add(current, state, self.delay)
+            state = _add(current, state, self.delay, self.weighting)
             return self.read(state), state
         *state, key = state
-        potential, steps = _add(current, state, self.delay)
+        potential, steps = _add(current, state, self.delay, self.weighting)
         if self.method == "poisson":
             return self._fires(potential, steps, key), [potential, steps, key]
         drawn = uniform(self.seed, key, steps, ())
@@ -212,7 +247,7 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
             # What a tick of the clock leaves decides the next; and TensorFlow may multiply by reciprocals of
             # several numbers of steps, which rounds otherwise than a division at each.
             return super().several_steps(current, state, timesteps, constant)
-        states, last = _add_several(current, state[:2], self.delay, timesteps, constant)
+        states, last = _add_several(current, state[:2], self.delay, timesteps, constant, self.weighting)
         return self._fires(*states, repeat_time(state[2], timesteps)), [*last, state[2]]
 
     def _fires(self, potential, steps, key):
@@ -222,7 +257,7 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
         return ops.logical_and(fires, _beside(potential, steps > self.delay))
 
     def read(self, state: State) -> Tensor:
-        return self.analog(_average(state, self.delay, self.scale))
+        return self.analog(_average(state, self.delay, self.scale, self.weighting))
 
     def rewind(self, state: State) -> State:
         potential, steps, *key = state
@@ -230,4 +265,4 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
 
     def get_config(self) -> Config:
         own = {"method": self.method, "delay": self.delay, "seed": self.seed, "scale": self.scale}
-        return {**super().get_config(), **own}
+        return {**super().get_config(), **own, "weighting": self.weighting}

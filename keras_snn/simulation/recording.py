@@ -15,7 +15,7 @@ from keras_snn._validation import check_choice, check_integer, check_timesteps
 from keras_snn.engines.chunks import ChunkPlan
 from keras_snn.engines.compiled import Compiled, Requests, run_chunks
 from keras_snn.graph.integer_bounds import check_exact
-from keras_snn.graph.program import without_input
+from keras_snn.graph.program import with_readouts, without_input
 from keras_snn.layers.base import neuron_of
 from keras_snn.simulation.building import build
 from keras_snn.simulation.classes import check_labels, labels_for
@@ -110,6 +110,8 @@ def open_run(model, x, y=None, *, timesteps, batch_size, record=(), verbose=0, w
     timesteps, batches = open_data(model, x, y, timesteps=timesteps, batch_size=batch_size)
     per_call, plan = lengths(model, record, timesteps, batch_size)
     settle = ending["settle"]
+    if settle and not model.is_time_coded:
+        model = _with_plain_averages(model)
     runner = WindowRunner(model, record) if model.is_time_coded and record else _runner(model, record, settle)
     if settle and not model.is_time_coded:
         runner.prepare_settling(timesteps)
@@ -306,6 +308,13 @@ class Runner:
             name: ops.any(x != 0, axis=tuple(range(1, len(x.shape)))) for name, x in run["fired"].items()
         }
         return {**run, "fired": fired}
+
+
+def _with_plain_averages(model):
+    """Return the model whose read-outs weigh all steps alike, as what comes after the input has no number."""
+    program = program_of(model)
+    plain = with_readouts(program, weighting="uniform")
+    return model if plain == program else build(plain, unroll=model.unroll, name=model.name)
 
 
 def _runner(model, record, settle):

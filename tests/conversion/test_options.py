@@ -384,6 +384,15 @@ def test_a_binary_activation_is_trained_through_a_straight_line(rng):
             {"readout_delay": 12},
             "`readout_delay` must be less than timesteps=12. Received:",
         ),
+        ({"readout_weighting": "late"}, "`readout_weighting` must be one of 'auto', 'uniform', 'linear'."),
+        (
+            {"readout_weighting": "linear", "neuron": "ttfs"},
+            "`readout_weighting` must be 'auto' or 'uniform' with a time code",
+        ),
+        (
+            {"readout_weighting": "linear", "weight_bits": 8},
+            "`readout_weighting` must be 'uniform' with weight_bits",
+        ),
         ({"seed": -1}, "`seed` must be at least 0. Received: seed=-1."),
     ],
 )

@@ -11,19 +11,27 @@ from keras_snn.conversion.losses import Judge
 from keras_snn.neurons import IntegrateAndFire
 
 pytestmark = pytest.mark.default_options
-OURS = {"neuron": "if", "normalization": "mse", "per_channel": True, "bias_correction": "either"}
+OURS = {
+    "neuron": "if",
+    "normalization": "mse",
+    "per_channel": True,
+    "bias_correction": "either",
+    "readout_weighting": "auto",
+}
 OF_2017 = {
     "neuron": "if",
     "normalization": "percentile",
     "percentile": 99.9,
     "per_channel": False,
     "bias_correction": False,
+    "readout_weighting": "uniform",
 }
 OF_2016 = {
     "neuron": IntegrateAndFire(initial_potential=0.0),
     "normalization": "max",
     "per_channel": False,
     "bias_correction": False,
+    "readout_weighting": "uniform",
 }
 
 

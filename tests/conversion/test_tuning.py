@@ -5,6 +5,7 @@ import pytest
 from keras import layers
 
 import keras_snn
+from keras_snn.conversion import refining
 
 
 def network(rng):
@@ -51,3 +52,76 @@ def test_readout_delay_is_the_one_whose_average_is_closest(rng):
     errors = [np.mean((current[:, d:].mean(axis=1) - wanted) ** 2) for d in range(timesteps // 2)]
     assert snn.conversion_report.options["readout_delay"] == int(np.argmin(errors))
     assert snn.get_layer(last.name + "_softmax").delay == int(np.argmin(errors))
+
+
+def deep(rng, layers_of_neurons):
+    parts = [layers.Dense(16, activation="relu") for _ in range(layers_of_neurons)]
+    model = keras.Sequential([keras.Input((6,)), *parts, layers.Dense(3)])
+    return networks.randomize(model, rng), rng.uniform(0, 1, (64, 6)).astype("float32")
+
+
+@pytest.mark.default_options
+@pytest.mark.parametrize("delay", [0, 2])
+@pytest.mark.parametrize(
+    ("layers_of_neurons", "initial_potential", "chosen"), [(1, 0.5, "uniform"), (5, 0.0, "linear")]
+)
+def test_the_weighting_is_the_one_whose_average_is_closest(
+    layers_of_neurons, initial_potential, chosen, delay, rng
+):
+    """Averages in NumPy of the currents, differences of sums; where spikes come late, late ones count."""
+    model, x = deep(rng, layers_of_neurons)
+    neuron = keras_snn.neurons.IntegrateAndFire(initial_potential=initial_potential)
+    options = {"timesteps": 12, "readout_delay": delay, "bias_correction": False}
+    options |= {"neuron": neuron, "verbose": 0}
+    plain = keras_snn.convert(model, x, readout_weighting="uniform", **options)
+    counted = np.maximum(np.arange(1, 13) - delay, 0).reshape(1, -1, 1)
+    currents = np.diff(plain.simulate(x).outputs_over_time.astype("float64") * counted, axis=1, prepend=0)
+    wanted = model.predict(x, verbose=0)
+    averages = {"uniform": currents.sum(axis=1) / counted.max()}
+    averages["linear"] = (currents * counted).sum(axis=1) / counted.sum()
+    errors = {name: np.mean((average - wanted) ** 2) for name, average in averages.items()}
+    assert min(errors, key=errors.get) == chosen
+    snn = keras_snn.convert(model, x, **options)
+    assert snn.conversion_report.options["readout_weighting"] == chosen
+    np.testing.assert_allclose(snn.predict(x, verbose=0), averages[chosen], rtol=0, atol=1e-5)
+
+
+@pytest.mark.default_options
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"neuron": "signed"},
+        {"neuron": "ttfs"},
+        {"weight_bits": 8},
+        {"input_encoding": "poisson"},
+        {"preset": "rueckauer2017"},
+        {"readout_weighting": "uniform"},
+    ],
+)
+def test_the_weighting_stays_uniform(options, rng, monkeypatch):
+    """Whatever would be chosen."""
+    monkeypatch.setattr(refining, "choose_readout_weighting", lambda *args, **how: "linear")
+    model, x = deep(rng, 6)
+    snn = keras_snn.convert(model, x, timesteps=12, verbose=0, seed=0, **options)
+    assert snn.conversion_report.options["readout_weighting"] == "uniform"
+
+
+def test_the_weighting_stays_uniform_without_data(rng):
+    model, _ = deep(rng, 6)
+    with pytest.warns(UserWarning, match="without data"):
+        snn = keras_snn.convert(model, timesteps=12)
+    assert snn.conversion_report.options["readout_weighting"] == "uniform"
+
+
+def test_a_settled_network_weighs_all_steps_alike(rng):
+    """What is left of the input after its end has no number of its own."""
+    model, x = deep(rng, 3)
+    of_both = [
+        keras_snn.convert(model, x, timesteps=8, readout_weighting=weighting, neuron="signed", verbose=0)
+        for weighting in ("uniform", "linear")
+    ]
+    plain, weighted = (snn.simulate(x, settle=True) for snn in of_both)
+    np.testing.assert_array_equal(weighted.outputs, plain.outputs)
+    reference = keras_snn.quantized_reference(of_both[1]).predict(x, verbose=0)
+    np.testing.assert_allclose(weighted.outputs, reference, rtol=0, atol=1e-5)
+    assert not np.allclose(of_both[1].predict(x, verbose=0), of_both[0].predict(x, verbose=0))

@@ -97,6 +97,23 @@ def test_law_14_holds_for_spikes_of_several_sizes_and_signs(architecture, kind, 
     check_law_14(architecture, rng, kind)
 
 
+@pytest.mark.parametrize("delay", [0, 2])
+def test_law_14_holds_for_readouts_that_weigh_the_steps(delay, rng):
+    """To the bit, as sums are exact; of spikes, and of a current that is the same at every step."""
+    inputs = keras.Input((8,))
+    x = layers.Dense(24, activation="relu")(layers.Dense(24, activation="relu")(inputs))
+    model = keras.Model(inputs, [layers.Dense(20)(x), layers.Dense(3)(inputs)])
+    networks.make_dyadic(model, rng)
+    x = networks.data_for(model, rng, 5, dyadic=True)
+    options = {"readout_weighting": "linear", "readout_delay": delay, "timesteps": 9, "verbose": 0}
+    snn = keras_snn.convert(model, x, normalization="none", **options)
+    runs = [on(snn, name, x, batch_size=size) for name, size in (("compiled", 5), ("events", 2))]
+    assert_same(*runs, tolerance=0.0)
+    for over_time, last in zip(runs[1].outputs_over_time, snn.predict(x, verbose=0), strict=True):
+        np.testing.assert_array_equal(over_time[:, -1], last)
+    assert np.ptp(runs[0].outputs_over_time[0][:, delay:], axis=1).all()
+
+
 @pytest.mark.parametrize("kind", [neurons.IntegrateAndFire(), neurons.MultiThreshold(3)], ids=named)
 def test_law_14_holds_for_integers_to_the_bit(kind, rng):
     """Of any weights, with a threshold of every channel; outputs too, in any batches."""

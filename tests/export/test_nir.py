@@ -14,8 +14,11 @@ from keras import layers
 import keras_snn
 from keras_snn import export_nir, import_nir
 from keras_snn.errors import ExportError, UnsupportedLayerError
+from keras_snn.graph.program import with_readouts
 from keras_snn.layers import PerTimestep, SpikingConv1D, SpikingDense
 from keras_snn.neurons import IntegrateAndFire, LeakyIntegrateAndFire, MultiThreshold
+from keras_snn.simulation.building import build
+from keras_snn.simulation.source import program_of
 
 nir = pytest.importorskip("nir")
 
@@ -305,6 +308,17 @@ def test_compact_files_keep_groups(rng, tmp_path):
     np.testing.assert_array_equal(
         import_nir(tmp_path / "net.nir").predict(x, verbose=0), snn.predict(x, verbose=0)
     )
+
+
+def test_how_the_readout_averages_is_in_the_metadata(rng, tmp_path):
+    """And comes back: the same outputs at every step."""
+    snn, x = dyadic_snn("dense", rng)
+    snn = build(with_readouts(program_of(snn), weighting="linear", delay=2))
+    export_nir(snn, tmp_path / "net.nir", accept=EVERYTHING)
+    metadata = nir.read(tmp_path / "net.nir").metadata
+    assert (metadata["output_readout_weighting"], metadata["output_readout_delay"]) == ("linear", 2)
+    back = import_nir(tmp_path / "net.nir")
+    np.testing.assert_array_equal(back.simulate(x).outputs_over_time, snn.simulate(x).outputs_over_time)
 
 
 def test_the_output_may_spike(rng, tmp_path):

@@ -51,6 +51,29 @@ def test_the_state_gives_the_last_output(layer_class, delay, rng):
     np.testing.assert_allclose(layer.read(state), expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("delay", [0, 3])
+@pytest.mark.parametrize("layer_class", [Readout, SpikingSoftmax])
+def test_linear_weighting_counts_later_steps_more(layer_class, delay, rng):
+    """In one call and in two; the n-th step that counts, n times."""
+    current = rng.normal(0, 1, (3, 9, 4)).astype("float32")
+    layer = layer_class(delay=delay, weighting="linear", return_state=True)
+    outputs, *state = layer(current)
+    first, *between = layer(current[:, :5])
+    second, *_ = layer(current[:, 5:], initial_state=between)
+    for t in range(delay, 9):
+        weights = np.arange(1, t + 2 - delay)
+        average = np.average(current[:, delay : t + 1], axis=1, weights=weights)
+        expected = average if layer_class is Readout else softmax(average)
+        np.testing.assert_allclose(outputs[:, t], expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(np.concatenate([first, second], axis=1), outputs, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(layer.read(state), outputs[:, -1], rtol=0, atol=1e-6)
+
+
+def test_softmax_raises_when_spikes_that_are_drawn_would_be_weighted():
+    with pytest.raises(ValueError, match="`weighting` must be 'uniform' for a method that draws"):
+        SpikingSoftmax(method="clock", weighting="linear")
+
+
 def test_softmax_raises_when_there_is_no_such_method():
     message = "`method` must be one of 'potential', 'poisson', 'clock'. Received: method='max'."
     with pytest.raises(ValueError, match=message):

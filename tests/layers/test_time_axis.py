@@ -15,6 +15,7 @@ from keras_snn.layers import (
 
 MAKE = {
     "readout": Readout,
+    "readout, weighted": lambda: Readout(weighting="linear", delay=1),
     "readout, delayed": lambda: Readout("sigmoid", delay=3),
     "softmax": lambda: SpikingSoftmax(delay=3),
     "poisson softmax": lambda: SpikingSoftmax(method="poisson", delay=2),

@@ -96,7 +96,8 @@ class _Assembler(Sums):
         elif isinstance(node, kinds.Readout):
             if node.draws:
                 raise UnsupportedError(f"layer '{called(node)}': spikes drawn at random")
-            self._state(node.name, [padded(np.zeros(node.shape))])
+            sums = 2 if node.weighting == "linear" else 1
+            self._state(node.name, [padded(np.zeros(node.shape))] * sums)
         elif isinstance(node, kinds.Pool) and node.function == "max":
             if node.method != "exact":
                 raise UnsupportedError(f"layer '{called(node)}': a max pool of method '{node.method}'")
@@ -269,7 +270,7 @@ class _Assembler(Sums):
         self.operation("mark", signal.value, size // LANES, signal.word, after=form.delay)
 
     def _readout(self, node):
-        (target,) = self.states[node.name]
+        target, *of_sums = self.states[node.name]
         signal = Signal(node.shape, -1, target)
         if node.inputs[0] in self.constant:
             drive = self._drive_of(node)
@@ -277,6 +278,11 @@ class _Assembler(Sums):
             self.operation("add_vector", *fields, after=node.delay)
         else:
             self.accumulate(self._value(node.inputs[0]), target, after=node.delay)
+        if of_sums:
+            # With the sum of the sums after every step, n of them, Σ s·z is (n + 1)·Σ z less that.
+            fields = (of_sums[0], signal.places, signal.width, target, signal.width, True)
+            self.operation("add_vector", *fields, after=node.delay)
+            signal = Signal((2, *node.shape), -1, target)
         self.potentials[called(node)], self.readouts[called(node)] = signal, node
 
     def _max_pool(self, node):

@@ -124,10 +124,13 @@ class EventNetwork:
 
     def read(self, name, sums, start):
         """Return the values of a read-out, `(samples, timesteps, …)`, from its sums after so many steps."""
-        node, (_, timesteps, *shape) = self.assembled.readouts[name], sums.shape
+        node, timesteps = self.assembled.readouts[name], sums.shape[1]
         steps = start + np.arange(1, timesteps + 1, dtype="float32")
         steps = np.maximum(steps - node.delay, 1) if node.delay else steps
-        steps = steps.reshape(-1, *(1,) * len(shape))
+        steps = steps.reshape(-1, *(1,) * len(node.shape))
+        if node.weighting == "linear":
+            sums = (steps + 1) * sums[:, :, 0] - sums[:, :, 1]
+            steps = 0.5 * steps * (steps + 1)
         # As the layer does it.
         is_scaled = node.scale != 1
         average = sums * (np.asarray(node.scale, "float32") * (1 / steps)) if is_scaled else sums / steps

@@ -98,12 +98,16 @@ def readout(layer, x, *, emit):
     name = keras_name(layer.activation)
     if name is None:
         x, name = common.activation(layer.activation, x, emit), "linear"
-    return emit(kinds.Readout, x, function=name, delay=layer.delay, scale=layer.scale)
+    return emit(kinds.Readout, x, function=name, **_average_of(layer))
 
 
 @_rule(layers.SpikingSoftmax)
 def spiking_softmax(layer, x, *, emit):
     axis = common.softmax_axis(layer.analog.axis, x)
     draws = {"method": layer.method, "seed": layer.seed} if layer.draws else {}
-    shared = {"axis": axis, "delay": layer.delay, "scale": layer.scale}
-    return emit(kinds.Readout, x, function="softmax", **shared, **draws)
+    return emit(kinds.Readout, x, function="softmax", axis=axis, **_average_of(layer), **draws)
+
+
+def _average_of(layer):
+    """Return the fields of a node that are how a read-out averages."""
+    return {"delay": layer.delay, "scale": layer.scale, "weighting": layer.weighting}
