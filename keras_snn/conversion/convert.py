@@ -27,7 +27,7 @@ from keras_snn.conversion.options import (
     ReadoutWeighting,
     Relays,
 )
-from keras_snn.conversion.place_neurons import encode, place_readouts, to_spiking
+from keras_snn.conversion.place_neurons import depth_of, encode, place_readouts, to_spiking
 from keras_snn.conversion.refining import refined
 from keras_snn.conversion.relays import with_relays, without_costly_relays
 from keras_snn.conversion.scales import measure, options_by_layer, scales_of
@@ -134,8 +134,9 @@ def convert(
         readout_delay: Number of first steps that the read-out leaves out; `"auto"` chooses it on the data.
         readout_weighting: How much each step counts in the output: all the same, `"uniform"`, or step s
             s times, `"linear"`, so that what the first spikes of a deep network lack is soon forgotten.
-            `"auto"`, the default, takes what is closer to the source network on the data; without data, with
-            neurons whose spikes add up to the right number and where inputs are spikes, `"uniform"`.
+            `"auto"`, the default, takes what is closer to the source network on the data, and without data
+            `"linear"` after more than four layers of neurons. It is `"uniform"` with neurons whose spikes add
+            up to the right number, and where inputs are spikes.
         bias_correction: `"auto"` is `"either"` with data, unless inputs are spikes of every step.
             `True` or `"bias"` adds to the current of every step, layer by layer, what the
             rates of a channel lack on the average of the calibration data, where that helps on other samples;
@@ -282,6 +283,7 @@ class _Build:
         options, options_of = self.options, self.options_of
         scales = scales_of(graph, self.measured, options_of, method)
         graph, as_numbers = without_costly_relays(graph, self.measured.histograms, scales, options_of)
+        weighting = options.weighting(depth_of(graph))
         graph = to_spiking(
             normalize(graph, scales),
             lambda name: options_of[name].neuron,
@@ -289,7 +291,7 @@ class _Build:
             timesteps=options.passes,
             delay=options.delay,
         )
-        program = self._program(graph)
+        program = self._program(graph, weighting)
         del graph
         shares = input_shares(program)
         snn, nodes = build_with_nodes(program, unroll=options.unroll, name=self.model.name)
@@ -297,7 +299,7 @@ class _Build:
         if hasattr(self.model, "output_names"):
             snn.output_names = list(self.model.output_names)
         freeze_like(snn, nodes, self.model)
-        listed = options.with_normalization(method).described()
+        listed = options.with_normalization(method).described() | {"readout_weighting": weighting}
         if as_numbers:
             listed["sums_as_numbers"] = as_numbers
         if any(layer.draws for layer in internals(snn).network.stateful.values()):
@@ -305,12 +307,12 @@ class _Build:
         snn.conversion_report = report_on(snn, nodes, self.measured.histograms, shares, listed, _versions())
         return snn
 
-    def _program(self, graph):
+    def _program(self, graph, weighting):
         options = self.options
         if options.input_encoding == "poisson":
             graph = encode(graph, self.measured.maxima, options.input_rate, options.seed)
         delay = 0 if options.readout_delay == "auto" else options.readout_delay
-        average = {"delay": delay, "weighting": options.weighting}
+        average = {"delay": delay, "weighting": weighting}
         return make_program(
             place_readouts(graph, softmax=options.softmax, seed=options.seed, **average),
             timesteps=options.passes,

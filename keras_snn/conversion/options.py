@@ -88,6 +88,8 @@ _OF_LAYERS = ("neuron", "normalization", "per_channel", "percentile", "relays")
 # Methods that are a percentile, and its rank where that is fixed.
 _RANKS = {"percentile": None, "max": 100.0}
 DEFAULT_TIMESTEPS = 64
+# Without data, an even average is closer after so many layers of neurons at most.
+_SHALLOW = 4
 # What a conversion report lists, in this order.
 _REPORTED = (
     "timesteps",
@@ -205,14 +207,13 @@ class Options:
 
     @property
     def chooses_weighting(self):
-        """Whether the weighting of the read-out is chosen on the data.
+        """Whether the weighting of the read-out is chosen: on the data, or by the depth without any.
 
         Neurons whose spikes add up to the right number take back what was too much, which a plain sum needs;
         chance is least in it, too. Sums of integers stay the smallest numbers.
         """
         return (
             self.readout_weighting == "auto"
-            and self.calibrated
             and self.has_constant_inputs
             and self.softmax == "potential"
             and self.weight_bits is None
@@ -220,10 +221,12 @@ class Options:
             and self.neuron.exact_levels(self.timesteps) is None
         )
 
-    @property
-    def weighting(self):
-        """How the read-outs weigh the steps before anything is chosen on the data."""
-        return "uniform" if self.readout_weighting == "auto" else self.readout_weighting
+    def weighting(self, depth):
+        """Return how the read-outs weigh the steps after so many layers of neurons, if not chosen on data."""
+        if self.readout_weighting != "auto":
+            return self.readout_weighting
+        is_late = self.chooses_weighting and not self.calibrated and depth > _SHALLOW
+        return "linear" if is_late else "uniform"
 
     @property
     def has_constant_inputs(self):
@@ -300,7 +303,7 @@ class Options:
         """Return the options that a report on a conversion lists, as plain values by name."""
         listed = {name: getattr(self, name) for name in _REPORTED}
         listed |= {"neuron": repr(self.neuron), "calibrated": self.calibrated}
-        listed |= {"bias_correction": self.correction, "readout_weighting": self.weighting}
+        listed["bias_correction"] = self.correction
         if self.neuron.is_time_code:
             listed["relays"] = self.relays
         if self.input_encoding == "poisson":

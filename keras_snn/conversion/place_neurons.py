@@ -11,7 +11,7 @@ from keras_snn.graph import nodes as kinds
 from keras_snn.graph.graph import free_name
 from keras_snn.graph.passes import fold, insert_scale, insert_scales
 
-__all__ = ["encode", "place_readouts", "seed_for", "to_spiking"]
+__all__ = ["depth_of", "encode", "place_readouts", "seed_for", "to_spiking"]
 
 
 def to_spiking(graph, neuron_of, scales, *, timesteps, delay=0):
@@ -68,6 +68,11 @@ def _depths(graph):
         fires = isinstance(node, kinds.Activation) and node.becomes_spiking
         depths[node.name] = fires + max((depths[name] for name in node.inputs), default=0)
     return depths
+
+
+def depth_of(graph):
+    """Return the largest number of layers of neurons from an input to an output of a graph without them."""
+    return max(_depths(graph).values())
 
 
 def place_readouts(graph, *, softmax="potential", delay=0, weighting="uniform", seed=0):

@@ -31,7 +31,7 @@ def refined(snn, data, options, options_of):
         snn = with_integers(snn, options.weight_bits, data, batch_size=options.batch_size)
     if options.chooses_weighting:
         chosen = choose_readout_weighting(snn, data, **on_data)
-        if chosen != options.weighting:
+        if chosen == "linear":
             program = with_readouts(program_of(snn), weighting=chosen)
             snn = rebuilt(snn, program, readout_weighting=chosen)
     return snn

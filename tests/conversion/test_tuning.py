@@ -106,11 +106,16 @@ def test_the_weighting_stays_uniform(options, rng, monkeypatch):
     assert snn.conversion_report.options["readout_weighting"] == "uniform"
 
 
-def test_the_weighting_stays_uniform_without_data(rng):
-    model, _ = deep(rng, 6)
+@pytest.mark.default_options
+@pytest.mark.parametrize(("layers_of_neurons", "expected"), [(4, "uniform"), (5, "linear")])
+def test_without_data_the_weighting_follows_from_the_depth(layers_of_neurons, expected, rng):
+    model, x = deep(rng, layers_of_neurons)
     with pytest.warns(UserWarning, match="without data"):
         snn = keras_snn.convert(model, timesteps=12)
-    assert snn.conversion_report.options["readout_weighting"] == "uniform"
+    assert snn.conversion_report.options["readout_weighting"] == expected
+    with pytest.warns(UserWarning, match="without data"):
+        other = keras_snn.convert(model, timesteps=12, readout_weighting=expected)
+    np.testing.assert_array_equal(snn.predict(x, verbose=0), other.predict(x, verbose=0))
 
 
 def test_a_settled_network_weighs_all_steps_alike(rng):
