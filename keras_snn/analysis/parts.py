@@ -179,6 +179,9 @@ def _static(node, graph, sums, itemsize, known):
 def _share(node, graph):
     """Return the share of the inputs of a layer that the source network has, which adds up some of them."""
     source = graph.nodes[node.inputs[0]]
+    if isinstance(source, kinds.Rearrange):
+        # Those of a group of channels are side by side.
+        source = graph.nodes[source.inputs[0]]
     if not isinstance(source, kinds.Concatenate) or not source.again:
         return 1.0
     return 1 - sum(graph.nodes[source.inputs[i]].shape[-1] for i in source.again) / source.shape[-1]

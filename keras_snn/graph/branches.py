@@ -25,10 +25,11 @@ def with_branches(graph, *, pools=True):
     graph = _pooled_before(graph) if pools else graph
     nodes = dict(graph.nodes)
     for node in graph.nodes.values():
-        if isinstance(node, kinds.Affine) and node.groups == 1 and not node.transposed:
+        if isinstance(node, kinds.Affine):
             terms = _terms(nodes, node.inputs[0], by_place=not node.window)
             if _pays(nodes, terms):
-                nodes[node.name] = _of_terms(nodes, node, terms)
+                of_terms = _of_terms if node.groups == 1 else _of_groups
+                nodes[node.name] = of_terms(nodes, node, terms)
     return graph.with_nodes(nodes)
 
 
@@ -100,6 +101,39 @@ def _of_terms(nodes, node, terms):
     return dataclasses.replace(node, inputs=(both.name,), kernel=kernel)
 
 
+def _of_groups(nodes, node, terms):
+    """Return the convolution in groups of all terms, those of a group side by side, or as it is.
+
+    It stays as it is if some channels are the sum of more terms than others.
+    """
+    sides = {}
+    for name, start, stop in terms:
+        sides.setdefault((start, stop), []).append(name)
+    if len({len(names) for names in sides.values()}) > 1:
+        return node
+    *places, channels = nodes[node.inputs[0]].shape
+    each = channels // node.groups
+
+    def emit(kind, part, inputs, shape, **fields):
+        name = free_name(f"{node.name}/{part}", nodes)
+        nodes[name] = kind(name=name, inputs=tuple(inputs), shape=shape, origins=node.origins, **fields)
+        return name
+
+    by_group, whole = (*places, node.groups, each), (*places, channels)
+    parts = []
+    for side in zip(*sides.values(), strict=True):
+        joined = side[0] if len(side) == 1 else emit(kinds.Concatenate, "side", side, whole)
+        parts.append(
+            emit(kinds.Rearrange, "groups", [joined], by_group, function="reshape", argument=by_group)
+        )
+    together = (*by_group[:-1], len(parts) * each)
+    both = emit(kinds.Concatenate, "terms", parts, together, again=tuple(range(1, len(parts))))
+    flat = (*places, len(parts) * channels)
+    mixed = emit(kinds.Rearrange, "channels", [both], flat, function="reshape", argument=flat)
+    kernel = np.concatenate([node.kernel] * len(parts), axis=-2)
+    return dataclasses.replace(node, inputs=(mixed,), kernel=kernel)
+
+
 def _sends_spikes(nodes, name):
     """Whether a value is spikes of neurons, moved or scaled maybe, or maxima of them."""
     node = nodes[name]
@@ -154,9 +188,8 @@ def _side(nodes, name, by_place):
     """
     names, factor, node = [], 1.0, nodes[name]
     while isinstance(node, kinds.ChannelAffine) and not np.any(node.shift):
-        is_by_place = math.prod(np.shape(node.scale)[:-1]) > 1
         signs = np.sign(node.scale)
-        if (is_by_place and not by_place) or (by_place is None and np.unique(signs).size > 1):
+        if (_is_by_place(node) and not by_place) or (by_place is None and np.unique(signs).size > 1):
             return None
         names.append(node.name)
         factor, node = factor * signs.flat[0], nodes[node.inputs[0]]
@@ -164,10 +197,14 @@ def _side(nodes, name, by_place):
         return None
     names.append(node.name)
     source = nodes[node.inputs[0]]
-    if isinstance(source, kinds.ChannelAffine) and np.all(source.scale == -1) and not np.any(source.shift):
-        falls = by_place is None and factor > 0
+    if isinstance(source, kinds.ChannelAffine) and np.all(source.scale <= 0) and not np.any(source.shift):
+        falls = by_place is None and (factor > 0 or _is_by_place(source))
         return None if falls else ([*names, source.name], -1, source.inputs[0])
     return None if by_place is None and factor < 0 else (names, 1, source.name)
+
+
+def _is_by_place(node):
+    return math.prod(np.shape(node.scale)[:-1]) > 1
 
 
 def _with_pool_first(graph, pool, chain, x):

@@ -10,6 +10,7 @@ import keras_snn
 from keras_snn.graph.branches import with_branches
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.numpy_reference import evaluate
+from keras_snn.simulation.source import source_graph
 
 
 def _leaky():
@@ -22,6 +23,10 @@ def _learned():
 
 def _by_place():
     return layers.PReLU()
+
+
+def _volumes():
+    return layers.PReLU(shared_axes=[1, 2, 3])
 
 
 def _network(activation, rng, *, between=(), route=False):
@@ -39,6 +44,17 @@ def _network(activation, rng, *, between=(), route=False):
     return model, rng.uniform(size=(12, 8, 8, 2)).astype("float32")
 
 
+def _windows(activation, rng, layer, *, shape=(7, 6, 4), beside=False):
+    """Return a network with a window of some kind after leaky activations, and data."""
+    inputs = keras.Input(shape)
+    x = activation()(layers.Dense(4)(inputs))
+    if beside:
+        x = layers.Concatenate()([x, activation()(layers.Dense(2)(inputs))])
+    x = layers.ReLU()(layer(x))
+    model = keras.Model(inputs, layers.Dense(3, name="last")(layers.Flatten()(x)))
+    return networks.randomize(model, rng), rng.uniform(size=(12, *shape)).astype("float32")
+
+
 NETWORKS = {
     "leaky": (_leaky, {}),
     "learned": (_learned, {"between": [layers.BatchNormalization, lambda: layers.ZeroPadding2D(1)]}),
@@ -47,6 +63,68 @@ NETWORKS = {
     "side by side": (_leaky, {"route": True}),
     "by place": (_by_place, {}),
 }
+
+
+WINDOWS = {
+    "transposed": (_leaky, lambda: layers.Conv2DTranspose(3, 3, strides=2, padding="same", name="w"), {}),
+    "depthwise": (_leaky, lambda: layers.DepthwiseConv2D(3, padding="same", name="w"), {}),
+    "depthwise, side by side": (
+        _learned,
+        lambda: layers.DepthwiseConv2D(3, depth_multiplier=2, name="w"),
+        {"beside": True},
+    ),
+    "groups": (_learned, lambda: layers.Conv2D(6, 3, groups=2, name="w"), {}),
+    "a series": (
+        lambda: layers.LeakyReLU(0.2),
+        lambda: layers.DepthwiseConv1D(3, padding="same", name="w"),
+        {"shape": (9, 3)},
+    ),
+    "a series, transposed": (_leaky, lambda: layers.Conv1DTranspose(3, 4, 2, name="w"), {"shape": (5, 3)}),
+    "volumes, transposed": (
+        _volumes,
+        lambda: layers.Conv3DTranspose(2, 2, 2, name="w"),
+        {"shape": (3, 2, 3, 2)},
+    ),
+    "volumes": (_volumes, lambda: layers.Conv3D(6, 2, padding="same", name="w"), {"shape": (3, 4, 3, 2)}),
+}
+
+
+def _of_windows(name, rng):
+    activation, layer, options = WINDOWS[name]
+    return _windows(activation, rng, layer(), **options)
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_windows_of_any_kind_get_spikes_and_count_once(name, rng, tmp_path):
+    model, x = _of_windows(name, rng)
+    graph = lower(model)
+    np.testing.assert_allclose(evaluate(with_branches(graph), x), evaluate(graph, x), rtol=1e-5, atol=1e-5)
+    snn = keras_snn.convert(model, x, timesteps=4, verbose=0)
+    # Exact but for neurons: the network that the spiking one approximates is the source network.
+    source, _ = source_graph(snn)
+    np.testing.assert_allclose(evaluate(source, x), evaluate(graph, x), rtol=1e-4, atol=1e-5)
+    snn.save(tmp_path / "snn.keras")
+    counts = keras_snn.count_operations(keras.models.load_model(tmp_path / "snn.keras"), x)
+    of_model = keras_snn.count_operations(model)
+    layer, alone = ({one.name: one for one in found.layers}["w"] for found in (counts, of_model))
+    assert not layer.multiply_adds.any()
+    assert layer.macs == alone.macs
+    assert counts.ann_dense == pytest.approx(of_model.ann_dense)
+
+
+def test_slopes_of_every_place_leave_spikes_to_a_convolution(rng):
+    inputs = keras.Input((6, 5, 3))
+    slope = layers.PReLU(alpha_initializer=keras.initializers.RandomUniform(0.05, 0.5))
+    x = layers.Conv2D(4, 3, padding="same", activation="relu", name="w")(slope(layers.Dense(3)(inputs)))
+    model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x)))
+    x = rng.normal(size=(12, 6, 5, 3)).astype("float32")
+    snn = keras_snn.convert(model, x, timesteps=4, verbose=0)
+    np.testing.assert_allclose(
+        evaluate(source_graph(snn)[0], x), model.predict(x, verbose=0), rtol=1e-4, atol=1e-5
+    )
+    layer = {one.name: one for one in keras_snn.count_operations(snn, x).layers}["w"]
+    assert layer.additions.sum() > 0
+    assert not layer.multiply_adds.any()
 
 
 @pytest.mark.parametrize(("activation", "options"), NETWORKS.values(), ids=NETWORKS)

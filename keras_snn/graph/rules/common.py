@@ -253,8 +253,13 @@ def leaky_relu(x, slope, emit, *, max_value=math.inf):
     positive = relu(x, emit, max_value=max_value)
     if not np.any(slope):
         return positive
-    negated = scale(x, -1.0, emit, part="negated")
-    negative = scale(relu(negated, emit, part="negative"), -np.asarray(slope), emit, part="slope")
+    size, slope = 1.0, np.asarray(slope, "float64")
+    if math.prod(slope.shape[:-1]) > 1:
+        # Weights that the neurons' spikes meet are the same at every place, those before them need not be.
+        size, slope = np.abs(slope), np.where(slope < 0, -1.0, 1.0)
+        slope = slope if np.ptp(slope) else slope.flat[0]
+    negated = scale(x, -size, emit, part="negated")
+    negative = scale(relu(negated, emit, part="negative"), -slope, emit, part="slope")
     return emit(kinds.Add, positive, negative, part="sum")
 
 
