@@ -23,6 +23,7 @@ _OPERATORS = {
     "__matmul__": keras.ops.matmul,
 }
 _LOCK = threading.RLock()
+_MISSING = object()
 
 
 class OfCode(keras.Model):
@@ -154,7 +155,7 @@ def symbolic_call(layer, *args, **kwargs):
     if "training" in inspect.signature(layer.call).parameters:
         kwargs = {**kwargs, "training": False}
     # Nothing that the code assigns reaches the layer.
-    with _variables_beside_tensors(), keras.StatelessScope():
+    with _operands_beside_tensors(), keras.StatelessScope():
         return layer.call(*args, **kwargs)
 
 
@@ -164,21 +165,29 @@ def _tolerance(layer):
 
 
 @contextlib.contextmanager
-def _variables_beside_tensors():
-    """Let operators of variables take tensors without values, which Keras knows after operators only."""
-    variable = keras.Variable
+def _operands_beside_tensors():
+    """Let operators of variables and arrays take tensors without values, which Keras takes before them."""
+    tensor, variable = keras.KerasTensor, keras.Variable
+    changes = [(variable, name, _beside(getattr(variable, name), of)) for name, of in _OPERATORS.items()]
+    # Operators of NumPy and of JAX leave it to those of the tensor then.
+    changes += [(tensor, "__array_ufunc__", None), (tensor, "__jax_array__", _MISSING)]
     with _LOCK:
-        before = {name: vars(variable).get(name) for name in _OPERATORS}
-        for name, operation in _OPERATORS.items():
-            setattr(variable, name, _beside(getattr(variable, name), operation))
+        before = [(owner, name, vars(owner).get(name, _MISSING)) for owner, name, _ in changes]
+        for change in changes:
+            _set(*change)
         try:
             yield
         finally:
-            for name, method in before.items():
-                if method is None:
-                    delattr(variable, name)
-                else:
-                    setattr(variable, name, method)
+            for change in before:
+                _set(*change)
+
+
+def _set(owner, name, value):
+    """Set an attribute of a class, or take it away."""
+    if value is not _MISSING:
+        setattr(owner, name, value)
+    elif name in vars(owner):
+        delattr(owner, name)
 
 
 def _beside(method, operation):

@@ -10,6 +10,7 @@ import keras_snn
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.numpy_reference import evaluate
+from keras_snn.graph.own_code import as_functional
 
 
 class Scaled(layers.Layer):
@@ -120,3 +121,44 @@ def test_a_subclassed_model_is_built_for_the_data(rng):
         keras_snn.convert(model)
     snn = keras_snn.convert(model, x, timesteps=512, normalization="max", verbose=0)
     np.testing.assert_allclose(snn.predict(x, verbose=0), model.predict(x, verbose=0), atol=0.02)
+
+
+# What torch has for arrays before its own tensors: none of NumPy.
+_array = ops.convert_to_tensor if keras.backend.backend() == "torch" else np.asarray
+LEFT = {
+    "product": lambda a, x: _array(a[0]) * x,
+    "sum": lambda a, x: _array(a[0]) + x,
+    "difference": lambda a, x: _array(a[0]) - x,
+    "a number": lambda a, x: np.float32(2) - x,
+    "tensors": lambda a, x: ops.convert_to_tensor(a[0]) * x,
+    "matrix": lambda a, x: _array(a) @ x,
+}
+
+
+class OfArrays(keras.Model):
+    """Does something between two dense layers."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.first, self.last = layers.Dense(4, activation="relu"), layers.Dense(2)
+        self.function = function
+
+    def call(self, x):
+        return self.last(self.function(self.first(x)))
+
+
+def _operators():
+    names = ("__array_ufunc__", "__jax_array__", "__mul__", "__sub__", "__matmul__")
+    return [[vars(one).get(name) for name in names] for one in (keras.KerasTensor, keras.Variable)]
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_an_array_may_stand_before_an_operator(name, rng):
+    array = rng.normal(size=(4, 4)).astype("float32")
+    model, x = OfArrays(lambda x: LEFT[name](array, x)), rng.normal(size=(5, 4, 3)).astype("float32")
+    model(x)
+    networks.randomize(model, rng)
+    before = _operators()
+    found = evaluate(lower(as_functional(model)), x)
+    np.testing.assert_allclose(found, model.predict(x, verbose=0), rtol=1e-5, atol=1e-5)
+    assert _operators() == before
