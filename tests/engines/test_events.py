@@ -127,6 +127,21 @@ def test_law_14_holds_for_integers_to_the_bit(kind, rng):
     np.testing.assert_array_equal(snn.predict(x, verbose=0), runs[0].outputs)
 
 
+@pytest.mark.parametrize("kind", [neurons.IntegrateAndFire(), neurons.SignedIntegrateAndFire()], ids=named)
+def test_law_14_holds_for_layers_of_many_channels_without_a_bias(kind, rng):
+    """Relus of spikes, and sums of layers, of which one bias at most is added."""
+    image = keras.Input((4, 4, 2))
+    x = layers.Conv2D(140, 1, activation="relu")(image)
+    x = layers.ReLU()(x)
+    x = layers.Add()([layers.Conv2D(150, 2)(x), layers.Conv2D(150, 2)(x)])
+    x = layers.Flatten()(layers.ReLU()(x))
+    model = keras.Model(image, layers.Dense(3)(x))
+    model = networks.make_dyadic(model, rng)
+    x = networks.data_for(model, rng, 3, dyadic=True)
+    snn = keras_snn.convert(model, x, timesteps=6, neuron=kind, normalization="none", verbose=0)
+    assert_same(*(on(snn, name, x, record=RECORDS) for name in ("compiled", "events")), tolerance=1e-4)
+
+
 @pytest.mark.parametrize("encoding", ["poisson", "events"])
 def test_law_14_holds_for_what_arrives_at_every_step(encoding, rng):
     model = networks.build_dyadic(networks.residual, rng)

@@ -21,7 +21,7 @@ class Sums(Tables):
     def accumulate(self, value, target, after=0):
         """Add a value to the numbers from `target` on."""
         signal = Signal(value.shape, -1, target)
-        bias = self.nothing
+        bias = nothing = self.zeros(signal.width)
         if value.shift is not None:
             shift = value.shift.reshape(signal.places, signal.channels)
             is_even = bool(np.all(shift == shift[:1]))
@@ -33,7 +33,7 @@ class Sums(Tables):
                 self.operation("add_vector", target, *fields, after=after)
         for product in value.products:
             self._product(product, target, signal, bias, after)
-            bias = self.nothing
+            bias = nothing
         for part in value.parts:
             self._part(part, value.shape, target, signal, after)
 
@@ -69,8 +69,7 @@ class Sums(Tables):
             target: Where their potentials are.
             drive: Where their constant current is, or −1.
         """
-        bias, advance = self.nothing, 0
-        width = signal.width
+        bias, advance, width = self.zeros(signal.width), 0, signal.width
         if value.shift is not None:
             shift = value.shift.reshape(signal.places, signal.channels)
             is_even = bool(np.all(shift == shift[:1]))

@@ -105,7 +105,13 @@ class Tables:
         self.is_once, self.adds = False, []
         self.sizes = {"weights": 0, "table": 0, "words": 0, "step_words": 0}
         self.memory = self.step_memory = self.places = self.events = self.group = 0
-        self.nothing = self.add_weights(np.zeros(SLACK))
+        self.nothing, self._zeros = self.add_weights(np.zeros(SLACK)), SLACK
+
+    def zeros(self, width):
+        """Return where so many zeros are in the weights."""
+        if width > self._zeros:
+            self.nothing, self._zeros = self.add_weights(np.zeros(width)), width
+        return self.nothing
 
     def add_weights(self, array):
         """Add numbers to the weights; return where they are."""
