@@ -62,7 +62,7 @@ class _Assembler(Sums):
 
     def __init__(self, program, *, takes_inputs):
         super().__init__()
-        self.takes_inputs = takes_inputs
+        self.takes_inputs, self.of_integers = takes_inputs, program.weight_bits is not None
         self.graph = program.graph
         self.constant = constant_nodes(program.graph, program.events)
         self.users = program.graph.users()
@@ -201,11 +201,20 @@ class _Assembler(Sums):
             kinds.Rearrange: values.moved,
             kinds.Pool: values.averaged,
         }
+        if isinstance(node, kinds.Activation) and self.of_integers:
+            return self._rounded(node, taken[0])
         maker = makers.get(type(node))
         if maker is None:
             error = _ConstantError if node.name in self.constant else UnsupportedError
             raise error(f"layer '{called(node)}': {type(node).__name__} at every step")
         return maker(node, taken[0])
+
+    def _rounded(self, node, value):
+        """Return what comes in, or what layers make of it, rounded to integers."""
+        signal = self._sum(value)
+        bounds = self.add_weights([0 if node.function == "relu" else -node.levels, node.levels])
+        self.operation("round", signal.value, signal.places * signal.width // LANES, signal.word, bounds)
+        return _as_value(signal)
 
     def _value(self, name):
         """Return the value of a node, which may be constant."""
@@ -316,11 +325,15 @@ class _Assembler(Sums):
                 places = part.places
                 if len(places) == 1 and np.array_equal(places.ravel(), np.arange(places.size)):
                     return part.signal
+        signal = self._sum(value)
+        self.operation("mark", signal.value, signal.places * signal.width // LANES, signal.word)
+        return signal
+
+    def _sum(self, value):
+        """Return a new signal with the numbers of a value, whose bits are still to be set."""
         signal = self.sum_of_step(value.shape)
-        size = signal.places * signal.width
-        self.operation("scale", signal.value, size, self.nothing)
+        self.operation("scale", signal.value, signal.places * signal.width, self.nothing)
         self.accumulate(value, signal.value)
-        self.operation("mark", signal.value, size // LANES, signal.word)
         return signal
 
 

@@ -17,15 +17,19 @@ from keras_snn.engines.events.vectors import add as plus
 from keras_snn.engines.events.vectors import (
     at_least,
     bits_of,
+    floor,
     load,
     maximum,
     of_bits,
+    pointer,
     splat,
     store,
     subtract,
 )
 
 __all__ = ["run_samples"]
+
+HALF = np.float32(0.5)
 
 
 @compiled
@@ -85,6 +89,18 @@ def _mark(op, shifts, memory, words):
     source, vectors, word, zeros = at(op[1], shifts[0]), op[2], at(op[3], shifts[1]), splat(ZERO)
     for i in range(vectors):
         words[word + i] = bits_of(load(memory, source + LANES * i, zeros))
+
+
+@compiled
+def _round(op, shifts, memory, words, weights):
+    """Round numbers, halves up, to integers between two bounds, and set the bits of what is not 0."""
+    target, vectors, word, bounds = at(op[1], shifts[0]), op[2], at(op[3], shifts[1]), op[4]
+    half, lowest, highest = splat(HALF), splat(weights[bounds]), splat(weights[bounds + 1])
+    for i in range(vectors):
+        v = maximum(floor(plus(load(memory, target + LANES * i, half), half)), lowest)
+        v = of_bits(at_least(v, highest), highest, v)
+        store(memory, target + LANES * i, v)
+        words[word + i] = bits_of(v)
 
 
 @compiled
@@ -164,8 +180,10 @@ def _run_step(step, shifts, group, operations, memory, words, weights, table, st
             _take_maximum_of_spikes(op, shifts[1], memory, words, table)
         elif what == 11:
             _take_maximum(op, shifts, memory, words, table)
-        else:
+        elif what == 12:
             _fire_values(op, shifts[0], memory, weights)
+        else:
+            _round(op, shifts, memory, words, weights)
 
 
 @compiled
@@ -208,14 +226,14 @@ def _run_groups(sample, start, steps, layout, tables, kept, sums, added, of_kept
     begin = np.int64(0)
     while begin < operations.shape[0]:
         group, end = operations[begin, 14], begin
-        several = operations[begin, 0] >= 13
+        several = operations[begin, 0] >= 14
         while end < operations.shape[0] and operations[end, 14] == group:
             end += 1
         if several:
             for i in range(begin, end):
                 span = (max(operations[i, 13] - start, 0), steps)
                 run_steps(i, span, layout, operations, memory, words, weights, table, starts, events, ends)
-                if added.size and operations[i, 0] == 15:
+                if added.size and operations[i, 0] == 16:
                     count_rows(i, span, operations, table, starts, added)
         for step in range(steps):
             shifts = _shifts(layout, step)
@@ -247,7 +265,7 @@ def _run_sample(sample, span, layout, tables, states, drives, arriving, kept, su
     of_state, of_drive = states.shape[1], drives.shape[1]
     start, timesteps, at_once = span
     # Loops: to assign slices would compile what makes texts of their shapes.
-    for i in range(words.size):
+    for i in range(layout[2] + at_once * layout[3]):
         words[i] = 0
     for i in range(of_state):
         memory[i] = states[sample, i]
@@ -320,9 +338,12 @@ def _made(version):
         scratch,
     ):
         _ = version
+        memory, words, starts, events, amounts, ends = scratch
+        lists = (pointer(starts), pointer(events), pointer(amounts), pointer(ends))
+        pointers = (pointer(memory), pointer(words), *lists)
         for i in range(samples[0], samples[1]):
-            tables = (before, operations, records, weights, table)
-            _run_sample(i, span, layout, tables, states, drives, arriving, kept, sums, added[i], scratch)
+            tables = (before, operations, records, pointer(weights), pointer(table))
+            _run_sample(i, span, layout, tables, states, drives, arriving, kept, sums, added[i], pointers)
 
     options = {"nogil": True, "error_model": "numpy"}
     try:

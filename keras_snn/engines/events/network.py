@@ -12,8 +12,9 @@ from keras_snn.graph.numpy_reference import value_of
 
 __all__ = ["EventNetwork", "threads"]
 
-# Steps that a layer runs before the next one does, and how many numbers of them may be in memory at once.
-_STEPS, _NUMBERS = 32, 2**25
+# Steps that a layer runs before the next one does, fewer where lists of spikes may be long, so that they stay
+# in the cache; and how many numbers of them may be in memory at once.
+_STEPS, _STEPS_OF_LONG_LISTS, _LONG, _NUMBERS = 32, 16, 2**17, 2**25
 # Bytes that a thread has worked on which are kept for the next call: of large networks they are not.
 _KEPT = 2**26
 
@@ -139,7 +140,8 @@ class EventNetwork:
     def _at_once(self, timesteps):
         """Return how many steps a layer runs before the next one does."""
         sizes = self.assembled.sizes
-        return min(max(_NUMBERS // max(sizes.events, sizes.step_memory, 1), 1), _STEPS, max(timesteps, 1))
+        steps = _STEPS_OF_LONG_LISTS if sizes.events > _LONG else _STEPS
+        return min(max(_NUMBERS // max(sizes.events, sizes.step_memory, 1), 1), steps, max(timesteps, 1))
 
     def _share(self, given, span, records, *found):
         from keras_snn.engines.events.kernels import run_samples

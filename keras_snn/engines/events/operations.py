@@ -25,6 +25,7 @@ OPERATIONS = (
     "take_maximum_of_spikes",
     "take_maximum",
     "fire_values",
+    "round",
     # Of several steps at once:
     "list_steps",
     "merge_steps",

@@ -13,6 +13,7 @@ from keras_snn.engines.events.vectors import (
     get,
     load,
     load_bits,
+    load_row,
     maximum,
     of_bits,
     splat,
@@ -21,6 +22,9 @@ from keras_snn.engines.events.vectors import (
     store,
     store_bits,
     subtract,
+    widened,
+    zeros_16,
+    zeros_32,
 )
 
 __all__ = ["count_rows", "run_steps"]
@@ -97,22 +101,40 @@ def _merge_steps(op, span, table, starts, events, ends):
         starts[starts_at + step * (places + 1) + places] = ends[step]
 
 
-@compiled
-def _sum_of_runs(zeros, runs, run, listed, rows, tap, weights, table, starts, events):
-    """Return the sum of the rows of weights of the spikes of some runs of places, whose table is at `run`."""
+@inlined
+def _sum_of_runs(zeros, none, many, runs, run, listed, rows, tap, weights, table, starts, events):
+    """Return the sum of the rows of weights of the spikes of some runs of places, whose table is at `run`.
+
+    Rows are added up in the type of `none`, at most `many` of them, before that sum is added to one in the
+    type of `zeros`.
+    """
     # Two sums, as each addition waits for the one before; neither waits for the step before.
-    one, other = zeros, zeros
+    total, one, other, left = zeros, none, none, many
     for _ in range(runs):
         row = rows + tap * get(table, run + 2)
         event, last = get(starts, listed + get(table, run)), get(starts, listed + get(table, run + 1))
-        while event + 1 < last:
-            one = plus(one, load(weights, row + get(events, event), zeros))
-            other = plus(other, load(weights, row + get(events, event + 1), zeros))
-            event += 2
-        if event < last:
-            one = plus(one, load(weights, row + get(events, event), zeros))
+        while True:
+            stop = min(last, event + left)
+            left -= stop - event
+            while event + 3 < stop:
+                one = plus(one, load_row(weights, row + get(events, event), none))
+                other = plus(other, load_row(weights, row + get(events, event + 1), none))
+                one = plus(one, load_row(weights, row + get(events, event + 2), none))
+                other = plus(other, load_row(weights, row + get(events, event + 3), none))
+                event += 4
+            # No branches, which a processor would not foresee: weights begin with a row of zeros.
+            first, second = row + get(events, event), row + get(events, event + 1)
+            third = row + get(events, event + 2)
+            one = plus(one, load_row(weights, first if event < stop else 0, none))
+            other = plus(other, load_row(weights, second if event + 1 < stop else 0, none))
+            one = plus(one, load_row(weights, third if event + 2 < stop else 0, none))
+            event = stop
+            if event == last:
+                break
+            total = plus(total, widened(plus(one, other), zeros))
+            one, other, left = none, none, many
         run += 3
-    return plus(one, other)
+    return plus(total, widened(plus(one, other), zeros))
 
 
 @compiled
@@ -127,8 +149,12 @@ def _with_places(v, zeros, op, step, place, block, layout, words, weights, table
 
 
 @compiled
-def _fire_block(zeros, at, block, span, layout, operations, memory, words, weights, table, starts, events):
-    """Add up and fire neurons of each place, as many as the vector `zeros` has numbers."""
+def _fire_block(likes, at, block, span, layout, operations, memory, words, weights, table, starts, events):
+    """Add up and fire neurons of each place, as many as vectors have numbers.
+
+    `likes` are zeros in the type of potentials, and in that of sums of rows of weights.
+    """
+    zeros, none = likes
     op = operations[at]
     target, places, width, word, thresholds, to_zero, drive, bias, advance, products, parts = op[1:12]
     begin, steps = span
@@ -143,10 +169,14 @@ def _fire_block(zeros, at, block, span, layout, operations, memory, words, weigh
             v = plus(v, constant)
             for i in range(at + 1, products):
                 op = operations[i]
-                run, rows = op[2] + 3 * op[1] * place, op[3] + block // BLOCK * op[5] + block % BLOCK
-                listed = steps * op[6] + step * op[8]
-                more = _sum_of_runs(zeros, op[1], run, listed, rows, op[4], weights, table, starts, events)
-                v = plus(v, more)
+                runs, run, tap, many = op[1], op[2] + 3 * op[1] * place, op[4], op[10]
+                rows, lists = op[3] + block // BLOCK * op[5] + block % BLOCK, steps * op[6] + step * op[8]
+                v = plus(
+                    v,
+                    _sum_of_runs(
+                        zeros, none, many, runs, run, lists, rows, tap, weights, table, starts, events
+                    ),
+                )
             for i in range(products, products + parts):
                 v = _with_places(v, zeros, operations[i], step, place, block, layout, words, weights, table)
             if drive >= 0:
@@ -158,11 +188,12 @@ def _fire_block(zeros, at, block, span, layout, operations, memory, words, weigh
 
 
 @compiled
-def _fire_rows(zeros, at, block, span, layout, operations, memory, words, weights, table, starts, events):
+def _fire_rows(likes, at, block, span, layout, operations, memory, words, weights, table, starts, events):
     """Do as `_fire_block` with one product only, as most layers have it, and nothing to look up."""
+    zeros, none = likes
     op, product = operations[at], operations[at + 1]
     target, places, width, word, thresholds, to_zero, _, bias, advance = op[1:10]
-    runs, run, kernel, tap, size, listed, _, apart = product[1:9]
+    runs, run, kernel, tap, size, listed, _, apart, _, many = product[1:11]
     begin, steps = span
     threshold = load(weights, thresholds + block, zeros)
     word, further = _of_step(word, layout)
@@ -174,7 +205,9 @@ def _fire_rows(zeros, at, block, span, layout, operations, memory, words, weight
         constant = load(weights, bias + place * advance + block, zeros)
         for step in range(begin, steps):
             lists = listed + step * apart
-            more = _sum_of_runs(zeros, runs, run, lists, rows, tap, weights, table, starts, events)
+            more = _sum_of_runs(
+                zeros, none, many, runs, run, lists, rows, tap, weights, table, starts, events
+            )
             v = plus(plus(v, constant), more)
             bits = at_least(v, threshold)
             store_bits(words, word + step * further + here // LANES, bits, zeros)
@@ -203,13 +236,27 @@ def _fire_constant(zeros, at, block, span, layout, operations, memory, words, we
 @inlined
 def _fire(zeros, at, block, span, layout, operations, memory, words, weights, table, starts, events):
     """Choose among the ways to add up and fire neurons of each place."""
-    products, parts, drive = operations[at, 10], operations[at, 11], operations[at, 7]
+    products, parts, drive, is_whole = operations[at, 10], operations[at, 11], operations[at, 7], False
+    if products:
+        is_whole = operations[at + 1, 11] != 0
+    is_short = products == 1 and parts == 0 and drive < 0
+    floats, integers = (zeros, zeros), (zeros_32(zeros), zeros_16(zeros))
     if operations[at, 12]:
         _fire_constant(zeros, at, block, span, layout, operations, memory, words, weights)
-    elif products == 1 and parts == 0 and drive < 0:
-        _fire_rows(zeros, at, block, span, layout, operations, memory, words, weights, table, starts, events)
+    elif is_whole and is_short:
+        _fire_rows(
+            integers, at, block, span, layout, operations, memory, words, weights, table, starts, events
+        )
+    elif is_whole:
+        _fire_block(
+            integers, at, block, span, layout, operations, memory, words, weights, table, starts, events
+        )
+    elif is_short:
+        _fire_rows(floats, at, block, span, layout, operations, memory, words, weights, table, starts, events)
     else:
-        _fire_block(zeros, at, block, span, layout, operations, memory, words, weights, table, starts, events)
+        _fire_block(
+            floats, at, block, span, layout, operations, memory, words, weights, table, starts, events
+        )
 
 
 @inlined
@@ -277,13 +324,13 @@ def _take_maximum_of_four(op, span, layout, memory, words, table):
 @inlined
 def run_steps(at, span, layout, operations, memory, words, weights, table, starts, events, ends):
     """Run an operation at several steps: `span` is the first at which it runs, and how many there are."""
-    if operations[at, 0] == 13:
+    if operations[at, 0] == 14:
         _list_steps(operations[at], span, layout, words, table, starts, events, ends)
-    elif operations[at, 0] == 14:
-        _merge_steps(operations[at], span, table, starts, events, ends)
     elif operations[at, 0] == 15:
-        _fire_sums(at, span, layout, operations, memory, words, weights, table, starts, events)
+        _merge_steps(operations[at], span, table, starts, events, ends)
     elif operations[at, 0] == 16:
+        _fire_sums(at, span, layout, operations, memory, words, weights, table, starts, events)
+    elif operations[at, 0] == 17:
         _take_maximum_of_four(operations[at], span, layout, memory, words, table)
 
 

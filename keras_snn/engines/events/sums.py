@@ -5,18 +5,26 @@ import dataclasses
 import numpy as np
 
 from keras_snn.engines.events import maps
-from keras_snn.engines.events.operations import BLOCK, LANES
-from keras_snn.engines.events.tables import SLACK, Tables, padded
+from keras_snn.engines.events.operations import BLOCK, LANES, OF_STEP
+from keras_snn.engines.events.tables import SLACK, Tables, are_small_integers, padded
 from keras_snn.engines.events.values import Signal, Value
 
 __all__ = ["Sums"]
 
 # As many spikes of a run of places as are few enough to join runs, if all neurons fire.
-_SHORT = 128
+_SHORT = 256
+# The largest sum of int16.
+_WHOLE = 2**15 - 1
 
 
 class Sums(Tables):
-    """Tables to which the operations that compute a value can be added."""
+    """Tables to which the operations that compute a value can be added.
+
+    Attributes:
+        of_integers: Whether all sums are of integers that are proved to be within 2²⁴.
+    """
+
+    of_integers = False
 
     def accumulate(self, value, target, after=0):
         """Add a value to the numbers from `target` on."""
@@ -78,7 +86,9 @@ class Sums(Tables):
         flat = drive >= 0 and not value.products and not value.parts and value.shift is None
         places, width = (1, signal.places * width) if flat else (signal.places, width)
         lists = [0, 0]
-        products = [self._listed(product, lists, form.delay) for product in value.products]
+        rows = [self._rows(product)[0] for product in value.products]
+        is_whole = self.of_integers and all(are_small_integers(row) for row in rows)
+        products = [self._listed(product, lists, form.delay, is_whole) for product in value.products]
         self.places, self.events = max(self.places, lists[0]), max(self.events, lists[1])
         fields = (target, places, width, signal.word, self.add_thresholds(form, signal, width))
         fields += (form.reset == "zero", drive, bias, advance, len(products), len(value.parts), flat)
@@ -99,13 +109,14 @@ class Sums(Tables):
         thresholds[: signal.channels] = form.threshold
         return self.add_weights(np.tile(thresholds, width // signal.width))
 
-    def _listed(self, product, lists, after):
+    def _listed(self, product, lists, after, is_whole):
         """Add the operation that lists the spikes of a product at several steps; return its fields.
 
         Args:
             product: A `Product`.
             lists: Numbers of places and of events that are listed already; those of this product are added.
             after: The first step at which to do it.
+            is_whole: Whether weights are added up as integers.
         """
         node, taken = product.node, product.value
         rows, step = self._rows(product)
@@ -128,8 +139,13 @@ class Sums(Tables):
             self.operation("merge_steps", places, table, *listed, *at, size, after=after)
             lists[0] += places + 1
             lists[1] += size
-        fields = (runs.shape[1], self.add_table(runs), self.add_weights(kernel), rising.of_place)
-        return *fields, kernel[0].size, *at, places + 1, size
+        fields = (runs.shape[1], self.add_table(runs), self._add_kernel(kernel, is_whole), rising.of_place)
+        # So many rows are within int16, whatever the weights of each are.
+        many = _WHOLE // max(int(np.abs(kernel).max(initial=0)), 1) if is_whole else OF_STEP
+        return *fields, kernel[0].size, *at, places + 1, size, many, is_whole
+
+    def _add_kernel(self, kernel, is_whole):
+        return self.add_small_integers(kernel) if is_whole else self.add_weights(kernel)
 
     def _product(self, product, target, signal, bias, after):
         node, taken = product.node, product.value

@@ -8,9 +8,19 @@ import numpy as np
 from keras_snn.engines.events.operations import FIELDS, LANES, OF_STEP, OPERATIONS
 from keras_snn.engines.events.values import Signal
 
-__all__ = ["SLACK", "Assembled", "Sizes", "Tables", "UnsupportedError", "aligned", "called", "padded"]
+__all__ = [
+    "SLACK",
+    "Assembled",
+    "Sizes",
+    "Tables",
+    "UnsupportedError",
+    "aligned",
+    "are_small_integers",
+    "called",
+    "padded",
+]
 
-_LARGEST = np.iinfo("int32").max
+_LARGEST, _SMALL = np.iinfo("int32").max, np.iinfo("int8").max
 # What is loaded beyond the end of what is there.
 SLACK = 4 * LANES
 
@@ -89,6 +99,11 @@ def padded(array, leading=0):
     return np.pad(array, widths).reshape(*array.shape[:leading], -1)
 
 
+def are_small_integers(array):
+    """Whether numbers are integers from −127 to 127, which int8 holds."""
+    return bool(np.abs(array).max(initial=0) <= _SMALL and np.array_equal(array, np.round(array)))
+
+
 def aligned(size, kind):
     """Return zeros that begin with a line of the cache: vectors across two lines take twice as long."""
     line, kind = 64, np.dtype(kind)
@@ -121,6 +136,12 @@ class Tables:
         self.weights.append(array)
         self.sizes["weights"] += array.size
         return self.sizes["weights"] - array.size
+
+    def add_small_integers(self, array):
+        """Add integers to the weights, as int8; return where they are, counted in those."""
+        numbers = np.asarray(array, "int8").ravel()
+        each = np.dtype("float32").itemsize
+        return each * self.add_weights(np.pad(numbers, (0, -numbers.size % each)).view("float32"))
 
     def add_table(self, numbers):
         """Add integers to the maps; return where they are."""

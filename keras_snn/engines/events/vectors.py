@@ -2,7 +2,8 @@
 
 Numba compiles loops, and LLVM makes vector instructions of some of them; of those that fire neurons, list
 spikes or add up rows of weights it does not. So these are operations on types of their own, which LLVM lowers
-to the instructions of whatever processor there is.
+to the instructions of whatever processor there is. Numbers are of float32; in networks of integers of int16,
+where rows of int8 weights are added up, and of int32, where sums and potentials are.
 """
 
 from llvmlite import ir
@@ -21,29 +22,36 @@ __all__ = [
     "bits_of",
     "copy",
     "count",
+    "floor",
     "fused",
     "get",
     "load",
     "load_bits",
+    "load_row",
     "maximum",
     "multiply",
     "of_bits",
+    "pointer",
     "splat",
     "splat_32",
     "splat_64",
     "store",
     "store_bits",
     "subtract",
+    "widened",
+    "zeros_16",
+    "zeros_32",
 ]
 
 _INT32, _INT64 = ir.IntType(32), ir.IntType(64)
 _INTS = ir.VectorType(_INT32, LANES)
+_NUMBERS = {"float32": ir.FloatType(), "int32": _INT32, "int16": ir.IntType(16)}
 
 
 class _Vector(types.Type):
-    def __init__(self, lanes):
-        self.lanes = lanes
-        super().__init__(name=f"Vector({lanes})")
+    def __init__(self, lanes, number="float32"):
+        self.lanes, self.number, self.is_whole = lanes, number, number != "float32"
+        super().__init__(name=f"Vector({lanes}, {number})")
 
 
 @register_model(_Vector)
@@ -53,12 +61,17 @@ class _VectorModel(models.PrimitiveModel):
 
 
 def _of(kind):
+    return ir.VectorType(_NUMBERS[kind.number], kind.lanes)
+
+
+def _floats(kind):
     return ir.VectorType(ir.FloatType(), kind.lanes)
 
 
 def _address(context, builder, kind, array, index, vector):
-    """Return a pointer to the vector that begins at `array[index]`."""
-    data = context.make_array(kind)(context, builder, array).data
+    """Return a pointer to the vector that begins at `array[index]`, of an array or a pointer to numbers."""
+    is_array = not isinstance(kind, types.CPointer)
+    data = context.make_array(kind)(context, builder, array).data if is_array else array
     return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
 
@@ -81,6 +94,16 @@ def _bits(builder, flags):
 
 
 @intrinsic
+def pointer(typing, array):
+    """Return where the numbers of an array begin, which is less to hand on than the array."""
+
+    def make(context, builder, signature, args):
+        return context.make_array(signature.args[0])(context, builder, args[0]).data
+
+    return types.CPointer(array.dtype)(array), make
+
+
+@intrinsic
 def get(typing, array, index):
     """Return an integer of an array, whose index is not negative: Numba itself looks whether it is."""
 
@@ -96,25 +119,70 @@ def get(typing, array, index):
 
 @intrinsic
 def load(typing, array, index, like):
-    """Return the numbers of an array from `index` on, as many as `like` has."""
+    """Return the numbers of an array of float32 from `index` on, as many and of the type as `like` has."""
 
     def make(context, builder, signature, args):
-        kind, vector = signature.args[0], _of(signature.args[2])
-        return builder.load(_address(context, builder, kind, *args[:2], vector), align=4)
+        kind, vector = signature.args[0], _floats(signature.args[2])
+        numbers = builder.load(_address(context, builder, kind, *args[:2], vector), align=4)
+        return builder.fptosi(numbers, _of(signature.args[2])) if signature.args[2].is_whole else numbers
 
     return like(array, types.int64, like), make
 
 
 @intrinsic
 def store(typing, array, index, value):
-    """Write a vector to an array from `index` on."""
+    """Write a vector to an array of float32 from `index` on."""
 
     def make(context, builder, signature, args):
-        kind, vector = signature.args[0], _of(signature.args[2])
-        builder.store(args[2], _address(context, builder, kind, *args[:2], vector), align=4)
+        kind, vector, numbers = signature.args[0], _floats(signature.args[2]), args[2]
+        if signature.args[2].is_whole:
+            numbers = builder.sitofp(numbers, vector)
+        builder.store(numbers, _address(context, builder, kind, *args[:2], vector), align=4)
         return context.get_dummy_value()
 
     return types.void(array, types.int64, value), make
+
+
+@intrinsic
+def load_row(typing, weights, index, like):
+    """Return the numbers of a row of weights from `index` on, as many and of the type as `like` has.
+
+    Those for vectors of int16 are int8, as which they, and the index, are counted.
+    """
+
+    def make(context, builder, signature, args):
+        vector, element = _of(signature.args[2]), _NUMBERS[signature.args[2].number]
+        is_float = element == ir.FloatType()
+        stored = element if is_float else ir.IntType(8)
+        row = builder.gep(builder.bitcast(args[0], stored.as_pointer()), [args[1]])
+        row = builder.bitcast(row, ir.VectorType(stored, vector.count).as_pointer())
+        return builder.load(row, align=4) if is_float else builder.sext(builder.load(row, align=1), vector)
+
+    return like(weights, types.int64, like), make
+
+
+@intrinsic
+def widened(typing, value, like):
+    """Return the numbers of a vector in the type of another, which is the same or of wider integers."""
+
+    def make(context, builder, signature, args):
+        return args[0] if signature.args[0] == signature.args[1] else builder.sext(args[0], _of(like))
+
+    return like(value, like), make
+
+
+def _zeros(number):
+    def zeros(typing, like):
+        def make(context, builder, signature, args):
+            return ir.Constant(_of(signature.return_type), [0] * like.lanes)
+
+        return _Vector(like.lanes, number)(like), make
+
+    zeros.__doc__ = f"Return as many zeros, of {number}, as a vector has numbers."
+    return intrinsic(zeros)
+
+
+zeros_16, zeros_32 = _zeros("int16"), _zeros("int32")
 
 
 def _splat(lanes):
@@ -134,7 +202,8 @@ splat, splat_32, splat_64 = _splat(LANES), _splat(2 * LANES), _splat(4 * LANES)
 def _binary(instruction, doc):
     def operation(typing, first, second):
         def make(context, builder, signature, args):
-            return getattr(builder, instruction)(*args)
+            prefix = "" if signature.args[0].is_whole else "f"
+            return getattr(builder, prefix + instruction)(*args)
 
         return first(first, second), make
 
@@ -142,9 +211,9 @@ def _binary(instruction, doc):
     return intrinsic(operation)
 
 
-add = _binary("fadd", "Return the sums of two vectors.")
-subtract = _binary("fsub", "Return the differences of two vectors.")
-multiply = _binary("fmul", "Return the products of two vectors.")
+add = _binary("add", "Return the sums of two vectors.")
+subtract = _binary("sub", "Return the differences of two vectors.")
+multiply = _binary("mul", "Return the products of two vectors.")
 
 
 @intrinsic
@@ -162,6 +231,18 @@ def fused(typing, first, number, third):
 
 
 @intrinsic
+def floor(typing, value):
+    """Return the largest integers that are not above the numbers of a vector."""
+
+    def make(context, builder, signature, args):
+        vector = _of(signature.return_type)
+        kind, name = ir.FunctionType(vector, [vector]), f"llvm.floor.v{vector.count}f32"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+
+    return value(value), make
+
+
+@intrinsic
 def maximum(typing, first, second):
     """Return the larger numbers of two vectors."""
 
@@ -176,7 +257,8 @@ def at_least(typing, first, second):
     """Return an integer whose bit i is set where `first` is at least `second`."""
 
     def make(context, builder, signature, args):
-        return _bits(builder, builder.fcmp_ordered(">=", *args))
+        compare = builder.icmp_signed if signature.args[0].is_whole else builder.fcmp_ordered
+        return _bits(builder, compare(">=", *args))
 
     return types.int64(first, second), make
 
