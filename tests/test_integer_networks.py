@@ -14,10 +14,18 @@ from running import few, named, thorough
 from keras_snn import quantized_reference
 from keras_snn.conversion.integers import input_grid
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph.integer_bounds import exact_steps
 from keras_snn.graph.integer_rounding import rounded_weights
 from keras_snn.graph.numpy_reference import evaluate
 from keras_snn.graph.program import source_of
-from keras_snn.neurons import Burst, Delayed, IntegrateAndFire, MultiThreshold, SignedIntegrateAndFire
+from keras_snn.neurons import (
+    Burst,
+    Corrected,
+    Delayed,
+    IntegrateAndFire,
+    MultiThreshold,
+    SignedIntegrateAndFire,
+)
 from keras_snn.simulation.building import build
 from keras_snn.simulation.source import program_of
 
@@ -162,6 +170,18 @@ def test_it_knows_for_how_many_steps_its_sums_are_exact():
         snn.timesteps = snn.exact_steps + 1
     with pytest.raises(ValueError, match="must be at most"):
         snn.simulate(x, timesteps=snn.exact_steps + 1)
+
+
+def test_what_neurons_get_besides_their_input_counts_too(rng):
+    """Of a correction that alone brings a potential to 2²⁴ in 100 steps."""
+    program = program_of(converted(networks.plain, rng)[0])
+    node = next(node for node in program.graph.nodes.values() if isinstance(node, kinds.Spike))
+    more = 2.0**24 // 100
+    neuron = Corrected(node.neuron, (more,) + (0.0,) * (node.shape[-1] - 1))
+    found = exact_steps(
+        program.with_nodes({**program.graph.nodes, node.name: dataclasses.replace(node, neuron=neuron)})
+    )
+    assert 50 < found <= 100 < exact_steps(program)
 
 
 @pytest.mark.parametrize(

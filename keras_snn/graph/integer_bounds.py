@@ -60,9 +60,10 @@ def exact_steps(program):
             _refuse(node, program.dtype, held, "values", np.max(bound.at_once) / bound.step, 1)
         if isinstance(node, (kinds.Spike, kinds.Readout)) or _counts(node):
             given, start = bounds[node.inputs[0]], _start_of(node)
-            steps = _steps_until(held_by_state * given.step, start + given.start, given.each)
+            each = given.each + _correction_of(node)
+            steps = _steps_until(held_by_state * given.step, start + given.start, each)
             if steps < program.timesteps:
-                size = np.max(start + given.start + given.each * program.timesteps) / given.step
+                size = np.max(start + given.start + each * program.timesteps) / given.step
                 _refuse(node, program.dtype, held_by_state, "sums", size, program.timesteps)
             longest = min(longest, steps)
     return longest
@@ -102,6 +103,12 @@ def _start_of(node):
     start = node.neuron.initial_state((1, *node.shape), "float32")[0]
     start = np.abs(keras.ops.convert_to_numpy(start)).astype("float64")
     return start.reshape(-1, node.shape[-1]).max(axis=0) + np.asarray(node.neuron.v_threshold)
+
+
+def _correction_of(node):
+    """Return how much more than their input neurons get at every step, by channel."""
+    current = node.neuron.correction("current") if isinstance(node, kinds.Spike) else ()
+    return np.abs(current) if len(current) else 0.0
 
 
 def _by_channel(value, shape):
