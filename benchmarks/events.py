@@ -5,14 +5,14 @@
 CPU time of all threads and wall time in µs, medians. F is the float32 source network in the same process, at
 the batch size where it takes least CPU time. Passes and steps of both engines take turns; ratios to F are of
 CPU time, medians of those of a turn, with intervals of 95 % confidence (with fewer than six turns, all that
-there is). Beside them: how often neurons fire, and how long the first call on events takes.
+there is). Beside them: how often neurons fire, and the same network of integers (`weight_bits=8`) on
+events. The last line has what it takes to compile the kernels, or to read them from disk.
 """
 
 import argparse
 import json
 import subprocess
 import sys
-import time
 from importlib.metadata import version
 
 import keras
@@ -20,7 +20,7 @@ import numpy as np
 from keras import layers
 from machine import describe
 from speed import as_trained, by_batches, cifar10_cnn, lenet, resnet18
-from timing import show_ratio, take_turns
+from timing import seconds, show_ratio, take_turns
 
 import keras_snn
 
@@ -44,29 +44,43 @@ ROWS = {
 def measure(name, options):
     """Return seconds per image of a pass and of steps, CPU and wall of every turn, and what comes first."""
     keras.utils.set_random_seed(0)
-    make, large, samples, singles = ROWS[name]
+    first, (make, large, samples, singles) = first_calls(), ROWS[name]
     rng = np.random.default_rng(0)
     model = as_trained(make(), rng)
     x = rng.random((max(samples, 64), *model.input_shape[1:]), dtype="float32")
     snn = keras_snn.convert(model, x[:64], timesteps=options.timesteps, verbose=0)
-    snn.engine, start = "events", time.perf_counter()
-    snn.predict_on_batch(x[:1])
-    first = time.perf_counter() - start
+    whole = keras_snn.convert(model, x[:64], timesteps=options.timesteps, weight_bits=8, verbose=0)
+    snn.engine = "events"
     counts = snn.simulate(x[:4], record="spike_counts").spike_counts.values()
     rate = sum(c.sum() for c in counts) / sum(c.size for c in counts) / options.timesteps
     sizes = [size for size in (16, 64, 200) if size <= len(x)]
     ways = {f"F {size}": by_batches(model, x, size) for size in sizes}
     images = {way: len(x) for way in ways}
-    for engine in ("compiled", "events"):
+    for who, network in (("compiled", snn), ("events", snn), ("integers", whole)):
+        engine = "compiled" if who == "compiled" else "events"
         for size, number in ((large, samples), (1, singles)):
-            ways[f"{engine} {size}"] = _on(snn, engine, by_batches(snn, x[:number], size))
-            images[f"{engine} {size}"] = number * options.timesteps
+            ways[f"{who} {size}"] = _on(network, engine, by_batches(network, x[:number], size))
+            images[f"{who} {size}"] = number * options.timesteps
     times = {way: pairs / images[way] for way, pairs in take_turns(ways, options.repeats).items()}
     return {
         "first": first,
         "rate": float(rate),
         "times": {way: pairs.tolist() for way, pairs in times.items()},
     }
+
+
+def first_calls():
+    """Return how much CPU time the first of two small networks takes more, of floats and of integers."""
+    small = keras.Sequential([keras.Input((4,)), *(layers.Dense(3, activation="relu") for _ in range(3))])
+    x = np.linspace(0, 1, 12, dtype="float32").reshape(3, 4)
+
+    def run(weight_bits):
+        snn = keras_snn.convert(small, x, timesteps=4, weight_bits=weight_bits, verbose=0)
+        snn.engine = "events"
+        snn.predict_on_batch(x)
+
+    times = [[seconds(lambda bits=bits: run(bits))[0] for _ in range(2)] for bits in (None, 8)]
+    return [first - second for first, second in times]
 
 
 def _on(snn, engine, run):
@@ -87,8 +101,9 @@ def rows(name, found):
         if way[0] != "F":
             cpu, wall = np.median(pairs, axis=0)
             ratio = show_ratio(pairs[:, 0] / times[passes][:, 0], 2)
-            engine, size = way.split()
-            yield f"| | {engine} | {size} | {cpu:.1f} | {wall:.1f} | {ratio} |"
+            who, size = way.split()
+            who = "events, integers" if who == "integers" else who
+            yield f"| | {who} | {size} | {cpu:.1f} | {wall:.1f} | {ratio} |"
 
 
 def main():
@@ -104,15 +119,15 @@ def main():
         return
     print(f"{describe()}; Numba {version('numba')}; T = {options.timesteps}, medians of {options.repeats}\n")
     print("| network | who | batch | CPU, µs | wall, µs | in F |\n| --- | --- | --- | --- | --- | --- |")
-    firsts = []
+    firsts = None
     for name in options.names:
         command = [sys.executable, __file__, name, "--in-process", "--timesteps", str(options.timesteps)]
         command += ["--repeats", str(options.repeats)]
         printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         found = json.loads(printed.splitlines()[-1])
         print("\n".join(rows(name, found)), flush=True)
-        firsts.append(f"{name} {found['first']:.1f} s")
-    print(f"\nFirst call on events: {', '.join(firsts)}.")
+        firsts = firsts or found["first"]
+    print("\nKernels first: {:.1f} s of CPU time, {:.1f} s more for integers.".format(*firsts))
 
 
 if __name__ == "__main__":
