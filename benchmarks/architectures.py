@@ -17,6 +17,8 @@ import numpy as np
 from small_networks import IMAGE, NETWORKS
 
 import keras_snn
+from keras_snn.analysis.input_shares import input_shares
+from keras_snn.simulation.source import program_of
 
 
 def randomized(model, rng):
@@ -51,22 +53,21 @@ def error(snn, x, expected):
 
 
 def measured(make, timesteps):
-    """Return whether a network converts, its `CheckReport`, and the errors in T and in 8·T steps."""
+    """Return whether a network converts, the `InputShares` of its layers, and errors in T and 8·T steps."""
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     model = randomized(make(), rng)
     x = samples(model, rng)
-    how, report = "yes", keras_snn.check(model, x)
+    how = "yes"
     options = {"normalization": "max", "bias_correction": False, "timesteps": timesteps, "verbose": 0}
-    if not report.converts:
-        how, report = "allow", keras_snn.check(model, x, nonspiking="allow")
-        options["nonspiking"] = "allow"
+    if not keras_snn.check(model, x).converts:
+        how, options["nonspiking"] = "allow", "allow"
     snn = keras_snn.convert(model, x, **options)
     expected, errors = model.predict(x, verbose=0), []
     for steps in (timesteps, 8 * timesteps):
         snn.timesteps = steps
         errors.append(error(snn, x, expected))
-    return how, report, errors
+    return how, input_shares(program_of(snn)).values(), errors
 
 
 def row(name, is_plain, make, timesteps):
@@ -75,15 +76,13 @@ def row(name, is_plain, make, timesteps):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            how, report, errors = measured(make, timesteps)
+            how, takes, errors = measured(make, timesteps)
     except Exception as failed:
         print(start, f"refused: {str(failed)[:200]}", flush=True)
         return "no", 0, 0, True
-    share = report.share_of_spikes
-    shown = "-" if share is None else f"{share:.0%}"
-    print(start, f"{how:9} {shown:>7} {errors[0]:8.4f} {errors[1]:8.4f}", flush=True)
-    takes = [verdict.takes for verdict in report.verdicts if verdict.takes is not None]
     spikes, numbers = (sum(getattr(one, of) for one in takes) for of in ("spikes", "numbers"))
+    shown = f"{spikes / (spikes + numbers):.0%}" if spikes + numbers else "-"
+    print(start, f"{how:9} {shown:>7} {errors[0]:8.4f} {errors[1]:8.4f}", flush=True)
     return how, spikes, spikes + numbers, errors[1] < max(errors[0] / 4, 1e-3)
 
 

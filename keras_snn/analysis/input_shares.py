@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_snn.analysis.contents import CONSTANT, contents_of
 from keras_snn.analysis.fan_out import fan_out
+from keras_snn.analysis.parts import source_share
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.program import Program
 
@@ -58,7 +59,7 @@ def input_shares(program: Program) -> dict[str, InputShares]:
         if isinstance(node, kinds.Affine) and node.origins:
             shares = _of_node(node, graph, codes[node.inputs[0]])
             if shares.numbers:
-                hint = _hint(graph, codes, node.inputs[0])
+                hint = _hint(graph, codes, node)
                 shares = dataclasses.replace(shares, hint=hint)
             found[node.origins[0]] = found.get(node.origins[0], InputShares()) + shares
     return found
@@ -66,21 +67,20 @@ def input_shares(program: Program) -> dict[str, InputShares]:
 
 def _of_node(node, graph, code):
     shape = graph.nodes[node.inputs[0]].shape
+    share = source_share(node, graph, padded=not code.ndim)
     if code.ndim:
         reached, code = fan_out(node, shape, zeros=True), np.broadcast_to(code, shape)
     else:
         reached = np.array(math.prod(node.shape) * math.prod(node.kernel.shape[:-1]))
     is_spike, is_constant = code >= 0, code == CONSTANT
     return InputShares(
-        int(reached[is_spike].sum()),
-        int(reached[is_constant].sum()),
-        int(reached[~(is_spike | is_constant)].sum()),
+        *(round(int(reached[of].sum()) * share) for of in (is_spike, is_constant, ~(is_spike | is_constant)))
     )
 
 
-def _hint(graph, codes, name):
-    """Return how a layer would get spikes from a value that is partly numbers."""
-    pending = [name]
+def _hint(graph, codes, layer):
+    """Return how a layer would get spikes instead of what is partly numbers."""
+    pending = list(layer.inputs)
     while pending:
         node = graph.nodes[pending.pop()]
         origin = node.origins[0] if node.origins else node.name
@@ -92,6 +92,8 @@ def _hint(graph, codes, name):
             return f"put the relu after '{origin}', which averages, instead of before it"
         if isinstance(node, kinds.Add):
             return f"put a relu after the sum '{origin}'"
+        if isinstance(node, kinds.Affine) and origin == layer.origins[0]:
+            return "make it two layers, with a relu between them"
         if isinstance(node, kinds.Affine):
             return f"put a relu after '{origin}', whose output is no spikes"
         pending += node.inputs

@@ -18,7 +18,9 @@ class LayerOperations:
         dense: Synaptic operations of one pass: inputs times the outputs that each reaches.
         weights, zeros: Number of weights without biases, and of those that are 0.
         footprint: Bytes of weights and biases; 0 at a further call of the layer.
-        share: Share of these inputs and weights that the source network has, where it adds up inputs first.
+        share: What the source network has of these synaptic operations, as a share, where it adds up inputs
+            first, or has several maps in a row.
+        weight_share: The same of the weights.
         is_factor: Whether it has one weight for each value, and adds up nothing.
         sums: Values that the source network adds without a weight, as in a residual connection.
         is_analog: Whether its input is the same at every step, so that it is computed once.
@@ -43,6 +45,7 @@ class LayerOperations:
     footprint: int
     is_factor: bool = False
     share: float = 1.0
+    weight_share: float = 1.0
     sums: int = 0
     is_analog: bool = False
     reads: int = 0

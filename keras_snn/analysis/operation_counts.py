@@ -166,7 +166,7 @@ class OperationCounts(PlottedResult):
     @property
     def ann_footprint(self) -> int:
         """Bytes of the weights of the analog network."""
-        return sum(round(layer.footprint * layer.share) for layer in self.layers)
+        return sum(round(layer.footprint * layer.weight_share) for layer in self.layers)
 
     @property
     def footprint(self) -> int:

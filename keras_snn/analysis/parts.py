@@ -1,5 +1,6 @@
 """What adds up values in a network: layers with weights, sums, neurons and read-outs; and what that costs."""
 
+import functools
 import math
 
 import numpy as np
@@ -10,9 +11,10 @@ from keras_snn.analysis.layer_operations import LayerOperations
 from keras_snn.analysis.reach import EVENTS, GRADED, NUMBERS, ONES, UNITS, Reach
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.graph import Graph
+from keras_snn.graph.interpolation import interpolation
 from keras_snn.graph.program import Program
 
-__all__ = ["Part", "static_parts"]
+__all__ = ["Part", "of_source", "source_share", "static_parts"]
 
 
 class Part:
@@ -127,6 +129,13 @@ class Part:
         found = [mean[network, f"{self.name} {i}"] for i in range(len(self.of_source))]
         ones, graded = found[0][[ONES, GRADED]].tolist() if self.is_linear else (0.0, 0.0)
         sums = sum(float(x[NUMBERS]) for x in found[self.is_linear :])
+        stands_for = _stands_for(self.node, self.graph)
+        if stands_for:
+            *_, others, skipping, between = stands_for
+            reached = max(fan_out(self.node, self.graph.nodes[self.node.inputs[0]].shape).sum(), 1)
+            ones, graded = (count * skipping / reached for count in (ones, graded))
+            # What is between two maps counts as not 0.
+            graded, sums = graded + between, sums + others
         each = 2 if graded else 1
         if self.is_linear and static["is_factor"]:
             each = int(static["biases"] > 0)
@@ -150,7 +159,7 @@ def _static(node, graph, sums, itemsize, known):
         names = ("macs", "biases", "dense", "weights", "zeros", "footprint")
         return {"name": node.name, **dict.fromkeys(names, 0), "is_factor": False, "sums": sums}
     neurons, is_affine = math.prod(node.shape), isinstance(node, kinds.Affine)
-    share = _share(node, graph)
+    share = weight_share = source_share(node, graph)
     weights, shift = (node.kernel, node.bias) if is_affine else (node.scale, node.shift)
     has_bias = bool(np.any(shift))
     if _only_adds(node):
@@ -160,25 +169,86 @@ def _static(node, graph, sums, itemsize, known):
     key = (node.source, node.name.removeprefix((*node.origins, "")[0]), weights.shape)
     is_known = node.source is not None and key in known
     known.add(key)
+    macs = neurons * (math.prod(weights.shape[:-1]) if is_affine else bool(weights.size))
+    stands_for = _stands_for(node, graph)
+    if stands_for:
+        macs, _, kept, others, *_ = stands_for
+        weight_share, sums = kept / stored, sums + others
     return {
         "name": node.name,
-        "macs": round(neurons * math.prod(weights.shape[:-1]) * share)
-        if is_affine
-        else neurons * bool(weights.size),
+        "macs": macs if stands_for else round(macs * share),
         "biases": neurons if has_bias else 0,
         "dense": _reached(node, graph) if weights.size else 0,
         "weights": weights.size,
         "zeros": int(np.sum(weights == 0)),
         "footprint": 0 if is_known else stored * itemsize,
         "share": share,
+        "weight_share": weight_share,
         "is_factor": not is_affine and bool(weights.size),
         "sums": sums,
     }
 
 
-def _share(node, graph):
-    """Return the share of the inputs of a layer that the source network has, which adds up some of them."""
+def of_source(nodes, graph, own):
+    """Return `Concatenate.stands_for` of maps and sums of a graph that become the last of them."""
+    linear, sums = [], 0
+    for node in nodes:
+        static = _static(node, graph, _unweighted(node, graph, own), 1, set())
+        sums += static["sums"] + (static["biases"] if node is not nodes[-1] else 0)
+        if isinstance(node, kinds.Affine):
+            (source,) = node.inputs
+            is_between = np.broadcast_to(_is_weighted(source, graph), graph.nodes[source].shape)
+            reached = fan_out(node, graph.nodes[source].shape)
+            linear.append((static, int(reached[~is_between].sum()), int(reached[is_between].sum())))
+    return (
+        sum(static["macs"] for static, *_ in linear),
+        sum(round(static["dense"] * static["share"]) for static, *_ in linear),
+        sum(round(static["footprint"] * static["weight_share"]) for static, *_ in linear),
+        sums,
+        sum(skipping for _, skipping, _ in linear),
+        sum(between for *_, between in linear),
+    )
+
+
+def _is_weighted(name, graph):
+    """Return which channels of a value are weighted sums, or made of some: an array, or one bool for all."""
+    node = graph.nodes[name]
+    if isinstance(node, kinds.Affine) or interpolation(graph, node) is not None:
+        # Of channels that are 0 what is made of them alone is 0 too: it counts as often 0 as they are.
+        return np.array(isinstance(node, kinds.Affine) and node.kernel.shape[-2] > 1)
+    if not isinstance(node, (kinds.Rearrange, kinds.Concatenate, kinds.Add, kinds.ChannelAffine)):
+        return np.array(False)
+    parts = [_is_weighted(source, graph) for source in node.inputs]
+    if isinstance(node, kinds.Concatenate) and node.axis == -1:
+        sizes = [graph.nodes[source].shape[-1] for source in node.inputs]
+        return np.concatenate([np.broadcast_to(*pair) for pair in zip(parts, sizes, strict=True)])
+    if isinstance(node, kinds.Rearrange) and node.function in ("reshape", "transpose"):
+        return np.array(parts[0].any())
+    return functools.reduce(np.logical_or, parts)
+
+
+def _stands_for(node, graph):
+    """Return what the source network has in the place of a map, if it has several maps."""
     source = graph.nodes[node.inputs[0]]
+    is_noted = isinstance(source, kinds.Concatenate) and isinstance(node, kinds.Affine)
+    return source.stands_for if is_noted else ()
+
+
+def source_share(node, graph, *, padded=False):
+    """Return the share of the synaptic operations of a layer that the source network has in its place.
+
+    It adds up some of the inputs, or has several maps in a row.
+
+    Args:
+        node: The layer.
+        graph: Its graph.
+        padded: Whether what meets zeros at a border counts.
+    """
+    source, stands_for = graph.nodes[node.inputs[0]], _stands_for(node, graph)
+    if stands_for and padded:
+        return stands_for[0] / (math.prod(node.shape) * math.prod(node.kernel.shape[:-1]))
+    if stands_for:
+        return stands_for[1] / _reached(node, graph)
     if isinstance(source, kinds.Rearrange):
         # Those of a group of channels are side by side.
         source = graph.nodes[source.inputs[0]]

@@ -10,6 +10,7 @@ from keras_snn._table import show_table
 from keras_snn._types import AnyModel, Data
 from keras_snn._validation import check_choice
 from keras_snn.analysis.input_shares import InputShares, input_shares
+from keras_snn.conversion.composing import with_composed_maps
 from keras_snn.conversion.options import NonSpikingParts
 from keras_snn.conversion.place_neurons import place_readouts, to_spiking
 from keras_snn.conversion.sizes import first_shapes, fitting_shapes, functional
@@ -179,7 +180,7 @@ def check(
 
 def _input_shares(graph):
     """Return what the layers of a graph with weights would take, by path."""
-    graph = fold(with_branches(graph.with_nodes(graph.nodes)))
+    graph = with_composed_maps(fold(with_branches(graph.with_nodes(graph.nodes))), {})
     graph = to_spiking(graph, lambda _: IntegrateAndFire(), {}, timesteps=1)
     return input_shares(make_program(place_readouts(graph), timesteps=1))
 

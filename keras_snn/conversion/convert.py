@@ -13,7 +13,9 @@ from keras_snn._types import AnyModel, Data
 from keras_snn._version import __version__
 from keras_snn.analysis.input_shares import input_shares
 from keras_snn.conversion.compiling import compile_like
+from keras_snn.conversion.composing import with_composed_maps
 from keras_snn.conversion.conversion_report import report_on
+from keras_snn.conversion.densities import rates_of
 from keras_snn.conversion.freezing import freeze_like
 from keras_snn.conversion.loss_warning import warn_of_loss
 from keras_snn.conversion.normalization import normalize
@@ -284,8 +286,9 @@ class _Build:
         scales = scales_of(graph, self.measured, options_of, method)
         graph, as_numbers = without_costly_relays(graph, self.measured.histograms, scales, options_of)
         weighting = options.weighting(depth_of(graph))
+        rates = rates_of(options.neuron, self.measured.histograms, scales)
         graph = to_spiking(
-            normalize(graph, scales),
+            normalize(with_composed_maps(graph, rates, constant_inputs=options.has_constant_inputs), scales),
             lambda name: options_of[name].neuron,
             scales,
             timesteps=options.passes,
@@ -300,11 +303,11 @@ class _Build:
             snn.output_names = list(self.model.output_names)
         freeze_like(snn, nodes, self.model)
         listed = options.with_normalization(method).described() | {"readout_weighting": weighting}
-        if as_numbers:
-            listed["sums_as_numbers"] = as_numbers
+        listed |= {"sums_as_numbers": as_numbers} if as_numbers else {}
         if any(layer.draws for layer in internals(snn).network.stateful.values()):
             listed["seed"] = options.seed
-        snn.conversion_report = report_on(snn, nodes, self.measured.histograms, shares, listed, _versions())
+        versions = {"keras_snn": __version__, "keras": keras.__version__, "numpy": np.__version__}
+        snn.conversion_report = report_on(snn, nodes, self.measured.histograms, shares, listed, versions)
         return snn
 
     def _program(self, graph, weighting):
@@ -369,7 +372,3 @@ def _warn_of_silence(report):
             "for training, or give more of it.",
             stacklevel=5,
         )
-
-
-def _versions():
-    return {"keras_snn": __version__, "keras": keras.__version__, "numpy": np.__version__}

@@ -2,27 +2,10 @@
 
 import numpy as np
 
+from keras_snn.graph.composing import dense_kernel
 from keras_snn.graph.geometry import pad_widths
 
 __all__ = ["dense_kernel", "embedded_kernel"]
-
-
-def dense_kernel(kernel, groups):
-    """Return the kernel of the same convolution with one group: zeros between the groups.
-
-    Args:
-        kernel: Array of shape `(*window, inputs / groups, units)`.
-        groups: Number of groups.
-
-    Returns:
-        Array of shape `(*window, inputs, units)`.
-    """
-    *window, inputs, units = kernel.shape
-    dense = np.zeros((*window, inputs * groups, units), kernel.dtype)
-    for i in range(groups):
-        rows, columns = (slice(i * n, (i + 1) * n) for n in (inputs, units // groups))
-        dense[..., rows, columns] = kernel[..., columns]
-    return dense
 
 
 def embedded_kernel(node, sizes, pads, *, square):

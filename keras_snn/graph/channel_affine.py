@@ -16,6 +16,7 @@ __all__ = [
     "folded_into",
     "merged",
     "moved_after",
+    "of_shift",
     "rearranged",
     "rows_of",
     "union_of_origins",
@@ -71,7 +72,7 @@ def folded_before(affine, node, shape, *, by_place):
     if is_uniform:
         bias = affine.bias + _sums(affine, node.shift, shape[-1]).reshape(-1, len(affine.bias)).sum(axis=0)
         return _with_weights(affine, scale, bias, node), np.zeros(())
-    added = compact(affine.bias + _of_shift(affine, node.shift, shape), affine.shape)
+    added = compact(affine.bias + of_shift(affine, node.shift, shape), affine.shape)
     if added.ndim < 2:
         return _with_weights(affine, scale, np.broadcast_to(added, len(affine.bias)), node), np.zeros(())
     return _with_weights(affine, scale, np.zeros_like(affine.bias), node), added
@@ -93,7 +94,7 @@ def _sums(affine, shift, channels):
     return (affine.kernel * rows_of(affine, np.broadcast_to(shift, channels))).sum(axis=-2)
 
 
-def _of_shift(affine, shift, shape):
+def of_shift(affine, shift, shape):
     """Return W·shift for a shift of values of `shape`, with the padding of the map."""
     if shift.ndim > 1 or not affine.window:
         without_bias = dataclasses.replace(affine, bias=np.zeros_like(affine.bias))

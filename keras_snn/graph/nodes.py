@@ -263,10 +263,8 @@ class Rearrange(Node):
         return dtype
 
     def output_shape(self, shape):
-        if self.function == "reshape":
-            return self.argument
-        if self.function == "transpose":
-            return tuple(shape[axis] for axis in self.argument)
+        if self.function in ("reshape", "transpose"):
+            return tuple(shape[axis] for axis in self.argument) if self.function[0] == "t" else self.argument
         size = {
             "pad": lambda n, widths: n + sum(widths),
             "slice": lambda n, bounds: len(range(*slice(*bounds).indices(n))),
@@ -278,7 +276,7 @@ class Rearrange(Node):
     @property
     def repeats(self):
         """Whether a value may come more than once."""
-        taken = [places or () for places in self.argument] if self.function == "take" else []
+        taken = [of_axis for of_axis in self.argument if of_axis] if self.function == "take" else []
         return self.function == "repeat" or any(len(set(places)) < len(places) for places in taken)
 
     def move(self, array, *, leading=0, mode="constant"):
@@ -334,8 +332,7 @@ class Opaque(Node):
         return tuple(self.model.output_shape[1:])
 
     def output_dtype(self, *dtypes):
-        dtype = self.model.outputs[0].dtype
-        return None if "float" in dtype else dtype
+        return None if "float" in self.model.outputs[0].dtype else self.model.outputs[0].dtype
 
     def for_each(self, length):
         # keras.layers.TimeDistributed takes one input only.
@@ -385,10 +382,13 @@ class Concatenate(Node):
     Attributes:
         axis: Axis of the value without batch, counted from the end; negative.
         again: Places of inputs that the source network adds to those before, with the same weights after it.
+        stands_for: What the source network has in the place of the weights after it, if several maps:
+            multiply-adds, with and without padding, weights, sums, those that skip zeros, and others.
     """
 
     axis: int = -1
     again: tuple[int, ...] = ()
+    stands_for: tuple[int, ...] = ()
 
     def output_dtype(self, *dtypes):
         return None if None in dtypes else keras.backend.result_type(*dtypes)

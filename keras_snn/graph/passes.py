@@ -251,7 +251,9 @@ class _Folding:
                     self._replace(node.name, source.name)
                 return True
             if isinstance(source, kinds.Add) and self._absorbs(source):
-                self._distribute(source, node)
+                return self._distribute(source, node)
+            if self._is_moved_sum(source) and node.scale.ndim < 2 and not node.shift.any():
+                self._move_back(source, node)
                 return True
         users = sorted(self.users[node.name], key=self._places.__getitem__)
         return any(self._move_forward(source, node, self.nodes[name]) for name in users)
@@ -264,20 +266,51 @@ class _Folding:
             return False
         if isinstance(source, kinds.Add):
             return all(self._absorbs(self.nodes[name]) for name in source.inputs)
-        return isinstance(source, kinds.Affine)
+        return isinstance(source, kinds.Affine) or self._is_moved_sum(source)
+
+    def _is_moved_sum(self, source):
+        """Whether a value is that of a linear layer, cut or padded along other axes than the last."""
+        while isinstance(source, kinds.Rearrange) and source.function in ("pad", "slice"):
+            before = self.nodes[source.inputs[0]]
+            whole = source.argument[-1] in ((0, 0), (None, None, None))
+            if not (whole and self._is_only_user(source) and self._is_only_user(before)):
+                return False
+            if isinstance(before, kinds.Affine):
+                return True
+            source = before
+        return False
+
+    def _move_back(self, source, node):
+        """Scale what a layer moves instead of what it gives."""
+        moved = self.nodes[source.inputs[0]]
+        factor = channel_affine(self.nodes, node.name, moved, node.scale, 0.0, origins=node.origins)
+        self._put(factor, (*self._places[moved.name], 0))
+        self._put(dataclasses.replace(source, inputs=(factor.name,)))
+        self._replace(node.name, source.name)
 
     def _distribute(self, add, node):
-        """Scale the branches of a sum instead of the sum; the shift goes to the first branch."""
+        """Scale the branches of a sum instead of the sum; the shift goes to the first branch if it fits.
+
+        Return whether there was anything to move.
+        """
+        stays = any(isinstance(self.nodes[name], kinds.Rearrange) for name in add.inputs)
+        stays = stays and bool(node.shift.any())
+        if stays and (np.all(node.scale == 1) or node.scale.ndim > 1):
+            return False
         branches = []
         for i, name in enumerate(add.inputs):
-            shift = node.shift if i == 0 else 0.0
+            shift = node.shift if i == 0 and not stays else 0.0
             branch = channel_affine(
                 self.nodes, f"{node.name}/{i}", self.nodes[name], node.scale, shift, origins=node.origins
             )
             self._put(branch, (*self._places[name], 0))
             branches.append(branch.name)
         self._put(dataclasses.replace(add, inputs=tuple(branches), origins=union_of_origins(add, node)))
-        self._replace(node.name, add.name)
+        if stays:
+            self._put(dataclasses.replace(node, scale=np.ones(())))
+        else:
+            self._replace(node.name, add.name)
+        return True
 
     def _move_forward(self, source, node, user):
         """Move a `ChannelAffine` after one user of it, or into it; return whether there was a move."""

@@ -178,8 +178,8 @@ def _layer_of_add(_node: kinds.Add, **options):
 
 @analog_layer.register
 def _layer_of_concatenate(node: kinds.Concatenate, **options):
-    if node.again:
-        return Sides(node.axis, node.again, **options), []
+    if node.again or node.stands_for:
+        return Sides(node.axis, node.again, node.stands_for, **options), []
     return keras_layers.Concatenate(node.axis, **options), []
 
 

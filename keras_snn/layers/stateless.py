@@ -89,19 +89,38 @@ class ScaleShift(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_snn")
 class Sides(keras.layers.Concatenate):
-    """Values side by side, some of which the source network adds to those before.
+    """Values side by side, in front of weights that stand for others of the source network; or one value.
 
     Args:
         axis: As of `keras.layers.Concatenate`.
-        again: Places of those inputs.
+        again: Places of the inputs that the source network adds to those before.
+        stands_for: As of `keras_snn.graph.nodes.Concatenate`.
     """
 
-    def __init__(self, axis: int = -1, again: Iterable[int] = (), **kwargs: Any) -> None:
+    def __init__(
+        self, axis: int = -1, again: Iterable[int] = (), stands_for: Iterable[int] = (), **kwargs: Any
+    ) -> None:
         super().__init__(axis=axis, **kwargs)
-        self.again = tuple(again)
+        self.again, self.stands_for = tuple(again), tuple(stands_for)
+
+    def build(self, input_shape: Any) -> None:
+        if _is_list(input_shape):
+            super().build(input_shape)
+        self.built = True
+
+    def call(self, inputs: Tensors) -> Any:
+        return super().call(inputs) if isinstance(inputs, (list, tuple)) else inputs
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return super().compute_output_shape(input_shape) if _is_list(input_shape) else tuple(input_shape)
+
+    def compute_output_spec(self, inputs: Tensors) -> Any:
+        if isinstance(inputs, (list, tuple)):
+            return super().compute_output_spec(inputs)
+        return keras.KerasTensor(inputs.shape, self.compute_dtype)
 
     def get_config(self) -> Config:
-        return {**super().get_config(), "again": list(self.again)}
+        return {**super().get_config(), "again": list(self.again), "stands_for": list(self.stands_for)}
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")

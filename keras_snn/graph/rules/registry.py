@@ -164,11 +164,11 @@ def supported_layers() -> tuple[str, ...]:
 _GIVES = {
     "Activations": "spikes",
     "At the output": "",
-    "Linear": "numbers; spikes after a relu",
+    "Linear": "spikes after a relu, or where one map of two takes fewer operations; else numbers",
     "Normalization and scaling": "spikes: folded into weights",
     "Pooling": "spikes of maxima; numbers of averages, so average before a relu",
-    "Moving values": "spikes; numbers of `Resizing` and bilinear `UpSampling`",
-    "Merging": "spikes of `Concatenate` and maxima; numbers of sums, so put a relu after them",
+    "Moving values": "spikes; numbers of interpolation, but where one map takes fewer operations",
+    "Merging": "spikes; numbers of sums with averages or with what does not spike",
     "Acts in training only": "spikes",
 }
 

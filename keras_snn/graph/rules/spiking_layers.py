@@ -85,7 +85,7 @@ def rearrange(layer, x, *, emit):
 
 @_rule(Sides)
 def sides(layer, *inputs, emit):
-    return emit(kinds.Concatenate, *inputs, axis=layer.axis, again=layer.again)
+    return emit(kinds.Concatenate, *inputs, axis=layer.axis, again=layer.again, stands_for=layer.stands_for)
 
 
 @_rule(layers.PoissonEncoder)
