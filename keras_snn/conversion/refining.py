@@ -5,7 +5,7 @@ from keras_snn.conversion.correction import correct
 from keras_snn.conversion.integers import with_integers
 from keras_snn.conversion.tuning import choose_readout_delay, choose_readout_weighting
 from keras_snn.graph.integers import with_whole_numbers
-from keras_snn.graph.program import with_readouts
+from keras_snn.graph.program import with_readouts, with_shifts
 from keras_snn.simulation.building import rebuilt
 from keras_snn.simulation.source import program_of
 
@@ -30,9 +30,10 @@ def refined(snn, data, options, options_of):
         # Averages of events, on which it would be corrected, are no integers.
         snn = with_integers(snn, options.weight_bits, data, batch_size=options.batch_size)
     if options.chooses_weighting:
-        chosen = choose_readout_weighting(snn, data, **on_data)
+        corrects = bool(options.correction)
+        chosen, shifts = choose_readout_weighting(snn, data, corrects=corrects, **on_data)
         if chosen == "linear":
-            program = with_readouts(program_of(snn), weighting=chosen)
+            program = with_shifts(with_readouts(program_of(snn), weighting=chosen), shifts)
             snn = rebuilt(snn, program, readout_weighting=chosen)
     return snn
 

@@ -1,14 +1,12 @@
 """Choosing options by what they do on calibration data: the converted network beside its source."""
 
 import itertools
-from typing import get_args
 
 import keras
 import numpy as np
 
 from keras_snn.analysis.observers import Observer, observe
 from keras_snn.graph import nodes as kinds
-from keras_snn.layers.readout import Weighting
 from keras_snn.simulation.internals import internals
 from keras_snn.simulation.recording import open_data
 from keras_snn.simulation.source import program_of, source_graph
@@ -50,17 +48,33 @@ def choose_readout_delay(model, data, *, batch_size, verbose):
     return int(np.argmin(currents.errors))
 
 
-def choose_readout_weighting(model, data, *, batch_size, verbose):
+def choose_readout_weighting(model, data, *, corrects, batch_size, verbose):
     """Return how the read-outs of a model weigh the steps after their delay, to come closest on data.
 
-    `"uniform"` if that is no worse than `"linear"`. Arguments as of `closest`.
+    Corrections of neurons make up for what all steps lack together. Of that late steps have too much, so that
+    `"linear"` goes with what its averages lack themselves.
+
+    Args:
+        model: A `SpikingModel`.
+        data: Calibration data, of which the first some hundred samples are used.
+        corrects: Whether the read-outs may add what averages lack.
+        batch_size: Samples that run together.
+        verbose: 1 shows a progress bar.
+
+    Returns:
+        `(weighting, shifts)`: `"uniform"` if that is no worse than `"linear"`; and what read-outs should add,
+        tuples of one number for each channel by place among the outputs.
     """
     nodes = program_of(model).graph.nodes.values()
     delay = max(node.delay for node in nodes if isinstance(node, kinds.Readout))
     counted = np.maximum(np.arange(1, model.timesteps + 1) - delay, 0)
     currents = _Currents(model, [counted > 0, counted])
     watch(model, data, currents, batch_size=batch_size, verbose=verbose)
-    return get_args(Weighting)[int(np.argmin(currents.errors))]
+    uniform, linear = currents.errors
+    linear = currents.error_without_lack(1) if corrects else linear
+    if uniform <= linear:
+        return "uniform", {}
+    return "linear", currents.lacks(1) if corrects else {}
 
 
 def watch(model, data, observer, *, batch_size, verbose):
@@ -98,16 +112,13 @@ class _Distance(Observer):
 
 
 class _Currents(Observer):
-    """Adds up the errors of averages of the current into the read-outs.
+    """Adds up what averages of the current into the read-outs lack.
 
     Currents that are the same at every step show nothing of how they are averaged.
 
     Args:
         model: A `SpikingModel`.
         weights: Arrays of how much each time step counts, one for every average.
-
-    Attributes:
-        errors: Array of one number for every average; each output counts relative to its size.
     """
 
     def __init__(self, model, weights):
@@ -117,7 +128,12 @@ class _Currents(Observer):
         currents = {str(i): sources[name] for i, name in enumerate(internals(model).output_calls)}
         is_constant = internals(model).network.is_constant
         self.currents = {i: name for i, name in currents.items() if not is_constant(name)}
-        self.errors = np.zeros(len(weights))
+        self.samples = 0
+        # By output: the sum of the mean squares of what is wanted; and, for each average, that of what it
+        # lacks, and the sum of what each channel lacks.
+        self.sizes = dict.fromkeys(self.currents, 1e-30)
+        self.squares = {i: np.zeros(len(weights)) for i in self.currents}
+        self.sums = {i: [0.0] * len(weights) for i in self.currents}
 
     def of_source(self, values):
         return {i: values[self._current(self.graph.output_names[int(i)])] for i in self.currents}
@@ -130,9 +146,26 @@ class _Currents(Observer):
         return {i: values[name] for i, name in self.currents.items()}
 
     def take(self, observation):
+        samples = observation.samples
+        self.samples += samples
         for i, current in observation.steps.items():
             wanted = observation.source[i].astype("float64")
-            size = max(np.mean(wanted**2), 1e-30)
+            self.sizes[i] += samples * np.mean(wanted**2)
             for place, weights in enumerate(self.weights):
-                error = np.tensordot(current, weights, (1, 0)) - wanted
-                self.errors[place] += observation.samples * np.mean(error**2) / size
+                lack = wanted - np.tensordot(current, weights, (1, 0))
+                self.squares[i][place] += samples * np.mean(lack**2)
+                self.sums[i][place] += samples * lack.mean(axis=tuple(range(lack.ndim - 1)))
+
+    @property
+    def errors(self):
+        """Array of one number for every average; each output counts relative to its size."""
+        return sum((self.squares[i] / size for i, size in self.sizes.items()), np.zeros(len(self.weights)))
+
+    def error_without_lack(self, place):
+        """Return the error of an average to which what its channels lack on the average is added."""
+        explained = {i: self.samples * np.mean((self.sums[i][place] / self.samples) ** 2) for i in self.sizes}
+        return self.errors[place] - sum(explained[i] / size for i, size in self.sizes.items())
+
+    def lacks(self, place):
+        """Return what the channels of an average lack: tuples by place among the outputs."""
+        return {int(i): tuple((of_all[place] / self.samples).tolist()) for i, of_all in self.sums.items()}

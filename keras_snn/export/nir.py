@@ -297,6 +297,8 @@ def _readouts(graph):
             metadata["readout_weighting"] = node.weighting
         if averages and node.scale != 1:
             metadata["scale"] = np.asarray(node.scale)
+        if averages and node.shift != 0:
+            metadata["shift"] = np.asarray(node.shift)
         if averages and node.function != "linear":
             metadata["activation"] = node.function
             if node.function == "softmax":
@@ -318,6 +320,7 @@ def _without_scales(graph):
 # How a read-out averages: in the metadata, in the node, and what makes the one from the other.
 _AVERAGES = (
     ("scale", "scale", plain),
+    ("shift", "shift", plain),
     ("readout_delay", "delay", int),
     ("readout_weighting", "weighting", str),
 )

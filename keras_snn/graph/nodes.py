@@ -352,7 +352,7 @@ class Readout(Node):
         function: Name in `keras.activations`.
         axis: Axis of a softmax, counted from the end.
         method: `"potential"`; or how a softmax spikes, as `keras_snn.layers.SpikingSoftmax` has it.
-        delay, scale, weighting: Of the average, as of `keras_snn.layers.Readout`.
+        delay, scale, weighting, shift: Of the average, as of `keras_snn.layers.Readout`.
         seed: Of the random numbers of a softmax that spikes.
     """
 
@@ -363,6 +363,7 @@ class Readout(Node):
     seed: int = 0
     scale: float | tuple[float, ...] = 1.0
     weighting: str = "uniform"
+    shift: float | tuple[float, ...] = 0.0
 
     @property
     def draws(self):

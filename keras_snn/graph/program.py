@@ -20,6 +20,7 @@ __all__ = [
     "same_node",
     "source_of",
     "with_readouts",
+    "with_shifts",
     "without_input",
     "without_readouts",
 ]
@@ -170,6 +171,14 @@ def _same_value_of_lists(a, b):
 
 
 # --- From program to program ---------------------------------------------------
+
+
+def with_shifts(program, shifts):
+    """Return the program whose read-outs add something: a dict of tuples by place among the outputs."""
+    nodes, names = dict(program.graph.nodes), program.graph.output_names
+    for place, shift in shifts.items():
+        nodes[names[place]] = dataclasses.replace(nodes[names[place]], shift=shift)
+    return program.with_nodes(nodes)
 
 
 def with_readouts(program, **fields):

@@ -58,8 +58,13 @@ def _weighted(current, steps, delay, weighting):
     return ops.where(steps > delay, current, ops.zeros_like(current))
 
 
-def _average(state, delay, scale, weighting):
-    """Return the average that a state holds, times a scale."""
+def _average(state, delay, scale, weighting, shift):
+    """Return the average that a state holds, times a scale, and a shift."""
+    average = _scaled(state, delay, scale, weighting)
+    return average if shift == 0 else average + over_channels(shift, average)
+
+
+def _scaled(state, delay, scale, weighting):
     potential, steps = state
     counted = _beside(potential, ops.maximum(steps - delay, 1.0) if delay else steps)
     if weighting == "linear":
@@ -71,11 +76,11 @@ def _average(state, delay, scale, weighting):
     return potential * (over_channels(scale, potential) * (1.0 / counted))
 
 
-def _checked_scale(scale):
-    """Return a scale, a number or one for each channel, with tuples for the lists that files have."""
-    if isinstance(scale, (list, tuple)):
-        return tuple(check_number("scale", one) for one in scale)
-    return check_number("scale", scale)
+def _checked(name, value):
+    """Return a number or one for each channel, with tuples for the lists that files have."""
+    if isinstance(value, (list, tuple)):
+        return tuple(check_number(name, one) for one in value)
+    return check_number(name, value)
 
 
 def _beside(x, steps):
@@ -95,6 +100,7 @@ class Readout(SpikingLayer):
         delay: Number of first steps that do not count; until they are over the average is 0.
         weighting: `"uniform"`; or `"linear"`: the current of step s counts s times, of those after the delay,
             so that the average is Σ s·z / (t·(t + 1)/2).
+        shift: What is added to that: a number, or a tuple of one for each channel.
         scale: What the average is multiplied by: a number, or a tuple of one for each channel.
         return_state: Whether to return `(outputs, sum, steps)`.
         stateful: Whether to go on averaging from call to call.
@@ -111,13 +117,15 @@ class Readout(SpikingLayer):
         delay: int = 0,
         scale: float | tuple[float, ...] = 1.0,
         weighting: Weighting = "uniform",
+        shift: float | tuple[float, ...] = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.activation = keras.activations.get(activation)
         self.delay = check_integer("delay", delay, minimum=0)
         self.weighting = check_choice("weighting", weighting, get_args(Weighting))
-        self.scale = _checked_scale(scale)
+        self.shift = _checked("shift", shift)
+        self.scale = _checked("scale", scale)
 
     def start(self, shape: Shape) -> State:
         return _start(shape, self.state_dtype)
@@ -127,7 +135,7 @@ class Readout(SpikingLayer):
         return self.read(state), state
 
     def read(self, state: State) -> Tensor:
-        return self.activation(_average(state, self.delay, self.scale, self.weighting))
+        return self.activation(_average(state, self.delay, self.scale, self.weighting, self.shift))
 
     def rewind(self, state: State) -> State:
         potential, steps = state
@@ -136,7 +144,7 @@ class Readout(SpikingLayer):
     def get_config(self) -> Config:
         activation = keras.activations.serialize(self.activation)
         own = {"activation": activation, "delay": self.delay, "scale": self.scale}
-        return {**super().get_config(), **own, "weighting": self.weighting}
+        return {**super().get_config(), **own, "weighting": self.weighting, "shift": self.shift}
 
 
 @keras.saving.register_keras_serializable(package="keras_snn")
@@ -151,8 +159,8 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
             `"clock"`: at random steps, three in ten, the neuron of the largest softmax(V), and then
             V is 0 again. The rates of their spikes are the probabilities.
         delay: Number of first steps that do not count.
-        scale: What the average of `"potential"` is multiplied by before the softmax: a number, or a tuple of
-            one for each channel.
+        scale, shift: What the average of `"potential"` is multiplied by before the softmax, and what is added
+            then: a number, or a tuple of one for each channel.
         weighting: `"uniform"` or `"linear"`, how much each step counts in the average of `"potential"`; see
             `Readout`.
         seed: Integer, for the methods that draw. The same seed gives the same spikes again.
@@ -178,6 +186,7 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
         "seed": 0,
         "scale": 1.0,
         "weighting": "uniform",
+        "shift": 0.0,
         **SpikingTwin.options,
     }
 
@@ -189,14 +198,16 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
         seed: int = 0,
         scale: float | tuple[float, ...] = 1.0,
         weighting: Weighting = "uniform",
+        shift: float | tuple[float, ...] = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.method = check_choice("method", method, get_args(SoftmaxMethod))
         self.delay = check_integer("delay", delay, minimum=0)
         self.seed = check_integer("seed", seed, minimum=0)
-        self.scale = _checked_scale(scale)
+        self.scale = _checked("scale", scale)
         self.weighting = check_choice("weighting", weighting, get_args(Weighting))
+        self.shift = _checked("shift", shift)
         if self.draws and weighting != "uniform":
             raise ValueError(
                 f"`weighting` must be 'uniform' for a method that draws. Received: weighting='{weighting}', "
@@ -257,7 +268,7 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
         return ops.logical_and(fires, _beside(potential, steps > self.delay))
 
     def read(self, state: State) -> Tensor:
-        return self.analog(_average(state, self.delay, self.scale, self.weighting))
+        return self.analog(_average(state, self.delay, self.scale, self.weighting, self.shift))
 
     def rewind(self, state: State) -> State:
         potential, steps, *key = state
@@ -265,4 +276,4 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
 
     def get_config(self) -> Config:
         own = {"method": self.method, "delay": self.delay, "seed": self.seed, "scale": self.scale}
-        return {**super().get_config(), **own, "weighting": self.weighting}
+        return {**super().get_config(), **own, "weighting": self.weighting, "shift": self.shift}

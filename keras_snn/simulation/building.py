@@ -187,7 +187,7 @@ class _Builder:
 
 
 def _readout(node, options):
-    options |= {"delay": node.delay, "scale": node.scale, "weighting": node.weighting}
+    options |= {name: getattr(node, name) for name in ("delay", "scale", "weighting", "shift")}
     if node.function != "softmax":
         return spiking_layers.Readout(keras_function(node.function), **options)
     return spiking_layers.SpikingSoftmax(node.axis, method=node.method, seed=node.seed, **options)

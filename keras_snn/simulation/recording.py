@@ -312,8 +312,9 @@ class Runner:
 
 def _with_plain_averages(model):
     """Return the model whose read-outs weigh all steps alike, as what comes after the input has no number."""
+    # What goes with other weights is no part of it.
     program = program_of(model)
-    plain = with_readouts(program, weighting="uniform")
+    plain = with_readouts(program, weighting="uniform", shift=0.0)
     return model if plain == program else build(plain, unroll=model.unroll, name=model.name)
 
 

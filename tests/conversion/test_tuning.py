@@ -6,6 +6,9 @@ from keras import layers
 
 import keras_snn
 from keras_snn.conversion import refining
+from keras_snn.graph.program import with_readouts
+from keras_snn.simulation.building import build
+from keras_snn.simulation.source import program_of
 
 
 def network(rng):
@@ -87,6 +90,22 @@ def test_the_weighting_is_the_one_whose_average_is_closest(
 
 
 @pytest.mark.default_options
+def test_outputs_that_weigh_the_steps_add_what_they_lack_on_the_average(rng):
+    """Of the calibration data, channel by channel; and are closer than without."""
+    neuron, chosen = keras_snn.neurons.IntegrateAndFire(initial_potential=0.0), "uniform"
+    while chosen == "uniform":
+        model, x = deep(rng, 5)
+        snn = keras_snn.convert(model, x, neuron=neuron, timesteps=12, verbose=0)
+        chosen = snn.conversion_report.options["readout_weighting"]
+    lacks = model.predict(x, verbose=0) - snn.predict(x, verbose=0)
+    np.testing.assert_allclose(lacks.mean(axis=0), 0, rtol=0, atol=1e-5)
+    plain = build(with_readouts(program_of(snn), shift=0.0))
+    others = model.predict(x, verbose=0) - plain.predict(x, verbose=0)
+    assert np.abs(others.mean(axis=0)).min() > 1e-3
+    np.testing.assert_allclose((others - others.mean(axis=0)) - lacks, 0, rtol=0, atol=1e-5)
+
+
+@pytest.mark.default_options
 @pytest.mark.parametrize(
     "options",
     [
@@ -100,7 +119,7 @@ def test_the_weighting_is_the_one_whose_average_is_closest(
 )
 def test_the_weighting_stays_uniform(options, rng, monkeypatch):
     """Whatever would be chosen."""
-    monkeypatch.setattr(refining, "choose_readout_weighting", lambda *args, **how: "linear")
+    monkeypatch.setattr(refining, "choose_readout_weighting", lambda *args, **how: ("linear", {}))
     model, x = deep(rng, 6)
     snn = keras_snn.convert(model, x, timesteps=12, verbose=0, seed=0, **options)
     assert snn.conversion_report.options["readout_weighting"] == "uniform"

@@ -15,6 +15,7 @@ from keras_snn import neurons
 from keras_snn.engines.events import network
 from keras_snn.engines.events.assembly import assemble
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph.program import with_shifts
 from keras_snn.simulation import engine, event_runner
 from keras_snn.simulation.building import build
 from keras_snn.simulation.internals import internals
@@ -107,6 +108,9 @@ def test_law_14_holds_for_readouts_that_weigh_the_steps(delay, rng):
     x = networks.data_for(model, rng, 5, dyadic=True)
     options = {"readout_weighting": "linear", "readout_delay": delay, "timesteps": 9, "verbose": 0}
     snn = keras_snn.convert(model, x, normalization="none", **options)
+    program = with_shifts(program_of(snn), {1: (0.5, -0.25, 2.0)})
+    snn = build(program)
+    assert program_of(snn) == program
     runs = [on(snn, name, x, batch_size=size) for name, size in (("compiled", 5), ("events", 2))]
     assert_same(*runs, tolerance=0.0)
     for over_time, last in zip(runs[1].outputs_over_time, snn.predict(x, verbose=0), strict=True):

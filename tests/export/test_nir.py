@@ -313,10 +313,12 @@ def test_compact_files_keep_groups(rng, tmp_path):
 def test_how_the_readout_averages_is_in_the_metadata(rng, tmp_path):
     """And comes back: the same outputs at every step."""
     snn, x = dyadic_snn("dense", rng)
-    snn = build(with_readouts(program_of(snn), weighting="linear", delay=2))
+    shift = tuple(i / 4 for i in range(snn.predict(x, verbose=0).shape[-1]))
+    snn = build(with_readouts(program_of(snn), weighting="linear", delay=2, shift=shift))
     export_nir(snn, tmp_path / "net.nir", accept=EVERYTHING)
     metadata = nir.read(tmp_path / "net.nir").metadata
     assert (metadata["output_readout_weighting"], metadata["output_readout_delay"]) == ("linear", 2)
+    np.testing.assert_array_equal(metadata["output_shift"], shift)
     back = import_nir(tmp_path / "net.nir")
     np.testing.assert_array_equal(back.simulate(x).outputs_over_time, snn.simulate(x).outputs_over_time)
 

@@ -54,15 +54,16 @@ def test_the_state_gives_the_last_output(layer_class, delay, rng):
 @pytest.mark.parametrize("delay", [0, 3])
 @pytest.mark.parametrize("layer_class", [Readout, SpikingSoftmax])
 def test_linear_weighting_counts_later_steps_more(layer_class, delay, rng):
-    """In one call and in two; the n-th step that counts, n times."""
+    """In one call and in two; the n-th step that counts, n times. Each channel has a shift of its own."""
     current = rng.normal(0, 1, (3, 9, 4)).astype("float32")
-    layer = layer_class(delay=delay, weighting="linear", return_state=True)
+    shift = rng.normal(0, 1, 4)
+    layer = layer_class(delay=delay, weighting="linear", shift=tuple(shift.tolist()), return_state=True)
     outputs, *state = layer(current)
     first, *between = layer(current[:, :5])
     second, *_ = layer(current[:, 5:], initial_state=between)
     for t in range(delay, 9):
         weights = np.arange(1, t + 2 - delay)
-        average = np.average(current[:, delay : t + 1], axis=1, weights=weights)
+        average = np.average(current[:, delay : t + 1], axis=1, weights=weights) + shift
         expected = average if layer_class is Readout else softmax(average)
         np.testing.assert_allclose(outputs[:, t], expected, rtol=0, atol=1e-6)
     np.testing.assert_allclose(np.concatenate([first, second], axis=1), outputs, rtol=0, atol=1e-6)

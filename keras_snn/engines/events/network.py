@@ -135,6 +135,7 @@ class EventNetwork:
         # As the layer does it.
         is_scaled = node.scale != 1
         average = sums * (np.asarray(node.scale, "float32") * (1 / steps)) if is_scaled else sums / steps
+        average = average if node.shift == 0 else average + np.asarray(node.shift, "float32")
         return average if node.function == "linear" else value_of(node, average)
 
     def _at_once(self, timesteps):

@@ -110,4 +110,4 @@ def spiking_softmax(layer, x, *, emit):
 
 def _average_of(layer):
     """Return the fields of a node that are how a read-out averages."""
-    return {"delay": layer.delay, "scale": layer.scale, "weighting": layer.weighting}
+    return {name: getattr(layer, name) for name in ("delay", "scale", "weighting", "shift")}
