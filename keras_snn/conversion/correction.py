@@ -10,17 +10,15 @@ from keras import ops
 from keras_snn import layers as spiking_layers
 from keras_snn import neurons
 from keras_snn._devices import predict_batch
+from keras_snn.conversion.tuning import some_samples
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.to_keras import analog_tensors
 from keras_snn.layers.time_axis import unfold_time
 from keras_snn.simulation.internals import internals
-from keras_snn.simulation.recording import open_data
 from keras_snn.simulation.source import program_of, source_graph
 
 __all__ = ["correct"]
 
-# Samples that are used at most, and bytes that their values may take; at least so many samples.
-_MOST, _BYTES, _FEWEST = 256, 2**30, 16
 # Of so many samples one does not correct, but checks.
 _CHECKED = 4
 # What is tried of a correction that makes up for all that a channel lacks, if all that fire take part.
@@ -69,7 +67,7 @@ def correct(model, data, *, variant, batch_size, verbose, source=None):
     spikes = [node for node in nodes.values() if isinstance(node, kinds.Spike)]
     both = [pair for pair in zip(spikes, activations.values(), strict=True) if pair[0].neuron.is_rate_coding]
     calls = {spike.origins[0]: spike.name for spike, _ in both}
-    x = _samples(model, data, batch_size, program.timesteps)
+    x = some_samples(model, data, batch_size)
     of_source = {spike.origins[0]: activation for spike, activation in both}
     source = _Source(graph, of_source, model.dtype_policy)
     # Every fourth sample checks: with corrections, and without.
@@ -88,23 +86,6 @@ def correct(model, data, *, variant, batch_size, verbose, source=None):
         for name, node in nodes.items()
     }
     return program.with_nodes(nodes)
-
-
-def _samples(model, data, batch_size, timesteps):
-    """Return arrays of some samples from all over the data, nested as the model takes them."""
-    _, batches = open_data(model, data, None, timesteps=None, batch_size=batch_size, averages=True)
-    sizes = [math.prod(layer.value_shape) for layer in internals(model).network.stateful.values()]
-    # Spikes of two layers at every step, and activations of all.
-    of_one = 4 * (2 * timesteps * max(sizes) + sum(sizes))
-    number = min(_MOST, max(_FEWEST, _BYTES // of_one))
-    stride = 1 if batches.samples is None else max(1, batches.samples // number)
-    parts, place = [], 0
-    for x, _ in batches:
-        parts.append(keras.tree.map_structure(lambda a, first=-place % stride: a[first::stride], x))
-        place += len(keras.tree.flatten(x)[0])
-        if place >= number * stride:
-            break
-    return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays)[:number], *parts)
 
 
 def _batches(x, check, batch_size):

@@ -1,20 +1,30 @@
 """Choosing options by what they do on calibration data: the converted network beside its source."""
 
 import itertools
+import math
 
 import keras
 import numpy as np
 
 from keras_snn.analysis.observers import Observer, observe
 from keras_snn.graph import nodes as kinds
-from keras_snn.simulation.internals import internals
+from keras_snn.simulation.internals import internals, output_shapes
 from keras_snn.simulation.recording import open_data
 from keras_snn.simulation.source import program_of, source_graph
 
-__all__ = ["choose_readout_delay", "choose_readout_weighting", "closest", "first_samples", "watch"]
+__all__ = [
+    "choose_readout_delay",
+    "choose_readout_weighting",
+    "closest",
+    "first_samples",
+    "some_samples",
+    "watch",
+]
 
 # Samples that options are chosen on.
 _SAMPLES = 256
+# Of large networks fewer: bytes that their values may take, and at least so many samples.
+_BYTES, _FEWEST = 2**30, 16
 
 
 def closest(candidates, data, *, batch_size, verbose):
@@ -56,7 +66,7 @@ def choose_readout_weighting(model, data, *, corrects, batch_size, verbose):
 
     Args:
         model: A `SpikingModel`.
-        data: Calibration data, of which the first some hundred samples are used.
+        data: Calibration data, of which `some_samples` are used.
         corrects: Whether the read-outs may add what averages lack.
         batch_size: Samples that run together.
         verbose: 1 shows a progress bar.
@@ -69,7 +79,11 @@ def choose_readout_weighting(model, data, *, corrects, batch_size, verbose):
     delay = max(node.delay for node in nodes if isinstance(node, kinds.Readout))
     counted = np.maximum(np.arange(1, model.timesteps + 1) - delay, 0)
     currents = _Currents(model, [counted > 0, counted])
-    watch(model, data, currents, batch_size=batch_size, verbose=verbose)
+    # The currents of a batch at every step are held at once.
+    of_one = 4 * model.timesteps * sum(map(math.prod, output_shapes(model).values()))
+    x = some_samples(model, data, batch_size)
+    batch_size = max(1, min(batch_size, _BYTES // of_one))
+    watch(model, x, currents, batch_size=batch_size, verbose=verbose)
     uniform, linear = currents.errors
     linear = currents.error_without_lack(1) if corrects else linear
     if uniform <= linear:
@@ -92,6 +106,23 @@ def first_samples(model, data, batch_size):
     _, batches = open_data(model, data, None, timesteps=None, batch_size=batch_size, averages=True)
     taken = itertools.islice(batches, max(1, _SAMPLES // batch_size))
     return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *(x for x, _ in taken))
+
+
+def some_samples(model, data, batch_size):
+    """Return arrays of some samples from all over the data, nested as the model takes them."""
+    _, batches = open_data(model, data, None, timesteps=None, batch_size=batch_size, averages=True)
+    sizes = [math.prod(layer.value_shape) for layer in internals(model).network.stateful.values()]
+    # Spikes of two layers at every step, and activations of all.
+    of_one = 4 * (2 * model.timesteps * max(sizes) + sum(sizes))
+    number = min(_SAMPLES, max(_FEWEST, _BYTES // of_one))
+    stride = 1 if batches.samples is None else max(1, batches.samples // number)
+    parts, place = [], 0
+    for x, _ in batches:
+        parts.append(keras.tree.map_structure(lambda a, first=-place % stride: a[first::stride], x))
+        place += len(keras.tree.flatten(x)[0])
+        if place >= number * stride:
+            break
+    return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays)[:number], *parts)
 
 
 class _Distance(Observer):

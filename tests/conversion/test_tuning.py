@@ -5,7 +5,7 @@ import pytest
 from keras import layers
 
 import keras_snn
-from keras_snn.conversion import refining
+from keras_snn.conversion import refining, tuning
 from keras_snn.graph.program import with_readouts
 from keras_snn.simulation.building import build
 from keras_snn.simulation.source import program_of
@@ -149,3 +149,25 @@ def test_a_settled_network_weighs_all_steps_alike(rng):
     reference = keras_snn.quantized_reference(of_both[1]).predict(x, verbose=0)
     np.testing.assert_allclose(weighted.outputs, reference, rtol=0, atol=1e-5)
     assert not np.allclose(of_both[1].predict(x, verbose=0), of_both[0].predict(x, verbose=0))
+
+
+@pytest.mark.default_options
+@pytest.mark.parametrize("room", [1, 100])
+def test_what_currents_at_every_step_take_is_bounded(room, rng, monkeypatch):
+    """Batches are as small as need be, and the choice is the same."""
+    model, x = deep(rng, 5)
+    options = {"timesteps": 12, "bias_correction": False, "verbose": 0}
+    wanted = keras_snn.convert(model, x, **options).conversion_report.options["readout_weighting"]
+    seen = []
+
+    def watch(model, data, observer, *, batch_size, verbose):
+        seen.append((len(data), batch_size))
+        return watched(model, data, observer, batch_size=batch_size, verbose=verbose)
+
+    watched = tuning.watch
+    monkeypatch.setattr(tuning, "watch", watch)
+    # So many samples of three outputs at twelve steps, in float32.
+    monkeypatch.setattr(tuning, "_BYTES", room * 4 * 12 * 3)
+    found = keras_snn.convert(model, x, **options).conversion_report.options["readout_weighting"]
+    assert found == wanted
+    assert seen == [(16, min(room, 32))]
