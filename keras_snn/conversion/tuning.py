@@ -25,6 +25,8 @@ __all__ = [
 _SAMPLES = 256
 # Of large networks fewer: bytes that their values may take, and at least so many samples.
 _BYTES, _FEWEST = 2**30, 16
+# Bytes of the currents of a batch at every step, of which several copies are made.
+_BYTES_OF_BATCH = 2**27
 
 
 def closest(candidates, data, *, batch_size, verbose):
@@ -79,10 +81,9 @@ def choose_readout_weighting(model, data, *, corrects, batch_size, verbose):
     delay = max(node.delay for node in nodes if isinstance(node, kinds.Readout))
     counted = np.maximum(np.arange(1, model.timesteps + 1) - delay, 0)
     currents = _Currents(model, [counted > 0, counted])
-    # The currents of a batch at every step are held at once.
     of_one = 4 * model.timesteps * sum(map(math.prod, output_shapes(model).values()))
     x = some_samples(model, data, batch_size)
-    batch_size = max(1, min(batch_size, _BYTES // of_one))
+    batch_size = max(1, min(batch_size, _BYTES_OF_BATCH // of_one))
     watch(model, x, currents, batch_size=batch_size, verbose=verbose)
     uniform, linear = currents.errors
     linear = currents.error_without_lack(1) if corrects else linear

@@ -167,7 +167,7 @@ def test_what_currents_at_every_step_take_is_bounded(room, rng, monkeypatch):
     watched = tuning.watch
     monkeypatch.setattr(tuning, "watch", watch)
     # So many samples of three outputs at twelve steps, in float32.
-    monkeypatch.setattr(tuning, "_BYTES", room * 4 * 12 * 3)
+    monkeypatch.setattr(tuning, "_BYTES_OF_BATCH", room * 4 * 12 * 3)
     found = keras_snn.convert(model, x, **options).conversion_report.options["readout_weighting"]
     assert found == wanted
-    assert seen == [(16, min(room, 32))]
+    assert seen == [(64, min(room, 32))]
