@@ -14,6 +14,7 @@ from keras_snn._devices import predict_batch
 from keras_snn._validation import check_choice, check_integer, check_timesteps
 from keras_snn.engines.chunks import ChunkPlan
 from keras_snn.engines.compiled import Compiled, Requests, run_chunks
+from keras_snn.graph import nodes as kinds
 from keras_snn.graph.integer_bounds import check_exact
 from keras_snn.graph.program import with_readouts, without_input
 from keras_snn.layers.base import neuron_of
@@ -312,10 +313,13 @@ class Runner:
 
 def _with_plain_averages(model):
     """Return the model whose read-outs weigh all steps alike, as what comes after the input has no number."""
-    # What goes with other weights is no part of it.
     program = program_of(model)
+    readouts = [node for node in program.graph.nodes.values() if isinstance(node, kinds.Readout)]
+    if all(node.weighting == "uniform" for node in readouts):
+        return model
+    # What read-outs add goes with the weights.
     plain = with_readouts(program, weighting="uniform", shift=0.0)
-    return model if plain == program else build(plain, unroll=model.unroll, name=model.name)
+    return build(plain, unroll=model.unroll, name=model.name)
 
 
 def _runner(model, record, settle):

@@ -92,11 +92,13 @@ def test_the_weighting_is_the_one_whose_average_is_closest(
 @pytest.mark.default_options
 def test_outputs_that_weigh_the_steps_add_what_they_lack_on_the_average(rng):
     """Of the calibration data, channel by channel; and are closer than without."""
-    neuron, chosen = keras_snn.neurons.IntegrateAndFire(initial_potential=0.0), "uniform"
-    while chosen == "uniform":
+    neuron = keras_snn.neurons.IntegrateAndFire(initial_potential=0.0)
+    for _ in range(20):
         model, x = deep(rng, 5)
         snn = keras_snn.convert(model, x, neuron=neuron, timesteps=12, verbose=0)
-        chosen = snn.conversion_report.options["readout_weighting"]
+        if snn.conversion_report.options["readout_weighting"] == "linear":
+            break
+    assert snn.conversion_report.options["readout_weighting"] == "linear"
     lacks = model.predict(x, verbose=0) - snn.predict(x, verbose=0)
     np.testing.assert_allclose(lacks.mean(axis=0), 0, rtol=0, atol=1e-5)
     plain = build(with_readouts(program_of(snn), shift=0.0))
@@ -149,6 +151,8 @@ def test_a_settled_network_weighs_all_steps_alike(rng):
     reference = keras_snn.quantized_reference(of_both[1]).predict(x, verbose=0)
     np.testing.assert_allclose(weighted.outputs, reference, rtol=0, atol=1e-5)
     assert not np.allclose(of_both[1].predict(x, verbose=0), of_both[0].predict(x, verbose=0))
+    shifted = build(with_readouts(program_of(of_both[0]), shift=(1.0, 2.0, 3.0))).simulate(x, settle=True)
+    np.testing.assert_allclose(shifted.outputs - plain.outputs, [[1, 2, 3]] * len(x), rtol=0, atol=1e-5)
 
 
 @pytest.mark.default_options
