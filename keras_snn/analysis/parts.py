@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,7 +15,27 @@ from keras_snn.graph.graph import Graph
 from keras_snn.graph.interpolation import interpolation
 from keras_snn.graph.program import Program
 
-__all__ = ["Part", "of_source", "source_share", "static_parts"]
+__all__ = ["Part", "Replaced", "of_source", "source_share", "static_parts"]
+
+
+class Replaced(NamedTuple):
+    """What the source network has in the place of one map: several, in numbers.
+
+    Attributes:
+        macs: Multiply-adds, with those that meet zeros at borders.
+        dense: Those without.
+        weights: Number of weights and biases.
+        sums: Values that are added without a weight.
+        skipping: Multiply-adds of the maps that see spikes, which skip zeros.
+        between: Those of the others.
+    """
+
+    macs: int
+    dense: int
+    weights: int
+    sums: int
+    skipping: int
+    between: int
 
 
 class Part:
@@ -129,13 +150,12 @@ class Part:
         found = [mean[network, f"{self.name} {i}"] for i in range(len(self.of_source))]
         ones, graded = found[0][[ONES, GRADED]].tolist() if self.is_linear else (0.0, 0.0)
         sums = sum(float(x[NUMBERS]) for x in found[self.is_linear :])
-        stands_for = _stands_for(self.node, self.graph)
-        if stands_for:
-            *_, others, skipping, between = stands_for
+        replaced = _replaced(self.node, self.graph)
+        if replaced:
             reached = max(fan_out(self.node, self.graph.nodes[self.node.inputs[0]].shape).sum(), 1)
-            ones, graded = (count * skipping / reached for count in (ones, graded))
+            ones, graded = (count * replaced.skipping / reached for count in (ones, graded))
             # What is between two maps counts as not 0.
-            graded, sums = graded + between, sums + others
+            graded, sums = graded + replaced.between, sums + replaced.sums
         each = 2 if graded else 1
         if self.is_linear and static["is_factor"]:
             each = int(static["biases"] > 0)
@@ -170,13 +190,12 @@ def _static(node, graph, sums, itemsize, known):
     is_known = node.source is not None and key in known
     known.add(key)
     macs = neurons * (math.prod(weights.shape[:-1]) if is_affine else bool(weights.size))
-    stands_for = _stands_for(node, graph)
-    if stands_for:
-        macs, _, kept, others, *_ = stands_for
-        weight_share, sums = kept / stored, sums + others
+    replaced = _replaced(node, graph)
+    if replaced:
+        weight_share, sums = replaced.weights / stored, sums + replaced.sums
     return {
         "name": node.name,
-        "macs": macs if stands_for else round(macs * share),
+        "macs": replaced.macs if replaced else round(macs * share),
         "biases": neurons if has_bias else 0,
         "dense": _reached(node, graph) if weights.size else 0,
         "weights": weights.size,
@@ -190,7 +209,7 @@ def _static(node, graph, sums, itemsize, known):
 
 
 def of_source(nodes, graph, own):
-    """Return `Concatenate.stands_for` of maps and sums of a graph that become the last of them."""
+    """Return `Replaced` for maps and sums of a graph that become the last of them."""
     linear, sums = [], 0
     for node in nodes:
         static = _static(node, graph, _unweighted(node, graph, own), 1, set())
@@ -200,13 +219,13 @@ def of_source(nodes, graph, own):
             is_between = np.broadcast_to(_is_weighted(source, graph), graph.nodes[source].shape)
             reached = fan_out(node, graph.nodes[source].shape)
             linear.append((static, int(reached[~is_between].sum()), int(reached[is_between].sum())))
-    return (
-        sum(static["macs"] for static, *_ in linear),
-        sum(round(static["dense"] * static["share"]) for static, *_ in linear),
-        sum(round(static["footprint"] * static["weight_share"]) for static, *_ in linear),
-        sums,
-        sum(skipping for _, skipping, _ in linear),
-        sum(between for *_, between in linear),
+    return Replaced(
+        macs=sum(static["macs"] for static, *_ in linear),
+        dense=sum(round(static["dense"] * static["share"]) for static, *_ in linear),
+        weights=sum(round(static["footprint"] * static["weight_share"]) for static, *_ in linear),
+        sums=sums,
+        skipping=sum(skipping for _, skipping, _ in linear),
+        between=sum(between for *_, between in linear),
     )
 
 
@@ -227,11 +246,11 @@ def _is_weighted(name, graph):
     return functools.reduce(np.logical_or, parts)
 
 
-def _stands_for(node, graph):
-    """Return what the source network has in the place of a map, if it has several maps."""
+def _replaced(node, graph):
+    """Return what the source network has in the place of a map, `Replaced`, if it has several maps."""
     source = graph.nodes[node.inputs[0]]
     is_noted = isinstance(source, kinds.Concatenate) and isinstance(node, kinds.Affine)
-    return source.stands_for if is_noted else ()
+    return Replaced(*source.stands_for) if is_noted and source.stands_for else None
 
 
 def source_share(node, graph, *, padded=False):
@@ -244,11 +263,11 @@ def source_share(node, graph, *, padded=False):
         graph: Its graph.
         padded: Whether what meets zeros at a border counts.
     """
-    source, stands_for = graph.nodes[node.inputs[0]], _stands_for(node, graph)
-    if stands_for and padded:
-        return stands_for[0] / (math.prod(node.shape) * math.prod(node.kernel.shape[:-1]))
-    if stands_for:
-        return stands_for[1] / _reached(node, graph)
+    source, replaced = graph.nodes[node.inputs[0]], _replaced(node, graph)
+    if replaced and padded:
+        return replaced.macs / (math.prod(node.shape) * math.prod(node.kernel.shape[:-1]))
+    if replaced:
+        return replaced.dense / _reached(node, graph)
     if isinstance(source, kinds.Rearrange):
         # Those of a group of channels are side by side.
         source = graph.nodes[source.inputs[0]]

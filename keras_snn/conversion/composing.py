@@ -19,6 +19,7 @@ from keras_snn.conversion.densities import density
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.channel_affine import channel_affine, compact, of_shift, rows_of
 from keras_snn.graph.composing import Term, composed, dense_kernel, of_windows
+from keras_snn.graph.geometry import moved
 from keras_snn.graph.graph import free_name
 from keras_snn.graph.interpolation import interpolation
 
@@ -120,7 +121,7 @@ class _Composing:
         if term.after:
             added = np.broadcast_to(added, term.affine.shape)
         for function, argument in term.after:
-            added = kinds.Rearrange(name="", function=function, argument=argument).move(added)
+            added = moved(added, function, argument)
         self.added = self.added + added
 
     def _sends(self, name):

@@ -1,8 +1,10 @@
-"""Windows that move over axes: the zeros at their ends, and how many positions there are."""
+"""Windows that move over axes, the zeros at their ends and how many positions there are; moves of values."""
 
 import math
 
-__all__ = ["pad_widths", "transposed_pad_widths", "window_shape"]
+import numpy as np
+
+__all__ = ["moved", "pad_widths", "transposed_pad_widths", "window_shape"]
 
 
 def pad_widths(size, window, stride, dilation, padding):
@@ -47,3 +49,30 @@ def window_shape(shape, window, strides, dilation, padding):
         before, after = pad_widths(size, width, stride, step, padding)
         positions.append((size + before + after - step * (width - 1) - 1) // stride + 1)
     return tuple(positions)
+
+
+def moved(array, function, argument, *, leading=0, mode="constant"):
+    """Return an array as a `keras_snn.graph.nodes.Rearrange` moves it.
+
+    Args:
+        array: The array.
+        function: That of the node.
+        argument: That of the node.
+        leading: Number of axes in front that stay.
+        mode: What is padded, as in `numpy.pad`.
+    """
+    first = range(leading)
+    if function == "reshape":
+        return array.reshape((*array.shape[:leading], *argument))
+    if function == "transpose":
+        return array.transpose(*first, *(leading + axis for axis in argument))
+    if function == "pad":
+        return np.pad(array, (*((0, 0) for _ in first), *argument), mode=mode)
+    if function == "slice":
+        return array[(*(slice(None) for _ in first), *(slice(*bounds) for bounds in argument))]
+    for axis, how in enumerate(argument, start=leading):
+        if function == "repeat":
+            array = np.repeat(array, how, axis=axis)
+        elif how is not None:
+            array = np.take(array, how, axis=axis)
+    return array

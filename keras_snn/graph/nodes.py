@@ -10,7 +10,7 @@ import math
 import keras
 import numpy as np
 
-from keras_snn.graph.geometry import transposed_pad_widths, window_shape
+from keras_snn.graph.geometry import moved, transposed_pad_widths, window_shape
 
 __all__ = [
     "Activation",
@@ -263,8 +263,10 @@ class Rearrange(Node):
         return dtype
 
     def output_shape(self, shape):
-        if self.function in ("reshape", "transpose"):
-            return tuple(shape[axis] for axis in self.argument) if self.function[0] == "t" else self.argument
+        if self.function == "reshape":
+            return self.argument
+        if self.function == "transpose":
+            return tuple(shape[axis] for axis in self.argument)
         size = {
             "pad": lambda n, widths: n + sum(widths),
             "slice": lambda n, bounds: len(range(*slice(*bounds).indices(n))),
@@ -287,21 +289,7 @@ class Rearrange(Node):
             leading: Number of axes in front that stay.
             mode: What is padded, as in `numpy.pad`.
         """
-        first = range(leading)
-        if self.function == "reshape":
-            return array.reshape((*array.shape[:leading], *self.argument))
-        if self.function == "transpose":
-            return array.transpose(*first, *(leading + axis for axis in self.argument))
-        if self.function == "pad":
-            return np.pad(array, (*((0, 0) for _ in first), *self.argument), mode=mode)
-        if self.function == "slice":
-            return array[(*(slice(None) for _ in first), *(slice(*bounds) for bounds in self.argument))]
-        for axis, how in enumerate(self.argument, start=leading):
-            if self.function == "repeat":
-                array = np.repeat(array, how, axis=axis)
-            elif how is not None:
-                array = np.take(array, how, axis=axis)
-        return array
+        return moved(array, self.function, self.argument, leading=leading, mode=mode)
 
     def for_each(self, length):
         first = {"reshape": length, "transpose": 0, "pad": (0, 0), "slice": (None,) * 3, "repeat": 1}
@@ -332,7 +320,8 @@ class Opaque(Node):
         return tuple(self.model.output_shape[1:])
 
     def output_dtype(self, *dtypes):
-        return None if "float" in self.model.outputs[0].dtype else self.model.outputs[0].dtype
+        dtype = self.model.outputs[0].dtype
+        return None if "float" in dtype else dtype
 
     def for_each(self, length):
         # keras.layers.TimeDistributed takes one input only.
@@ -383,8 +372,8 @@ class Concatenate(Node):
     Attributes:
         axis: Axis of the value without batch, counted from the end; negative.
         again: Places of inputs that the source network adds to those before, with the same weights after it.
-        stands_for: What the source network has in the place of the weights after it, if several maps:
-            multiply-adds, with and without padding, weights, sums, those that skip zeros, and others.
+        stands_for: What the source network has in the place of the weights after it, if several maps, as
+            `keras_snn.analysis.parts.Replaced`.
     """
 
     axis: int = -1
