@@ -7,7 +7,7 @@ others (64 images of the networks of `real_networks.py`) that judge. Five networ
 four are trained here, briefly; two are those of others, where their packages are installed. A cell is what
 is lost in points: of accuracy; of agreement with the source network where there are no labels, by pixels for
 the segmentation; of the deviation of the outputs for the regression (100 × RMS of the error / standard
-deviation). Beside it is the relative error of the outputs in front of the softmax, in per cent.
+deviation). Beside it is the relative error of the outputs in front of the softmax, in per cent. `--samples 0` converts without data, which not every choice can.
 """
 
 import argparse
@@ -46,6 +46,8 @@ CHOICES = {
         "bias_correction": "either",
         "readout_weighting": "auto",
     },
+    "default, even average": {"readout_weighting": "uniform"},
+    "default, late steps count more": {"readout_weighting": "linear"},
     "mse, channel, either, late": {
         "normalization": "mse",
         "per_channel": True,
@@ -175,7 +177,8 @@ def rows_of(name, neurons_tried, numbers, choices_tried):
                 options |= {"timesteps": timesteps, "neuron": neuron}
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    snn = keras_snn.convert(model, x_calibration[:number], verbose=0, **options)
+                    data = x_calibration[:number] if number else None
+                    snn = keras_snn.convert(model, data, verbose=0, **options)
                 outputs = snn.predict(x, batch_size=50, verbose=0).astype("float64")
                 cells.append("{:.2f} / {:.1f}".format(*loss_of(outputs, of_source, y)))
             yield (name, label, number, *cells)
