@@ -7,7 +7,8 @@ others (64 images of the networks of `real_networks.py`) that judge. Five networ
 four are trained here, briefly; two are those of others, where their packages are installed. A cell is what
 is lost in points: of accuracy; of agreement with the source network where there are no labels, by pixels for
 the segmentation; of the deviation of the outputs for the regression (100 × RMS of the error / standard
-deviation). Beside it is the relative error of the outputs in front of the softmax, in per cent. `--samples 0` converts without data, which not every choice can.
+deviation). Beside it is the relative error of the outputs in front of the softmax, in per cent.
+`--samples 0` converts without data, which not every choice can.
 """
 
 import argparse
