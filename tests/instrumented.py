@@ -349,10 +349,8 @@ class _Run:
             of_base = [a for a in arrivals if (2 if a[0].code is None else a[0].code.base) == base]
             charge = np.zeros_like(sums)
             for place in reversed(range(digits)):
-                slope = np.zeros_like(sums)
-                if place < digits - 1:
-                    charge *= base
-                    self.made.updates += len(sums) - 1
+                # What is there is added base − 1 times more.
+                slope = charge.copy()
                 for step in range(1, base):
                     for _, (of_digit, digit), places, weights in of_base:
                         if of_digit == place and step == base - abs(digit):

@@ -12,9 +12,8 @@ __all__ = ["latency_of", "updates_of"]
 def updates_of(program: Program, contents: Contents) -> tuple[dict[str, int], int]:
     """Return how often each neuron of a network of time codes adds to its potential, and what others do.
 
-    An accumulator does so at every step of the windows in which spikes arrive, those of one base together,
-    and once more from digit to digit. A neuron that receives numbers only, as those of the first layer, does
-    so once.
+    An accumulator does so at every step of the windows in which spikes arrive, those of one base together. A
+    neuron that receives numbers only, as those of the first layer, does so once.
 
     Args:
         program: A `Program` of time codes.
@@ -28,8 +27,7 @@ def updates_of(program: Program, contents: Contents) -> tuple[dict[str, int], in
     for node in program.graph.nodes.values():
         taken = [arriving[name] for name in node.inputs]
         steps = {base: max(t.get(base, 0) for t in taken) for t in taken for base in t}
-        digits = sum(count // (base - 1) - 1 for base, count in steps.items())
-        needed = sum(steps.values()) + digits
+        needed = sum(steps.values())
         if isinstance(node, kinds.Spike):
             found[node.origins[0]] = max(needed, 1)
             code = node.neuron.code

@@ -164,7 +164,7 @@ def _costs(graph, relay, neuron, histogram, scale):
     costs = []
     for code in neuron.alternatives:
         events = np.sum(counts * keras.ops.convert_to_numpy(code.events_of(rounded))) / number
-        costs.append(events * synapses + receivers * (code.window + code.digits - 1))
+        costs.append(events * synapses + receivers * code.window)
     return min(costs), 2 * synapses * counts.sum() / number + receivers
 
 

@@ -134,7 +134,8 @@ def _received(signal, potential=0.0):
         before, charge = v, np.zeros_like(v)
         for step, arriving in enumerate(trains):
             if step % (base - 1) == 0:
-                charge, slope = charge * base, np.zeros_like(v)
+                # Added at each step of the digit, it multiplies by the base what the digits before gave.
+                slope = charge
             slope = slope + arriving
             charge = charge + slope
             v = before + charge

@@ -31,7 +31,7 @@ class TimeCode(Neuron):
 
     The receiver needs no multiplication: within the window of a digit it adds, for every spike, its weight to
     a slope, and at every step the slope to the potential, so that a spike at step `base` − d is added d
-    times; from digit to digit the potential is multiplied by `base`.
+    times. The slope begins a digit as what the digits before gave, which so becomes `base` times as much.
 
     All layers run once, one after the other, so a step of the model's loop over time is a whole window:
     `step` takes the charge of a window and returns k, from which the times of the spikes follow.
