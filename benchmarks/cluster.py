@@ -1,6 +1,6 @@
 """Analyses on a Ray cluster of this machine: two workers beside one, memory of the driver, bytes of a part.
 
-    python benchmarks/cluster.py [speed] [memory] [bytes] [--samples 2048] [--timesteps 16]
+    python benchmarks/cluster.py [speed] [memory] [bytes] [--samples 32768] [--timesteps 16]
 
 `speed` is the rate of a simulation of the CIFAR-10 network by workers of one thread, once each has given a
 part; `memory` what the driver takes while operations of 1,000 and 100,000 rows are counted; `bytes` what a
@@ -23,13 +23,14 @@ import keras_snn
 from keras_snn import distributed, summaries
 from keras_snn.conversion.calibration import CalibrationPass
 from keras_snn.distributed import cluster
-from keras_snn.distributed.worker import Analysis, bytes_of_model
+from keras_snn.distributed.worker import Analysis
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.passes import fold
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "paper"))
 
-PART = 64
+# Rows of a part: the default.
+PART = 512
 ROWS = (1000, 100_000)
 
 
@@ -46,7 +47,7 @@ def rate(snn, dataset, workers):
     The CPU time is that of the workers, and of all processes: with other work on the machine it shows more
     than the rate does.
     """
-    task = Analysis("simulate", bytes_of_model(snn), {"batch_size": PART})
+    task = Analysis.of("simulate", snn, {"batch_size": PART})
     options = distributed.Cluster(workers=workers, cpus=1, part_size=PART)
     found, times, spent = [], [], []
     for content in cluster.parts_of(task, dataset, {"x": "x"}, "y", options):
@@ -196,7 +197,7 @@ def merging(summary, repeats=3):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("parts", nargs="*", default=[], help="speed, memory, bytes; all by default")
-    parser.add_argument("--samples", type=int, default=2048)
+    parser.add_argument("--samples", type=int, default=32768)
     parser.add_argument("--timesteps", type=int, default=16)
     options = parser.parse_args()
     parts = options.parts or ["speed", "memory", "bytes"]

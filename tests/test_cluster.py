@@ -5,6 +5,9 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
+import sys
+import time
 
 import keras
 import networks
@@ -18,12 +21,24 @@ import keras_snn
 from keras_snn import distributed, summaries
 from keras_snn.cli.command import main
 from keras_snn.distributed import cluster as cluster_module
-from keras_snn.distributed.worker import Analysis, bytes_of_model
+from keras_snn.distributed.worker import Analysis
 
 SAMPLES, PART = 150, 20
 OPTIONS = {"workers": 2, "cpus": 1, "part_size": PART}
 # In the environment of all processes of this cluster.
 MARK = "KERAS_SNN_TEST_CLUSTER"
+INTERRUPTED = f"""
+import keras, numpy as np, ray
+import keras_snn
+from keras_snn import distributed
+
+arrays = np.load("data.npz")
+snn = keras.models.load_model("snn.keras")
+ray.init("local", num_cpus=3, include_dashboard=False, log_to_driver=False)
+dataset = ray.data.from_items([{{"picture": picture}} for picture in arrays["x"]], override_num_blocks=10)
+counts = distributed.count_operations(snn, dataset, resume="parts", workers=2, part_size={PART})
+np.save("found.npy", counts.snn_operations)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +102,7 @@ class TestCluster:
         """It is killed once the first part is there; all others come, and nothing twice."""
         _, snn, x, y, dataset = case
         options = {"record": ["spike_counts"], "folder": str(tmp_path), "batch_size": 8}
-        task = Analysis("simulate", bytes_of_model(snn), options)
+        task = Analysis.of("simulate", snn, options)
         parts = cluster_module.parts_of(
             task, dataset, {"picture": "picture"}, "y", distributed.Cluster(**OPTIONS)
         )
@@ -160,7 +175,7 @@ class TestCluster:
         """Parts that are done are read and not computed again."""
         _, snn, x, y, dataset = case
         cluster = distributed.Cluster(resume=tmp_path, **OPTIONS)
-        task = Analysis("calibrate_exit", bytes_of_model(snn), {"timesteps": None, "batch_size": 32})
+        task = Analysis.of("calibrate_exit", snn, {"timesteps": None, "batch_size": 32})
         parts = cluster_module.parts_of(task, dataset, {"picture": "picture"}, "y", cluster)
         next(parts)
         parts.close()
@@ -172,6 +187,33 @@ class TestCluster:
         after = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.npz")}
         assert len(after) > len(done)
         assert {path: after[path] for path in done} == done
+
+    def test_ctrl_c_leaves_finished_parts(self, case, tmp_path):
+        """Sent to a process that waits for parts, on a cluster of its own."""
+        _, snn, x, y, _ = case
+        snn.save(tmp_path / "snn.keras")
+        np.savez(tmp_path / "data.npz", x=np.tile(x, (20, 1, 1, 1)), y=np.tile(y, 20))
+        command = [sys.executable, "-c", INTERRUPTED]
+        with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE) as run:
+            until = time.monotonic() + 120
+            while len(list((tmp_path / "parts").glob("*.npz"))) < 2:
+                assert run.poll() is None, run.stderr.read().decode()
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            run.send_signal(signal.SIGINT)
+            error = run.communicate(timeout=60)[1].decode()
+        assert run.returncode not in (0, None)
+        assert "KeyboardInterrupt" in error
+        done = {path: path.stat().st_mtime_ns for path in (tmp_path / "parts").glob("*.npz")}
+        assert 2 <= len(done) < 3000 // PART
+        # The same call, to its end.
+        subprocess.run(command, cwd=tmp_path, check=True, timeout=240)
+        found = np.load(tmp_path / "found.npy")
+        after = {path: path.stat().st_mtime_ns for path in (tmp_path / "parts").glob("*.npz")}
+        assert len(after) == 3000 // PART
+        assert {path: after[path] for path in done} == done
+        wanted = keras_snn.count_operations(snn, np.tile(x, (20, 1, 1, 1)))
+        np.testing.assert_array_equal(found, wanted.snn_operations)
 
     @pytest.mark.parametrize("kind", ["parquet", "images"])
     def test_the_command_evaluates_on_a_cluster(self, case, kind, tmp_path, capsys):

@@ -25,7 +25,7 @@ from keras_snn.conversion.calibration import RemoteData
 from keras_snn.conversion.convert import convert as convert_here
 from keras_snn.distributed.candidates import cheapest
 from keras_snn.distributed.cluster import Cluster, columns_of, first_rows, merged
-from keras_snn.distributed.worker import Analysis, CalibrationTask, bytes_of_model
+from keras_snn.distributed.worker import Analysis, CalibrationTask
 from keras_snn.graph.tracing import names_of_inputs
 from keras_snn.reporting.report import Report
 from keras_snn.simulation.internals import internals
@@ -294,7 +294,7 @@ def _summary(model, kind, dataset, labels, cluster, **options):
     cluster = Cluster(**cluster)
     cluster.join()
     inputs = columns_of(dataset, _names_of(model), labels)
-    return merged(Analysis(kind, bytes_of_model(model), options), dataset, inputs, labels, cluster)
+    return merged(Analysis.of(kind, model, options), dataset, inputs, labels, cluster)
 
 
 def _names_of(model):

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import importlib
+import json
 import pathlib
 import pickle
 import platform
@@ -17,6 +18,7 @@ from keras_snn import summaries
 from keras_snn._files import replacing
 from keras_snn._summary import Summary
 from keras_snn._version import __version__
+from keras_snn.simulation.source import digest_of
 
 __all__ = [
     "ROW",
@@ -59,11 +61,21 @@ class Analysis:
         kind: Name of the function.
         content: The model, as a .keras file.
         options: Its other arguments.
+        name: A digest of all of it, as bytes: equal for equal ones, in every process.
     """
 
     kind: str
     content: bytes
     options: dict
+    name: bytes
+
+    @classmethod
+    def of(cls, kind, model, options):
+        """Return the analysis of a spiking model."""
+        # A file has the date in it.
+        settings = [kind, digest_of(model), model.timesteps, model.get_compile_config(), options]
+        name = json.dumps(settings, sort_keys=True, default=str).encode()
+        return cls(kind, bytes_of_model(model), options, name)
 
     def start(self):
         """Return the function of samples, labels and the number of the first row that gives a `Summary`."""
@@ -82,11 +94,6 @@ class Analysis:
             return function(model, x, *labels, **options)
 
         return run
-
-    @property
-    def name(self):
-        """A digest, as bytes: equal for equal ones."""
-        return self.content + repr((self.kind, sorted(self.options.items()))).encode()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -213,6 +213,17 @@ def test_results_depend_on_neither_threads_nor_batches_nor_calls(classifier, mon
     np.testing.assert_allclose(*(run.outputs for run in ending), atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("given", "wanted"), [("1", 1), ("2,4", 2), ("64", 3), ("0", 3), ("", 3), ("many", 3), (None, 3)]
+)
+def test_threads_are_limited_by_the_environment(monkeypatch, given, wanted):
+    monkeypatch.setattr(network.os, "sched_getaffinity", lambda _: {0, 1, 5}, raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert network.threads() == wanted
+
+
 def test_keras_runs_it_with_metrics_data_callbacks_and_new_weights(classifier, tmp_path):
     snn, x, y = classifier
     found = {}

@@ -20,13 +20,15 @@ _KEPT = 2**26
 
 
 def threads():
-    """Return how many threads samples are shared among: as many as this process may use processors.
+    """Return how many threads samples are shared among.
 
-    Results do not depend on it.
+    As many as this process may use processors, and at most `OMP_NUM_THREADS` of the environment, which
+    TensorFlow, PyTorch and NumPy follow as well. Results do not depend on it.
     """
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # A list of numbers is for nested loops; the first is for the outermost.
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return min(usable, int(wanted)) if wanted.isdecimal() and int(wanted) else usable
 
 
 class EventNetwork:
