@@ -13,7 +13,7 @@ from keras_snn.analysis.layer_operations import NeuronOperations
 from keras_snn.analysis.observers import Observer, summarize
 from keras_snn.analysis.operation_counts import OperationCounts
 from keras_snn.analysis.parts import Part, static_parts
-from keras_snn.analysis.reach import EVENTS, GRADED, ONES, UNITS, Reach
+from keras_snn.analysis.reach import EVENTS, GRADED, ONES, UNITS, Reach, Reached
 from keras_snn.analysis.updates import updates_of
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.graph import free_name
@@ -141,14 +141,17 @@ class OperationTally(Observer):
         """Return the prefix of the names of nodes in the source network, and in that of the same levels."""
         return {"source": "", "reference": self.reference} if self.reference else {"source": ""}
 
-    def of_steps(self, values):
+    @property
+    def of_steps(self):
         reached = {
-            f"{part.name} {i}": reach(values[call], leading=2)
+            f"{part.name} {i}": Reached(call, reach)
             for part in self.parts
             for i, (call, reach) in enumerate(part.of_steps)
         }
-        fired = {name: reach(values[name], leading=2) for name, reach in self.fired.items()}
-        return {"reached": reached, "fired": fired}
+        return {
+            "reached": reached,
+            "fired": {name: Reached(name, reach) for name, reach in self.fired.items()},
+        }
 
     def take(self, observation):
         for key, values in {**observation.source, **observation.steps}.items():

@@ -70,16 +70,14 @@ class Observer:
         """
         return {}
 
-    def of_steps(self, values):
-        """Return what to see of every step: nested tensors `(batch, time, …)`, small ones.
-
-        Args:
-            values: Dict of the value of every call over a chunk of time, `(batch, time, …)`.
-        """
+    @property
+    def of_steps(self):
+        """What to see of every step: nested `Reduction`s to something small."""
         return {}
 
-    def of_sums(self, values):
-        """Return what to see summed over time: nested tensors `(batch, …)`; `values` as of `of_steps`."""
+    @property
+    def of_sums(self):
+        """What to see summed over time: nested names of calls."""
         return {}
 
     def take(self, observation):
@@ -136,11 +134,12 @@ def observe(
     options = {"timesteps": timesteps, "batch_size": batch_size, "averages": averages}
     timesteps, batches = open_data(model, x, y, **options)
     source = _source_model(graph, observers, model.dtype_policy)
+    requests = Requests(
+        observed=tuple(observer.of_steps for observer in observers),
+        added=tuple(observer.of_sums for observer in observers),
+    )
     network = event_network(model)
-    if network is None:
-        runner = Runner(model, Requests(observers=tuple(observers)))
-    else:
-        runner = ObservedEvents(model, network, tuple(observers))
+    runner = Runner(model, requests) if network is None else ObservedEvents(model, network, requests)
     per_call, plan = lengths(model, (), timesteps, batch_size)
     progress = keras.utils.Progbar(batches.count, unit_name="batch") if verbose else None
     samples = 0

@@ -1,5 +1,6 @@
 """How many outputs the values of a tensor reach: spikes by events and units, and other numbers."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -7,8 +8,9 @@ import numpy as np
 from keras import ops
 
 from keras_snn.analysis.contents import CURRENT, NUMBER, SpikeSource
+from keras_snn.engines.compiled import Reduction
 
-__all__ = ["EVENTS", "GRADED", "NUMBERS", "ONES", "UNITS", "Reach"]
+__all__ = ["EVENTS", "GRADED", "NUMBERS", "ONES", "UNITS", "Reach", "Reached"]
 
 # Columns: events and units of spikes; values that are no spikes; and, of all values, those whose size is 1,
 # and the others that are not 0. The spikes of time codes have size 1.
@@ -60,6 +62,21 @@ class Reach:
         size = ops.reshape(size, (*shape, *self.shape))
         columns = [_sums(size, source, weights) for source, weights in self.parts]
         return sum(columns[1:], columns[0])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reached(Reduction):
+    """Counts, at every step, how many outputs the values of a call reach.
+
+    Attributes:
+        reach: The `Reach` of its values.
+    """
+
+    reach: Reach
+
+    def of(self, values):
+        """Return the sums of all columns, `(batch, time, blocks, columns)`."""
+        return self.reach(values, leading=2)
 
 
 def _sums(size, source, weights):

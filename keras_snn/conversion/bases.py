@@ -11,6 +11,7 @@ from keras_snn.analysis.fan_out import fan_out
 from keras_snn.analysis.observers import Observer
 from keras_snn.analysis.updates import updates_of
 from keras_snn.conversion.tuning import watch
+from keras_snn.engines.compiled import Reduction
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.numpy_reference import value_of
 from keras_snn.simulation.source import program_of, source_graph
@@ -87,29 +88,49 @@ class _Additions(Observer):
         ]
         self.sums, self.samples = {}, 0
 
-    def of_steps(self, values):
-        found = {}
+    @property
+    def of_steps(self):
+        found = {name: [] for name in self.neurons}
         for call, fan, senders in self.taken:
-            numbers = ops.abs(ops.cast(values[call], "float32"))
             for i, (name, neuron) in enumerate(self.neurons.items(), 1):
-                if not (senders == i).any():
-                    continue
                 reach = (fan * (senders == i)).astype("float32")
-                axes = tuple(range(2, 2 + reach.ndim))
-                for code in neuron.alternatives:
-                    added = ops.sum(code.events_of(numbers) * reach, axis=axes)
-                    key = f"{name} {code!r}"
-                    found[key] = found[key] + added if key in found else added
+                if reach.any():
+                    found[name].append(_AdditionsOfCodes(call, reach, neuron.alternatives))
         return found
 
     def take(self, observation):
         self.samples += observation.samples
-        for key, added in observation.steps.items():
-            self.sums[key] = self.sums.get(key, 0.0) + added.astype("float64").sum()
+        for name, of_calls in observation.steps.items():
+            for added in of_calls:
+                self.sums[name] = self.sums.get(name, 0.0) + added.sum(axis=(0, 1), dtype="float64")
 
     def of(self, chosen):
         """Return the additions for one sample, of neurons by name of the node."""
-        return sum(self.sums.get(f"{name} {neuron!r}", 0.0) for name, neuron in chosen.items()) / self.samples
+        found = 0.0
+        for name, neuron in chosen.items():
+            if name in self.sums:
+                found += self.sums[name][self.neurons[name].alternatives.index(neuron)]
+        return found / self.samples
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _AdditionsOfCodes(Reduction):
+    """Counts the additions that values of a time code would cause in each of several codes.
+
+    Attributes:
+        reach: How many accumulators each value reaches, an array.
+        codes: The codes.
+    """
+
+    reach: np.ndarray
+    codes: tuple
+
+    def of(self, values):
+        """Return the additions, `(batch, time, codes)`."""
+        numbers = ops.abs(ops.cast(values, "float32"))
+        axes = tuple(range(2, 2 + self.reach.ndim))
+        of_codes = [ops.sum(code.events_of(numbers) * self.reach, axis=axes) for code in self.codes]
+        return ops.stack(of_codes, axis=-1)
 
 
 def _reach(node, shape):

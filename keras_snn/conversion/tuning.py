@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_snn.analysis.observers import Observer, observe
+from keras_snn.engines.compiled import Reduction
 from keras_snn.graph import nodes as kinds
 from keras_snn.simulation.internals import internals, output_shapes
 from keras_snn.simulation.recording import open_data
@@ -174,8 +175,9 @@ class _Currents(Observer):
         node = self.graph.nodes[name]
         return node.inputs[0] if isinstance(node, kinds.Activation) else name
 
-    def of_steps(self, values):
-        return {i: values[name] for i, name in self.currents.items()}
+    @property
+    def of_steps(self):
+        return {i: Reduction(name) for i, name in self.currents.items()}
 
     def take(self, observation):
         samples = observation.samples

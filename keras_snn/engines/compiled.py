@@ -8,7 +8,22 @@ from keras import ops
 
 from keras_snn._gradients import without_gradients
 
-__all__ = ["Compiled", "Requests", "run_chunks"]
+__all__ = ["Compiled", "Reduction", "Requests", "run_chunks"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reduction:
+    """What is kept of the values of one call at every step: all of them, or what a subclass takes.
+
+    Attributes:
+        call: Its name.
+    """
+
+    call: str
+
+    def of(self, values):
+        """Return what is kept of values `(batch, time, …)`, with the same first axes."""
+        return values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,8 +36,8 @@ class Requests:
         potentials: Whose first tensor of the state, after every step; for chunks of one step.
         sums: Whose values summed over time, in float32.
         fired: Of which calls at how many steps each value was not 0, in float32.
-        observers: Objects with `of_steps` and `of_sums`, functions of the values of all calls over a chunk,
-            by name: nested tensors `(batch, time, …)` to keep, and `(batch, …)` to add up.
+        observed: Nested `Reduction`s, of any calls.
+        added: Nested names of any calls, whose values are summed over time, in float32.
     """
 
     last: tuple[str, ...] = ()
@@ -30,14 +45,15 @@ class Requests:
     potentials: tuple[str, ...] = ()
     sums: tuple[str, ...] = ()
     fired: tuple[str, ...] = ()
-    observers: tuple = ()
+    observed: tuple = ()
+    added: tuple = ()
 
     def of_steps(self, network, values, states):
         """Return what of a chunk is kept for every step, nested `(batch, time, …)`."""
         return {
             "every": {name: values[name] for name in self.every},
             "potentials": {name: states[name][0][:, None] for name in self.potentials},
-            "observed": [observer.of_steps(values) for observer in self.observers],
+            "observed": keras.tree.map_structure(lambda taken: taken.of(values[taken.call]), self.observed),
         }
 
     def of_sums(self, network, values):
@@ -45,11 +61,13 @@ class Requests:
         return {
             "sums": {name: _over_time(ops.cast(values[name], "float32")) for name in self.sums},
             "fired": {name: _over_time(_fires(network, name, values[name])) for name in self.fired},
-            "added": [observer.of_sums(values) for observer in self.observers],
+            "added": keras.tree.map_structure(
+                lambda name: _over_time(ops.cast(values[name], "float32")), self.added
+            ),
         }
 
     def start(self, network, states, batch_size, timesteps):
-        """Return `(last, kept, sums)` before the first step, all 0; there may be no observers."""
+        """Return `(last, kept, sums)` before the first step, all 0; nothing may be observed."""
 
         def zeros(name, *time, dtype=None):
             layer = network.stateful[name]
@@ -61,12 +79,12 @@ class Requests:
         kept = {
             "every": {name: zeros(name, timesteps) for name in self.every},
             "potentials": {name: of_state(states[name][0]) for name in self.potentials},
-            "observed": [],
+            "observed": (),
         }
         sums = {
             "sums": {name: zeros(name, dtype="float32") for name in self.sums},
             "fired": {name: zeros(name, dtype="float32") for name in self.fired},
-            "added": [],
+            "added": (),
         }
         return {name: zeros(name) for name in self.last}, kept, sums
 
@@ -83,7 +101,7 @@ def run_chunks(network, drive, states, plan, requests):
 
     Returns:
         Dict of `"states"` after the last step, of `"last"`, `"every"`, `"potentials"`, `"sums"` and
-        `"fired"` by name of the call, and of `"observed"` and `"added"`, lists over the observers.
+        `"fired"` by name of the call, and of `"observed"` and `"added"`, nested as in the requests.
     """
     batch_size = ops.shape(keras.tree.flatten([drive, states])[0])[0]
     whole, rest = divmod(plan.timesteps, plan.chunk)
@@ -101,7 +119,7 @@ def run_chunks(network, drive, states, plan, requests):
         return [states, last, kept, keras.tree.map_structure(operator.add, carry[3], of_sums)]
 
     done = 0
-    if requests.observers:
+    if requests.observed or requests.added:
         # The first pass shows the shapes of the others.
         states, last, kept, sums = run(states, 0, plan.chunk)
         kept = keras.tree.map_structure(lambda x: _pad_time(x, plan.timesteps - plan.chunk), kept)

@@ -1,11 +1,14 @@
 """What a report looks at while a model runs: decisions, and spikes of some neurons."""
 
+import dataclasses
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_snn.analysis.causes import Agreement
 from keras_snn.analysis.observers import Observer
+from keras_snn.engines.compiled import Reduction
 from keras_snn.simulation.classes import EACH, LARGEST, among_largest, deciding
 from keras_snn.simulation.decisions import count_equal, way_of
 
@@ -122,20 +125,13 @@ class Spikes(Observer):
         super().__init__()
         self.neurons = neurons
 
-    def of_steps(self, values):
+    @property
+    def of_steps(self):
         numbers = {"drawn": _NEURONS, "timed": _TIMED}
         return {
-            key: {name: self._some(values[name], number) for name in self.neurons}
+            key: {name: _OfFirstSample(name, number) for name in self.neurons}
             for key, number in numbers.items()
         }
-
-    @staticmethod
-    def _some(spikes, number):
-        size = int(np.prod(spikes.shape[2:]))
-        places = np.unique(np.linspace(0, size - 1, min(size, number)).astype(int))
-        # One sample only: what is kept must not grow with the batch.
-        flat = ops.reshape(spikes, (-1, spikes.shape[1], size))[:1]
-        return ops.take(flat, ops.convert_to_tensor(places), axis=-1)
 
     def take(self, observation):
         for key, of_layers in observation.steps.items():
@@ -156,6 +152,23 @@ class Spikes(Observer):
             {name: kept[f"drawn {name}"] for name in self.neurons},
             {name: _first_step(kept[f"timed {name}"]) for name in self.neurons},
         )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _OfFirstSample(Reduction):
+    """Takes some of the neurons, evenly spread, of one sample: what is kept must not grow with the batch.
+
+    Attributes:
+        number: How many at most.
+    """
+
+    number: int
+
+    def of(self, values):
+        size = int(np.prod(values.shape[2:]))
+        places = np.unique(np.linspace(0, size - 1, min(size, self.number)).astype(int))
+        flat = ops.reshape(values, (-1, values.shape[1], size))[:1]
+        return ops.take(flat, ops.convert_to_tensor(places), axis=-1)
 
 
 def _trains(neuron, values):

@@ -12,7 +12,7 @@ from keras_snn.simulation.internals import internals
 
 __all__ = ["EventRunner", "ObservedEvents"]
 
-# Values of all calls in what observers look at at once.
+# Values of all calls that are looked at at once.
 _VALUES_AT_ONCE = 2**25
 
 
@@ -56,22 +56,22 @@ class EventRunner:
         run = self._network.run(states, carry["drive"], arriving, start, plan.timesteps, **self._wanted)
         every = run["every"]
         every |= {name: self._network.read(name, every[name], start) for name in self._outputs}
-        return {**carry, "states": states}, {**run, "observed": [], "added": []}
+        return {**carry, "states": states}, {**run, "observed": (), "added": ()}
 
 
 class ObservedEvents(EventRunner):
-    """Runs batches on events, and lets observers see the values of all calls.
+    """Runs batches on events, and keeps what is asked for of any calls.
 
     Args:
         model: A `SpikingModel`.
         network: Its `EventNetwork`.
-        observers: As of `Requests`.
+        requests: `Requests` of what is observed and added.
     """
 
-    def __init__(self, model, network, observers):
+    def __init__(self, model, network, requests):
         layers = internals(model).network.stateful
         super().__init__(model, network, Requests(every=tuple(layers)))
-        self._seen = Requests(observers=observers)
+        self._seen = requests
         self._size = sum(math.prod(layer.value_shape) for layer in layers.values())
         self._drive = Compiled(self._drive_of, model.layers)
         # By number of time steps: one that saw several would take the number for unknown.
