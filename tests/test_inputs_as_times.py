@@ -46,7 +46,7 @@ def test_the_network_gets_its_inputs_rounded(code, rng):
     given = contracts.convert(model, x, **options)
     found = {name: _as_numbers(values, code.levels) for name, values in x.items()}
     rounded = {name: numbers * unit for name, (numbers, unit) in found.items()}
-    contracts.assert_same(sent.predict(x, verbose=0), given.predict(rounded, verbose=0), tolerance=1e-12)
+    contracts.assert_same(sent.predict_on_batch(x), given.predict_on_batch(rounded), tolerance=1e-12)
     trains = sent.simulate(x, record="spike_trains").spike_trains
     for name, (numbers, _) in found.items():
         ours = next(train for layer, train in trains.items() if layer.startswith(name))
@@ -82,7 +82,7 @@ def test_what_an_embedding_or_a_function_computes_of_an_input_is_sent(rng):
     model = networks.randomize(keras.Model(words, layers.Dense(2)(layers.Flatten()(x))), rng)
     x = rng.integers(0, 9, (8, 7))
     snn = contracts.convert(model, x, neuron=TimeToFirstSpike(255), input_encoding="times", dtype="float64")
-    contracts.assert_same(snn.predict(x, verbose=0), model.predict(x, verbose=0), tolerance=0.05)
+    contracts.assert_same(snn.predict_on_batch(x), model.predict_on_batch(x), tolerance=0.05)
     assert keras_snn.count_operations(snn, x).layers[-1].multiply_adds.sum() == 0
     assert {layer.takes for layer in snn.conversion_report.layers if layer.takes} <= {"spikes", "constants"}
 
@@ -93,7 +93,7 @@ def test_files_and_programs_keep_it(rng, tmp_path):
     contracts.law_13_a_model_and_its_program_are_the_same(program_of(snn))
     snn.save(tmp_path / "snn.keras")
     loaded = keras.models.load_model(tmp_path / "snn.keras")
-    contracts.assert_same(loaded.predict(x, verbose=0), snn.predict(x, verbose=0))
+    contracts.assert_same(loaded.predict_on_batch(x), snn.predict_on_batch(x))
     assert loaded.conversion_report.options["input_encoding"] == "times"
 
 

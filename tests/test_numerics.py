@@ -222,7 +222,7 @@ def test_scales_of_channels_six_orders_apart_change_no_spike_if_each_has_its_own
 
 def assert_follows(snn, model, x, *, normalization="max"):
     """The outputs are finite and near those of the source: 256 steps round to less than 1 %."""
-    outputs, expected = snn.predict(x, verbose=0), model.predict(x, verbose=0)
+    outputs, expected = snn.predict_on_batch(x), model.predict_on_batch(x)
     assert np.isfinite(outputs).all()
     error = np.abs(outputs.astype("float64") - expected).mean() / np.abs(expected.astype("float64")).mean()
     # "ltb" clips on purpose.

@@ -27,18 +27,18 @@ def numbers_of(reference, names, x):
     """The numbers that layers of neurons send, by name, as the quantised reference has them."""
     known = {layer.name for layer in reference.layers}
     of = {name: reference.get_layer(f"{name}_spike" if f"{name}_spike" in known else name) for name in names}
-    return keras.Model(reference.input, {n: layer.output for n, layer in of.items()}).predict(x, verbose=0)
+    return keras.Model(reference.input, {n: layer.output for n, layer in of.items()}).predict_on_batch(x)
 
 
 def check_all_agree(snn, x, *, tolerance):
     """Outputs of all three, and every spike of every neuron."""
     # What Keras takes for a list of one input.
     x = x[0] if isinstance(x, list) and len(x) == 1 else x
-    program, outputs = program_of(snn), snn.predict(x, verbose=0)
+    program, outputs = program_of(snn), snn.predict_on_batch(x)
     step_by_step, records = run_layered(program, x)
     reference = keras_snn.quantized_reference(snn)
     # The function of a read-out, as a softmax, may round otherwise in another batch.
-    contracts.assert_same(outputs, reference.predict(x, verbose=0), tolerance=2e-7)
+    contracts.assert_same(outputs, reference.predict_on_batch(x), tolerance=2e-7)
     contracts.assert_same(keras.tree.map_structure(np.asarray, step_by_step), outputs, tolerance=tolerance)
     call_of = {name: program.graph.nodes[name].origins[0] for name in records}
     sent = numbers_of(reference, call_of.values(), x)
@@ -172,12 +172,12 @@ def test_a_simulator_of_single_spikes_computes_the_same_and_adds_no_more_than_th
 def test_outputs_approach_the_source_as_levels_grow(network, rng):
     model = networks.build(network, rng)
     x = networks.data_for(model, rng, samples=32)
-    expected = keras.tree.flatten(model.predict(x, verbose=0))
+    expected = keras.tree.flatten(model.predict_on_batch(x))
     errors = []
     for levels in (15, 255, 4095):
         snn = contracts.convert(model, x, neuron="ttfs", timesteps=levels)
         assert snn.timesteps == levels
-        outputs = keras.tree.flatten(snn.predict(x, verbose=0))
+        outputs = keras.tree.flatten(snn.predict_on_batch(x))
         errors.append(max(np.abs(a - b).max() for a, b in zip(outputs, expected, strict=True)))
     assert errors[1] < errors[0] / 4
     assert errors[2] < errors[1] / 4
@@ -355,7 +355,7 @@ def test_files_and_copies_send_the_same(rng, tmp_path):
     snn.save(tmp_path / "snn.keras")
     loaded = keras.models.load_model(tmp_path / "snn.keras")
     assert (loaded.timesteps, loaded.passes) == (5, 1)
-    contracts.assert_same(loaded.predict(x, verbose=0), snn.predict(x, verbose=0))
+    contracts.assert_same(loaded.predict_on_batch(x), snn.predict_on_batch(x))
     snn.timesteps = 5
     contracts.law_13_a_model_and_its_program_are_the_same(program_of(snn))
 
@@ -396,7 +396,7 @@ def test_what_a_time_code_cannot_do_is_refused(rng):
         snn.simulate(x, timesteps=9)
     with pytest.raises(ValueError, match="`exit` must be None"):
         snn.simulate(x, exit="confidence", level=0.5)
-    contracts.assert_same(snn.simulate(x, timesteps=7, settle=True).outputs, snn.predict(x, verbose=0))
+    contracts.assert_same(snn.simulate(x, timesteps=7, settle=True).outputs, snn.predict_on_batch(x))
 
 
 @pytest.mark.parametrize("levels", [0, 2**24, 1.5, True])

@@ -130,7 +130,7 @@ def test_spikes_of_several_neurons_are_counted_each_in_its_own_events(rng):
         outputs = keras_snn.layers.SpikingDense(3, name="last")(joined)
         model = networks.randomize(keras.Model(inputs, outputs), rng)
         x = rng.integers(0, 2, (7, 5, 6)).astype("float32")
-        plain, graded = (np.abs(keras.Model(inputs, part).predict(x, verbose=0)) for part in (first, second))
+        plain, graded = (np.abs(keras.Model(inputs, part).predict_on_batch(x)) for part in (first, second))
         units = (graded / cells[1].unit).astype(int)
         last = count_operations(model, x).layers[-1]
         events = plain.sum() + np.vectorize(lambda k: bin(k).count("1"))(units).sum()
@@ -183,7 +183,7 @@ def test_inside_of_a_layer_values_are_no_spikes(rng):
     x = rng.integers(0, 2, (6, 3, 5, 5, 2)).astype("float32")
     counts = count_operations(model, x)
     _, depthwise, pointwise = counts.layers
-    trains = np.asarray(keras.Model(inputs, first).predict(x, verbose=0))
+    trains = np.asarray(keras.Model(inputs, first).predict_on_batch(x))
     meets = sum(trains[:, :, i : i + 3, j : j + 3].sum(axis=(2, 3, 4)) for i in range(2) for j in range(2))
     np.testing.assert_allclose(depthwise.additions, meets.mean(axis=0), rtol=1e-6)
     assert not depthwise.multiply_adds.any()
@@ -317,7 +317,7 @@ def test_metrics_of_layers_add_up_to_those_of_the_network(rng, capsys):
     assert conv["footprint"] == conv["ann_footprint"] + 4 * 5 * 4 * 4
     assert conv["neuron_updates"] == 5 * (5 * 4 * 4)
     np.testing.assert_allclose(conv["connection_sparsity"], np.mean(kernel == 0))
-    activations = keras.Model(model.inputs, model.get_layer("conv").output).predict(x, verbose=0)
+    activations = keras.Model(model.inputs[0], model.get_layer("conv").output).predict_on_batch(x)
     np.testing.assert_allclose(conv["ann_activation_sparsity"], np.mean(activations == 0), rtol=1e-12)
     lines = str(counts).splitlines()
     assert max(map(len, lines)) <= 100
@@ -340,7 +340,7 @@ def test_a_hand_written_network_is_counted_like_any(rng):
     weights = model.get_weights()
     counts = count_operations(model, x, batch_size=4)
     assert [layer.name for layer in counts.layers] == ["conv", "hidden", "label"]
-    values = [np.asarray(v) for v in keras.Model(inputs, [first, hidden]).predict(x, verbose=0)]
+    values = [np.asarray(v) for v in keras.Model(inputs, [first, hidden]).predict_on_batch(x)]
     conv_in = sum(x[:, :, i : i + 5, j : j + 4].sum() for i in range(2) for j in range(2)) * 3
     expected = [conv_in, values[0].sum() * 7, values[1].sum() * 4]
     np.testing.assert_allclose([layer.additions.sum() * 6 for layer in counts.layers], expected)
@@ -357,7 +357,7 @@ def test_a_hand_written_network_may_end_in_a_second_call_of_a_layer(rng):
     label = spiking.PerTimestep(layers.Dense(3), name="label")
     model = networks.randomize(keras.Model(inputs, [label(x) for x in fired]), rng)
     x = [rng.integers(0, 2, (7, 4, 5)).astype("float32") for _ in inputs]
-    spikes = [np.asarray(train).sum() for train in keras.Model(inputs, fired).predict(x, verbose=0)]
+    spikes = [np.asarray(train).sum() for train in keras.Model(inputs, fired).predict_on_batch(x)]
     counted = [layer for layer in count_operations(model, x).layers if layer.name.startswith("label")]
     np.testing.assert_allclose([7 * layer.additions.sum() for layer in counted], 3 * np.array(spikes))
     assert len(set(spikes)) == 2

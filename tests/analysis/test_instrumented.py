@@ -47,7 +47,7 @@ def check(snn, x):
     program, flat = program_of(snn), keras.tree.flatten(x)
     counts = keras_snn.count_operations(snn, x, batch_size=SAMPLES)
     made = [instrumented.run(program, [a[i] for a in flat], snn.passes) for i in range(SAMPLES)]
-    for place, outputs in enumerate(keras.tree.flatten(snn.predict(x, verbose=0))):
+    for place, outputs in enumerate(keras.tree.flatten(snn.predict_on_batch(x))):
         found = np.stack([one.outputs[place] for one in made])
         np.testing.assert_allclose(found, outputs, rtol=1e-6, atol=1e-6)
 
@@ -178,7 +178,7 @@ def test_a_hand_written_layer_of_several_inputs_takes_each(neuron, rng):
     last = spiking.SpikingDense(3, neuron=neuron, dtype="float64")(difference)
     model = networks.randomize(keras.Model(x, last), rng)
     data = [rng.integers(0, 3, (SAMPLES, 3, 5)).astype("float32") for _ in x]
-    trains = keras.Model(x, parts).predict(data, verbose=0)
+    trains = keras.Model(x, parts).predict_on_batch(data)
     counts = keras_snn.count_operations(model, data)
     (sums,) = (layer for layer in counts.layers if layer.is_factor)
     units = [np.abs(train).sum() / SAMPLES / neuron.unit for train in trains]

@@ -149,7 +149,7 @@ def test_composed_maps_compute_the_same(name, rng):
 def test_weights_get_spikes_and_count_as_those_of_the_source(name, rng, tmp_path):
     model, x, weighted = _model(name, rng)
     snn = keras_snn.convert(model, x, timesteps=4, normalization="max", verbose=0)
-    y = model.predict(x, verbose=0)
+    y = model.predict_on_batch(x)
     np.testing.assert_allclose(evaluate(source_graph(snn)[0], x), y, rtol=1e-5, atol=1e-5)
     snn.save(tmp_path / "snn.keras")
     counts = keras_snn.count_operations(keras.models.load_model(tmp_path / "snn.keras"), x)
@@ -183,7 +183,7 @@ def test_constants_beside_spikes_are_apart_from_them(encoding, rng):
     assert layer.takes == ("45 % spikes, 55 % constants" if encoding == "current" else "spikes")
     # What it approximates is the source network.
     found = evaluate(source_graph(snn)[0], x)
-    np.testing.assert_allclose(found, model.predict(x, verbose=0), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found, model.predict_on_batch(x), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.1, 0.2, 0.24, 0.3, 0.6, 1.0])
@@ -209,7 +209,7 @@ def test_zero_skipping_counts_what_the_first_of_two_maps_skips(rng):
     x = rng.normal(size=(8, 6, 5, 2)).astype("float32")
     snn = keras_snn.convert(model, x, timesteps=2, verbose=0)
     (layer,) = [one for one in keras_snn.count_operations(snn, x).layers if one.name == "last"]
-    values = keras.Model(inputs, model.get_layer("relu").output).predict(x, verbose=0)
+    values = keras.Model(inputs, model.get_layer("relu").output).predict_on_batch(x)
     active = np.count_nonzero(values) / len(x)
     assert layer.ann_zero_skipping == pytest.approx(2 * (active * 3 + 6 * 5 * 3 * 2))
 

@@ -47,18 +47,18 @@ def test_the_output_is_the_function_of_the_average(end, rng, tmp_path):
     averages, snn = (
         contracts.convert(m, x, timesteps=5, normalization="percentile") for m in (before, model)
     )
-    expected = function.predict(averages.simulate(x).outputs_over_time[:, -1], verbose=0)
-    contracts.assert_same(snn.predict(x, verbose=0), expected, tolerance=1e-6)
+    expected = function.predict_on_batch(averages.simulate(x).outputs_over_time[:, -1])
+    contracts.assert_same(snn.predict_on_batch(x), expected, tolerance=1e-6)
     run = snn.simulate(x, record=["spike_counts"])
     contracts.assert_same(run.outputs, expected, tolerance=1e-6)
     assert set(run.spike_counts) == {"conv"}
     # After every step, too.
-    first = function.predict(averages.simulate(x).outputs_over_time[:, 0], verbose=0)
+    first = function.predict_on_batch(averages.simulate(x).outputs_over_time[:, 0])
     contracts.assert_same(run.outputs_over_time[:, 0], first, tolerance=1e-6)
     contracts.law_8_saved_and_loaded_it_spikes_the_same(snn, x, tmp_path / "snn.keras")
     contracts.law_13_a_model_and_its_program_are_the_same(contracts.program_of(snn))
     graph, _ = contracts.source_graph(snn)
-    contracts.assert_same(contracts.evaluate(graph, x), model.predict(x, verbose=0), tolerance=1e-4)
+    contracts.assert_same(contracts.evaluate(graph, x), model.predict_on_batch(x), tolerance=1e-4)
     assert keras_snn.check(model).converts
 
 
@@ -66,12 +66,12 @@ def test_events_and_signed_neurons_settle_to_the_reference(rng):
     _, model = network(ENDS["relu"], rng)
     x = networks.data_for(model, rng)
     snn = contracts.convert(model, x, timesteps=6, neuron="signed")
-    reference = keras_snn.quantized_reference(snn).predict(x, verbose=0)
+    reference = keras_snn.quantized_reference(snn).predict_on_batch(x)
     contracts.assert_same(snn.simulate(x, settle=True).outputs, reference, tolerance=1e-5)
     events = contracts.convert(model, x, timesteps=6, input_encoding="events")
     constant = contracts.convert(model, x, timesteps=6)
     repeated = np.repeat(x[:, None], 6, axis=1)
-    contracts.assert_same(events.predict(repeated, verbose=0), constant.predict(x, verbose=0), tolerance=1e-5)
+    contracts.assert_same(events.predict_on_batch(repeated), constant.predict_on_batch(x), tolerance=1e-5)
 
 
 def test_a_relu_that_other_layers_take_too_is_neurons(rng):
@@ -101,6 +101,6 @@ def test_outputs_of_any_size_are_right_after_few_steps(rng):
     kernel, bias = model.layers[1].get_weights()
     model.layers[1].set_weights([kernel * 40, bias * 40 + 40])
     x = networks.data_for(model, rng, samples=100)
-    expected = model.predict(x, verbose=0)
-    outputs = contracts.convert(model, x, timesteps=64).predict(x, verbose=0)
+    expected = model.predict_on_batch(x)
+    outputs = contracts.convert(model, x, timesteps=64).predict_on_batch(x)
     assert np.abs(outputs - expected).max() < 0.05 * np.ptp(expected)

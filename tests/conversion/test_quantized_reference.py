@@ -55,9 +55,9 @@ def activations(reference, names, x):
     known = {layer.name for layer in reference.layers}
     of = {name: reference.get_layer(f"{name}_spike" if f"{name}_spike" in known else name) for name in names}
     watch = keras.Model(reference.input, {name: layer.output for name, layer in of.items()})
-    return watch.predict(x, verbose=0), keras.Model(
+    return watch.predict_on_batch(x), keras.Model(
         reference.input, {name: layer.input for name, layer in of.items()}
-    ).predict(x, verbose=0)
+    ).predict_on_batch(x)
 
 
 @pytest.mark.usefixtures("_float64")
@@ -68,7 +68,7 @@ def test_settled_every_neuron_has_the_spikes_of_the_reference(network, timesteps
     _, snn, x = convert_signed(network, rng, timesteps, "float64", **options)
     run = snn.simulate(x, record="spike_counts", settle=True)
     reference = quantized_reference(snn)
-    contracts.assert_same(run.outputs, reference.predict(x, verbose=0), tolerance=1e-12)
+    contracts.assert_same(run.outputs, reference.predict_on_batch(x), tolerance=1e-12)
     rates, _ = activations(reference, run.spike_counts, x)
     assert run.spike_counts
     levels = options.get("levels", timesteps)
@@ -132,7 +132,7 @@ def test_reference_is_the_source_with_rounded_activations(network, options, rng)
         if isinstance(node, kinds.Activation) and node.function == "relu" and node.origins[0] in scales:
             rounded = dataclasses.replace(node, max_value=scales[node.origins[0]], levels=levels)
             graph = graph.with_nodes({**graph.nodes, node.name: rounded})
-    contracts.assert_same(quantized_reference(snn).predict(x, verbose=0), evaluate(graph, x), tolerance=1e-12)
+    contracts.assert_same(quantized_reference(snn).predict_on_batch(x), evaluate(graph, x), tolerance=1e-12)
 
 
 def test_reference_is_an_ordinary_model_that_saves_and_loads(rng, tmp_path):
@@ -142,7 +142,7 @@ def test_reference_is_an_ordinary_model_that_saves_and_loads(rng, tmp_path):
     assert not any(isinstance(layer, keras_snn.layers.SpikingLayer) for layer in reference.layers)
     reference.save(tmp_path / "reference.keras")
     loaded = keras.models.load_model(tmp_path / "reference.keras")
-    contracts.assert_same(loaded.predict(x, verbose=0), reference.predict(x, verbose=0))
+    contracts.assert_same(loaded.predict_on_batch(x), reference.predict_on_batch(x))
 
 
 def test_reference_takes_the_average_of_events(rng):
@@ -151,7 +151,7 @@ def test_reference_takes_the_average_of_events(rng):
     average = events.mean(axis=1)
     snn = contracts.convert(model, average, timesteps=9, neuron="signed", input_encoding="events")
     run = snn.simulate(events, settle=True)
-    expected = quantized_reference(snn).predict(average, verbose=0)
+    expected = quantized_reference(snn).predict_on_batch(average)
     contracts.assert_same(run.outputs, expected, tolerance=1e-5)
 
 
@@ -162,7 +162,7 @@ def test_settled_nonspiking_layers_act_on_the_average_over_the_steps_with_input(
     networks.randomize(model, rng)
     x = networks.data_for(model, rng)
     snn = contracts.convert(model, x, timesteps=5, neuron="signed")
-    expected = quantized_reference(snn).predict(x, verbose=0)
+    expected = quantized_reference(snn).predict_on_batch(x)
     contracts.assert_same(snn.simulate(x, settle=True).outputs, expected, tolerance=1e-5)
 
 
@@ -212,6 +212,6 @@ def test_many_levels_are_the_source_whatever_the_steps_are(levels, timesteps, rn
     x = networks.data_for(model, rng, samples=16)
     neuron = neurons.SignedIntegrateAndFire(levels=levels)
     snn = contracts.convert(model, x, timesteps=timesteps, neuron=neuron)
-    expected = model.predict(x, verbose=0)
-    for outputs in (snn.simulate(x, settle=True).outputs, quantized_reference(snn).predict(x, verbose=0)):
+    expected = model.predict_on_batch(x)
+    for outputs in (snn.simulate(x, settle=True).outputs, quantized_reference(snn).predict_on_batch(x)):
         contracts.assert_same(outputs, expected, tolerance=20 / (levels or timesteps))

@@ -56,7 +56,7 @@ def _model(rng, before=None, after=None, dtype="float32"):
 
 def _check(model, x):
     snn = keras_snn.convert(model, x, timesteps=1024, normalization="max", verbose=0)
-    pairs = zip(*(keras.tree.flatten(network.predict(x, verbose=0)) for network in (snn, model)), strict=True)
+    pairs = zip(*(keras.tree.flatten(network.predict_on_batch(x)) for network in (snn, model)), strict=True)
     for found, expected in pairs:
         differences = np.abs(found - expected).reshape(len(x), -1).max(axis=-1)
         # What jumps may do so at another place for a sample in some.
