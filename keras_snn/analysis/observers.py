@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_snn._devices import predict_batch
 from keras_snn._summary import Summary, Totals
-from keras_snn.engines.compiled import Requests
+from keras_snn.engines.compiled import Reduction, Requests
 from keras_snn.graph.to_keras import analog_tensors
 from keras_snn.simulation.engine import event_network
 from keras_snn.simulation.event_runner import ObservedEvents
@@ -15,7 +15,7 @@ from keras_snn.simulation.internals import internals
 from keras_snn.simulation.recording import Runner, collect, lengths, open_data
 from keras_snn.simulation.source import digest_of
 
-__all__ = ["Observation", "Observer", "observe", "summarize"]
+__all__ = ["Observation", "Observer", "Reduction", "observe", "summarize"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,10 +8,9 @@ from keras import ops
 
 from keras_snn.analysis.contents import ACCUMULATING, contents_of
 from keras_snn.analysis.fan_out import fan_out
-from keras_snn.analysis.observers import Observer
+from keras_snn.analysis.observers import Observer, Reduction
 from keras_snn.analysis.updates import updates_of
 from keras_snn.conversion.tuning import watch
-from keras_snn.engines.compiled import Reduction
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.numpy_reference import value_of
 from keras_snn.simulation.source import program_of, source_graph

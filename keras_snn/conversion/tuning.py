@@ -6,8 +6,7 @@ import math
 import keras
 import numpy as np
 
-from keras_snn.analysis.observers import Observer, observe
-from keras_snn.engines.compiled import Reduction
+from keras_snn.analysis.observers import Observer, Reduction, observe
 from keras_snn.graph import nodes as kinds
 from keras_snn.simulation.internals import internals, output_shapes
 from keras_snn.simulation.recording import open_data

@@ -7,8 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_snn.analysis.causes import Agreement
-from keras_snn.analysis.observers import Observer
-from keras_snn.engines.compiled import Reduction
+from keras_snn.analysis.observers import Observer, Reduction
 from keras_snn.simulation.classes import EACH, LARGEST, among_largest, deciding
 from keras_snn.simulation.decisions import count_equal, way_of
 
