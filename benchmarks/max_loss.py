@@ -1,9 +1,11 @@
 """Networks that `convert(…, max_loss=…)` chooses: what they lose on test data, and what they cost.
 
     TFDS_DATA_DIR=… python benchmarks/max_loss.py [networks] [--max-loss 0.1] [--trials 4] [--samples 2000]
+        [--neurons if signed] [--validation] [--tables]
 
 Each trial has other training images, half of which calibrate and half of which judge; nothing is chosen on
-the test set, on all of which the loss is measured then. Losses are in points of accuracy. Beside a loss is by
+the test set, on all of which the loss is measured then. With `--validation` they are images of the test set
+instead, on the rest of which the loss is measured. Losses are in points of accuracy. Beside a loss is by
 how much it exceeds, or falls short of, what is expected by chance alone in one of twenty cases: 1.64 standard
 deviations of as many changed decisions. CPU time is that of the search, in runs of the source network over
 its samples.
@@ -40,9 +42,12 @@ COLUMNS = (
 def row(name, model, trial, options):
     """Return the cells of a trial."""
     dataset = networks.NETWORKS[name][1]
-    first = trial * options.samples
-    x, y = networks.data(dataset, f"train[{first}:{first + options.samples}]")
+    x, y = networks.data(dataset, "test" if options.validation else "train")
+    given = np.arange(trial * options.samples, (trial + 1) * options.samples)
     x_test, y_test = networks.data(dataset, "test")
+    if options.validation:
+        x_test, y_test = (np.delete(of_test, given, axis=0) for of_test in (x_test, y_test))
+    x, y = x[given], y[given]
     of_source = model.predict(x_test, batch_size=100, verbose=0).argmax(axis=-1)
     model.predict(x[:100], batch_size=100, verbose=0)
     started = time.process_time()
@@ -50,9 +55,12 @@ def row(name, model, trial, options):
     between = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        snn = keras_snn.convert(model, x, y, max_loss=options.max_loss, verbose=0)
+        wish = {"max_loss": options.max_loss, "neurons": options.neurons}
+        snn = keras_snn.convert(model, x, y, **wish, verbose=0)
     seconds = time.process_time() - between
     found = snn.conversion_report.search
+    if options.tables:
+        print(found, file=sys.stderr, flush=True)
     chosen = next(trial for trial in found.trials if trial.outcome == "chosen")
     decided = snn.predict(x_test, batch_size=100, verbose=0).argmax(axis=-1)
     right, still = of_source == y_test, decided == y_test
@@ -81,6 +89,9 @@ def main():
     parser.add_argument("--max-loss", type=float, default=0.1, help="points")
     parser.add_argument("--trials", type=int, default=4)
     parser.add_argument("--samples", type=int, default=2000, help="training images of a trial")
+    parser.add_argument("--neurons", nargs="+", help="to choose among")
+    parser.add_argument("--validation", action="store_true", help="images that no network was trained on")
+    parser.add_argument("--tables", action="store_true", help="print what was tried, as errors are")
     options = parser.parse_args()
     print(f"{describe()}\n\n| {' | '.join(COLUMNS)} |\n{'| --- ' * len(COLUMNS)}|")
     for name in options.names or NETWORKS:

@@ -97,9 +97,9 @@ def convert(
         y: Labels of the samples, if these are arrays; for `max_loss` alone.
         max_loss: What may be lost, in percent: points of accuracy, or without labels of agreement with
             `model`; of a model that does not classify, the relative RMS error of its outputs. Neurons,
-            levels or time steps and scales are then chosen: of all networks that lose at most so much, with a
-            confidence of 95 %, the one that costs least. Every second sample calibrates, the others judge, so
-            give some thousand that the model was not trained on. What was tried is in
+            levels or time steps, scales and corrections are then chosen: of all networks that lose at most so
+            much, with a confidence of 95 %, the one that costs least. Every second sample calibrates, the
+            others judge, so give some thousand that the model was not trained on. What was tried is in
             `snn.conversion_report.search`.
         minimize: With `max_loss`, what costs: `"operations"`, updates of neurons among them; `"timesteps"`
             until the output is there; `"energy"`, by `OperationCounts.energy`; or `"spikes"`.
@@ -202,8 +202,8 @@ def _cheapest(model, data, options, *, y, **wish):
 
     def with_options(samples, **changed):
         of_one = dataclasses.replace(options, **changed, verbose=0)
-        # Scales of all candidates follow from the same measurements, of two graphs.
-        key = of_one.neuron.is_time_code
+        # Scales of all candidates follow from the same measurements, of two graphs, of channels or of layers.
+        key = of_one.neuron.is_time_code, of_one.per_channel
         if key not in measured:
             measured[key] = _measured(model, samples, of_one)
         graph, found = measured[key]

@@ -9,9 +9,11 @@ from keras_snn.simulation.classes import EACH, LARGEST, deciding, labels_for
 
 __all__ = ["CONFIDENCE", "Judge", "Loss", "loss_of_decisions"]
 
-# Of the upper limit of a loss, and the quantile of the normal distribution that has it.
+# That what is chosen of several networks keeps its upper limit. One whose limit is too low by chance is
+# chosen more often: so each limit has a confidence of 97.5 %. That has this quantile of the normal
+# distribution, and what happens so many times on the average is not seen at all in as many of the cases.
 CONFIDENCE = 0.95
-_QUANTILE = 1.6449
+_QUANTILE, _UNSEEN = 1.96, 3.7
 # With the errors of how many samples the outputs of each one are tried.
 _SHIFTS = 64
 
@@ -22,7 +24,7 @@ class Loss:
 
     Attributes:
         mean: Points of accuracy, or of agreement, or the relative error.
-        upper: What it does not exceed with a confidence of 95 %.
+        upper: What it does not exceed with a confidence of 97.5 %, or 95 % where it is the least of several.
     """
 
     mean: float
@@ -40,7 +42,7 @@ class Judge:
     losses. So the errors of the outputs of one sample are added to those of others too: the loss is the mean
     over these pairs, and its variance that over samples and over errors. A source network that makes hardly
     a mistake shows hardly a sample near a boundary between classes: the limit is raised by the factor
-    (m + 3)/(m + 1) for m mistakes, since 3 more are possible with 95 % confidence where none was seen.
+    (m + 3.7)/(m + 1) for m mistakes, since so many are possible with 97.5 % confidence where none was seen.
 
     Args:
         model: The source network.
@@ -125,9 +127,9 @@ def loss_of_decisions(logits, errors, threshold, way, right):
     if right is not None and upper > 0:
         # Samples near a boundary are as rare as mistakes, and how rare they are is as uncertain.
         mistakes = samples - before.sum()
-        upper *= (mistakes + 3) / (mistakes + 1)
-    # Of as many pairs as were tried, three more could change where none does.
-    upper = max(upper, 300 / (samples * len(shifts)))
+        upper *= (mistakes + _UNSEEN) / (mistakes + 1)
+    # Of as many pairs as were tried, so many could change where none does.
+    upper = max(upper, 100 * _UNSEEN / (samples * len(shifts)))
     return Loss(float(mean), float(upper))
 
 
