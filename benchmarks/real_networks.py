@@ -99,7 +99,8 @@ def row(name, model, x_calibration, x, neuron, relays, correction):
     error = np.linalg.norm(logits - of_source) / np.linalg.norm(of_source)
     counts = keras_snn.count_operations(snn, x[:16])
     needed = counts.operations_with_updates
-    code = f"{type(neuron).__name__}({neuron.levels}{'' if neuron.alias == 'ttfs' else f', {neuron.base!r}'})"
+    code = f"{type(neuron).__name__}({neuron.levels}{'' if neuron.alias == 'ttfs' else f', {neuron.base!r}'}"
+    code += ", mixed=True)" if neuron.mixtures else ")"
     agreements = f"{100 * same.mean():.1f}", f"{100 * same[sure].mean():.1f} of {sure.sum()}"
     ratios = (f"{needed / other:.2f}" for other in (counts.ann_operations, counts.zero_skipping_operations))
     return (name, code, relays, correction, *agreements, f"{error:.3f}", *ratios, f"{seconds:.0f}")
@@ -118,7 +119,8 @@ def main():
     for name in [options.network] if options.network else NETWORKS:
         model, x_calibration, x = NETWORKS[name]()
         for levels in options.levels:
-            cases = [(DigitCode(levels, "auto"), "auto", corrected) for corrected in (False, True)]
+            codes = [DigitCode(levels, "auto", mixed=mixed) for mixed in (False, True)]
+            cases = [(code, "auto", corrected) for code in codes for corrected in (False, True)]
             if options.every:
                 cases += [(TimeToFirstSpike(levels), "auto", False), (DigitCode(levels, 2), "auto", False)]
                 cases += [(DigitCode(levels, "auto"), relays, False) for relays in (False, True)]

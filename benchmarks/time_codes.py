@@ -30,6 +30,7 @@ CODES = (
     TimeToFirstSpike(63),
     DigitCode(63, 8),
     DigitCode(63, "auto"),
+    DigitCode(63, "auto", mixed=True),
     DigitCode(255, 2),
 )
 COLUMNS = (
@@ -65,7 +66,8 @@ def rows_of(name, options):
         ]
         costs += [ratio(model, snn, x, size, options.repeats) for size in (1, 100)]
         accuracies = f"{source:.2f}", f"{spiking:.2f}", f"{source - spiking:+.2f}", f"{agreement:.2f}"
-        yield (name, f"{type(code).__name__}, {code.levels} levels, base {code.base}", *accuracies, *costs)
+        levels = f"{code.levels} {'mixed ' if code.mixtures else ''}levels"
+        yield (name, f"{type(code).__name__}, {levels}, base {code.base}", *accuracies, *costs)
 
 
 def ratio(model, snn, x, size, repeats):

@@ -238,7 +238,7 @@ def test_relays_send_sums_with_their_sign(code, rng):
     check_all_agree(snn, x, tolerance=1e-6)
     spikes = (n for n in program_of(snn).graph.nodes.values() if isinstance(n, kinds.Spike))
     signed = {node.origins[0] for node in spikes if node.neuron.is_signed}
-    assert signed == {"project", "separable_depthwise", "add_relay", "mean_relay"}
+    assert signed == {"project_relay", "separable_depthwise", "add_relay", "mean_relay"}
     trains = snn.simulate(x, record="spike_trains").spike_trains
     assert all((trains[name] < 0).any() == (name in signed) for name in trains)
     # A relu takes the sum itself: it may be what a relay sends for no number of levels.
@@ -278,7 +278,7 @@ def test_layers_may_choose_relays_and_codes_of_their_own(rng):
     snn = contracts.convert(
         _bottlenecks(rng), x, neuron=DigitCode(31, 2), relays=False, layer_options=chosen, dtype="float64"
     )
-    assert snn.get_layer("project").neuron == DigitCode(200, 15, signed=True)
+    assert snn.get_layer("project_relay").neuron == DigitCode(200, 15, signed=True)
     assert snn.get_layer("expand").neuron.code == TimeToFirstSpike(63)
     left = snn.conversion_report.options["sums_as_numbers"]
     assert "project" not in left

@@ -18,6 +18,7 @@ from keras_snn.conversion.conversion_report import report_on
 from keras_snn.conversion.densities import rates_of
 from keras_snn.conversion.freezing import freeze_like
 from keras_snn.conversion.loss_warning import warn_of_loss
+from keras_snn.conversion.mixed_levels import with_mixed_levels
 from keras_snn.conversion.normalization import normalize
 from keras_snn.conversion.options import (
     BiasCorrection,
@@ -277,14 +278,18 @@ class _Build:
     """Makes the spiking model of a folded graph, for a normalization."""
 
     def __init__(self, model, data, options, options_of, measured):
-        self.model = model
+        self.model, self.data = model, data
         self.options, self.options_of, self.measured = options, options_of, measured
+        self.policy = options.dtype or _policy_of(model)
 
     def model_of(self, graph, method):
         """Return the model; a normalization `method` takes the place of `"auto"`."""
         options, options_of = self.options, self.options_of
+        if self.data is not None:
+            options_of = with_mixed_levels(graph, self.data, self.measured, options_of, method, self.policy)
         scales = scales_of(graph, self.measured, options_of, method)
-        graph, as_numbers = without_costly_relays(graph, self.measured.histograms, scales, options_of)
+        distributions = self.measured.histograms, scales
+        graph, as_numbers = without_costly_relays(graph, *distributions, options_of, self.options_of)
         weighting = options.weighting(depth_of(graph))
         rates = rates_of(options.neuron, self.measured.histograms, scales)
         graph = to_spiking(
@@ -320,7 +325,7 @@ class _Build:
             place_readouts(graph, softmax=options.softmax, seed=options.seed, **average),
             timesteps=options.passes,
             events=options.input_encoding == "events",
-            dtype=options.dtype or _policy_of(self.model),
+            dtype=self.policy,
             max_pool=options.max_pool,
         )
 

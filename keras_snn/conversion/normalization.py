@@ -20,6 +20,7 @@ __all__ = [
     "choose_scales",
     "normalize",
     "relus",
+    "sharing",
     "trained_scales",
 ]
 
@@ -121,7 +122,7 @@ def relus(graph):
     return [node for node in graph.nodes.values() if isinstance(node, kinds.Activation) and node.has_scale]
 
 
-def _sharing(graph):
+def sharing(graph):
     """Return the relus in groups: those after the calls of one shared layer are together.
 
     With one λ for all its calls, a shared layer keeps one set of weights.
@@ -175,7 +176,7 @@ def choose_scales(graph, histograms, rule_of):
         rule_of: Function that returns the `ScaleRule` of a relu by name.
     """
     scales = {}
-    for group in _sharing(graph):
+    for group in sharing(graph):
         rule = rule_of(group[0].name)
         of_group = rule.scales(functools.reduce(operator.add, (histograms[node.name] for node in group)))
         for node in group:

@@ -45,7 +45,7 @@ def with_relays(graph, *, of_inputs=False):
         )
         nodes[relay.name] = relay
         for user in users[node.name]:
-            if user in weighted or isinstance(graph.nodes[user], kinds.Add):
+            if user in weighted:
                 renamed.setdefault(user, {})[node.name] = relay.name
     for user, of_user in renamed.items():
         inputs = tuple(of_user.get(name, name) for name in nodes[user].inputs)
@@ -102,7 +102,7 @@ def _into_weights(graph, users):
     return found
 
 
-def without_costly_relays(graph, histograms, scales, options_of):
+def without_costly_relays(graph, histograms, scales, options_of, given=None):
     """Return the graph without the relays that do not pay or are not wanted, and why, by source layer.
 
     A relay pays if sending spikes takes fewer operations than a multiplication and an addition at every
@@ -114,6 +114,7 @@ def without_costly_relays(graph, histograms, scales, options_of):
         histograms: `Histogram` of every activation on the calibration data, by name.
         scales: λ by name of the activation.
         options_of: `Options` by name of the activation.
+        given: Those before levels were chosen, and with them relays; `options_of` if `None`.
     """
     activations = [n for n in graph.nodes.values() if isinstance(n, kinds.Activation) and n.has_scale]
     if not any(node.is_relay for node in activations):
@@ -130,7 +131,8 @@ def without_costly_relays(graph, histograms, scales, options_of):
             continue
         spikes, numbers = _costs(graph, node, options.neuron, histograms[node.name], scales[node.name])
         if options.relays is False:
-            reasons[node.origins[0]] = "as asked for"
+            is_chosen = (given or options_of)[node.name].relays == "auto"
+            reasons[node.origins[0]] = "fewer operations so" if is_chosen else "as asked for"
         elif spikes >= numbers:
             reasons[node.origins[0]] = f"{spikes:,.0f} operations as spikes, {numbers:,.0f} as numbers"
         elif errors[node.name] > largest:

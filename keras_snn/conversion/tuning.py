@@ -18,6 +18,7 @@ __all__ = [
     "closest",
     "first_samples",
     "some_samples",
+    "spread",
     "watch",
 ]
 
@@ -116,6 +117,11 @@ def some_samples(model, data, batch_size):
     # Spikes of two layers at every step, and activations of all.
     of_one = 4 * (2 * model.timesteps * max(sizes) + sum(sizes))
     number = min(_SAMPLES, max(_FEWEST, _BYTES // of_one))
+    return spread(batches, number)
+
+
+def spread(batches, number):
+    """Return arrays of some samples from all over `Batches`, nested as the inputs."""
     stride = 1 if batches.samples is None else max(1, batches.samples // number)
     parts, place = [], 0
     for x, _ in batches:

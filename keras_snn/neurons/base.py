@@ -243,6 +243,11 @@ class Neuron:
         """The neurons of which a conversion chooses one for a layer; of most there is one."""
         return (self,)
 
+    @property
+    def mixtures(self) -> tuple["Neuron", ...]:
+        """The neurons of all levels of which a conversion chooses one for a layer; most have none."""
+        return ()
+
     def relay(self) -> "Neuron | None":
         """Return the signed neuron that can send a sum which no relu rectifies, or `None`."""
         return

@@ -17,6 +17,8 @@ __all__ = ["DigitCode", "TimeCode", "TimeToFirstSpike"]
 
 # Floats of 32 bits have every integer up to here.
 _MOST_LEVELS = 2**24 - 1
+# Of mixed levels, in eighths of what they stand for.
+_EIGHTHS = (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 
 class TimeCode(Neuron):
@@ -265,6 +267,9 @@ class DigitCode(TimeCode):
             there are two digits.
         initial_potential: V(0). A half makes k a rounding.
         signed: Whether numbers may be negative; each spike has their sign.
+        mixed: Whether `convert` chooses the levels of each layer, from an eighth of `levels` to four times as
+            many: those with which the network needs the fewest operations and yet loses no more than with
+            `levels` everywhere, on the calibration data. Without data `levels` are those of every layer.
 
     Raises:
         TypeError, ValueError: If an argument is outside what it may be.
@@ -282,14 +287,20 @@ class DigitCode(TimeCode):
     base: int | Literal["auto"] = 2
     initial_potential: float = 0.5
     signed: bool = False
+    mixed: bool = False
 
     alias = "digits"
 
     def __post_init__(self):
         _check(self)
+        check_choice("mixed", self.mixed, (False, True))
         if self.base != "auto":
             hint = "Use 2 for bits, or 'auto'."
             check_integer("base", self.base, minimum=2, maximum=self.levels + 1, hint=hint)
+
+    def __repr__(self):
+        shown = [field.name for field in dataclasses.fields(self) if field.name != "mixed" or self.mixed]
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     def precisions(self) -> tuple[tuple["DigitCode", None], ...]:
         return dataclasses.replace(self, base="auto")._of_all_levels()
@@ -306,6 +317,16 @@ class DigitCode(TimeCode):
             return (self,)
         bases = dict.fromkeys(self._base_of(digits) for digits in range(1, self.levels.bit_length() + 1))
         return tuple(dataclasses.replace(self, base=base) for base in bases)
+
+    @property
+    def mixtures(self) -> tuple["DigitCode", ...]:
+        """If `mixed`, the codes of all numbers of levels that a layer may have, fewest first."""
+        if not self.mixed:
+            return ()
+        fewest = 1 if self.base == "auto" else self.base - 1
+        levels = (round((self.levels + 1) * eighths / 8) - 1 for eighths in _EIGHTHS)
+        found = dict.fromkeys(min(max(number, fewest), _MOST_LEVELS) for number in levels)
+        return tuple(dataclasses.replace(self, levels=number, mixed=False) for number in found)
 
     def _base_of(self, digits):
         """Return the smallest base in which `levels` has at most so many digits."""
