@@ -139,7 +139,7 @@ def test_the_guide_to_time_codes_runs(rng, capsys):
     model = networks.build(networks.plain, rng)
     x = networks.data_for(model, rng, samples=530)
     names = {"keras_snn": keras_snn, "model": model, "x_train": x, "x_test": x[:30]}
-    assert run_blocks("docs/time_codes.md", names) == 4
+    assert run_blocks("docs/time_codes.md", names) == 5
     assert capsys.readouterr().out.count("at most 1 spike per neuron") == len(names["run"].spike_times) > 0
 
 
