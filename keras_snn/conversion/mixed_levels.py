@@ -12,13 +12,13 @@ import keras
 import numpy as np
 
 from keras_snn._data import Batches
-from keras_snn.conversion.calibration import CalibrationError
 from keras_snn.conversion.normalization import relus, sharing
 from keras_snn.conversion.relays import without_costly_relays
 from keras_snn.conversion.rounding import RoundedNetwork
 from keras_snn.conversion.scales import scales_of
 from keras_snn.conversion.sending_costs import SendingCosts, reach_of
 from keras_snn.conversion.tuning import spread
+from keras_snn.errors import CalibrationError
 from keras_snn.graph import nodes as kinds
 
 __all__ = ["NumberOrSpikes", "with_mixed_levels"]

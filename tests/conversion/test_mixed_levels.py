@@ -161,6 +161,24 @@ def test_the_model_of_updates_differs_between_codes_as_the_counts_do(network, rn
     assert modelled[1] - modelled[0] == counted[1] - counted[0]
 
 
+def test_windows_of_different_bases_add_up_where_they_meet(rng):
+    inputs = keras.Input((6,))
+    parts = [layers.Dense(5, activation="relu", name=name)(inputs) for name in "ab"]
+    model = networks.randomize(keras.Model(inputs, layers.Dense(4)(layers.Concatenate()(parts))), rng)
+    x = rng.normal(size=(8, 6))
+    graph = with_relays(fold(lower(model)))
+    costs = SendingCosts(graph)
+    modelled, counted = [], []
+    for codes in ((DigitCode(15, 4), DigitCode(15, 4)), (DigitCode(15, 4), DigitCode(15, 2))):
+        options = {name: {"neuron": code} for name, code in zip("ab", codes, strict=True)}
+        snn = convert(model, x, codes[0], layer_options=options)
+        counted.append(keras_snn.count_operations(snn, x).updates)
+        names = [node.name for node in graph.nodes.values() if rounds(node)]
+        sent = {name: Sent(code.base, code.window) for name, code in zip(names, codes, strict=True)}
+        modelled.append(costs.total(sent))
+    assert modelled[1] - modelled[0] == counted[1] - counted[0] > 0
+
+
 class Sent:
     additions = 0.0
 
