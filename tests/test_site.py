@@ -4,6 +4,7 @@ import html.parser
 import importlib.util
 import inspect
 import os
+import re
 import subprocess
 import sys
 import urllib.parse
@@ -59,6 +60,11 @@ def test_the_site_has_every_public_name_with_convert_first_and_nothing_from_else
     for module in MODULES:
         public |= {f"keras_snn.{module}.{name}" for name in getattr(keras_snn, module).__all__}
     assert public <= set(ids)
+    described = set()
+    for path in site:
+        sections = re.split(r'<h3 id="', path.read_text(encoding="utf-8"))[1:]
+        described |= {section.split('"')[0] for section in sections if "<p>" in section}
+    assert public <= described
     (reference,) = (page for path, page in site.items() if path.parent.name == "reference")
     assert next(name for name in reference.ids if name.startswith("keras_snn.")) == "keras_snn.convert"
     for path, page in site.items():
@@ -69,5 +75,7 @@ def test_the_site_has_every_public_name_with_convert_first_and_nothing_from_else
             elif parts.path:
                 assert (path.parent / urllib.parse.unquote(parts.path)).exists(), f"{path}: {target}"
         text = path.read_text(encoding="utf-8")
+        # The theme asks api.github.com for numbers of a repository where it finds this.
+        assert 'data-md-component="source"' not in text, path
         # Docstrings that were not understood show their headings as they are.
         assert not any(f"<p>{heading}:" in text for heading in ("Args", "Returns", "Raises")), path

@@ -21,3 +21,17 @@ class Examples(griffe.Extension):
         if examples:
             indented = re.sub(r"^(?=.)", "    ", mark + examples.removesuffix("\n>>> "), flags=re.MULTILINE)
             obj.docstring.value = f"{text}Examples:\n{indented}"
+
+
+class Twins(griffe.Extension):
+    """Gives layers, whose arguments are read from a stub, the docstrings that they or their bases have."""
+
+    def on_package(self, *, pkg, **kwargs):
+        """Change the layers of the package, once all of it was read."""
+        for name in pkg["layers"].attributes.values():
+            if str(name.value) in pkg["layers"].classes:
+                name.docstring = griffe.Docstring(f"Another name of `{name.value}`.", parent=name)
+        for layer in pkg["layers"].classes.values():
+            if layer.docstring is None and layer.bases:
+                (base,) = layer.resolved_bases
+                layer.docstring = next((c.docstring for c in (base, *base.mro()) if c.docstring), None)

@@ -107,7 +107,8 @@ class Diagnosis(PlottedResult):
 
     Attributes:
         layers: A `LayerDiagnosis` for every layer of neurons, in order.
-        timesteps, samples: How many there were.
+        timesteps: Number of time steps.
+        samples: Number of samples.
     """
 
     layers: tuple[LayerDiagnosis, ...]

@@ -11,13 +11,13 @@ __all__ = ["ENERGY_FIGURES", "EnergyEstimate", "Figures", "check_figures"]
 Figures: TypeAlias = Literal["45nm_float32", "45nm_float16", "45nm_int32", "45nm_int8"] | tuple[float, float]
 
 _HOROWITZ = "Horowitz (2014), ISSCC, figure 1.1.9, 45 nm"
-# Picojoules of a multiplication with an addition, and of an addition alone; and the source.
 ENERGY_FIGURES = {
     "45nm_float32": (3.7 + 0.9, 0.9, _HOROWITZ),
     "45nm_float16": (1.1 + 0.4, 0.4, _HOROWITZ),
     "45nm_int32": (3.1 + 0.1, 0.1, _HOROWITZ),
     "45nm_int8": (0.2 + 0.03, 0.03, _HOROWITZ),
 }
+"""By name: picojoules of a multiplication with an addition, and of an addition alone; and the source."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,8 @@ class EnergyEstimate:
         ann_effective: Those whose input is not 0.
         snn: Additions of the spiking network, for events, biases, constant currents and updates of neurons;
             and its multiply-adds, for values that are no spikes.
-        mac, ac: Picojoules of a multiply-add and of an addition.
+        mac: Picojoules of a multiply-add.
+        ac: Picojoules of an addition.
         source: Where these figures are from.
         updates: The part of `snn` for updates of neurons, one addition each.
     """

@@ -86,7 +86,7 @@ def convert(
 ) -> SpikingModel:
     """Turn a trained network into a spiking one that is still a Keras model.
 
-    Nothing is retrained: weights are folded with batch normalization and rescaled so that
+    Nothing is retrained: batch normalization is folded into the weights, which are rescaled so that
     the activations of the source network become firing rates.
 
     Args:

@@ -79,7 +79,8 @@ class Affine(Node):
     Attributes:
         kernel: Shape `(inputs, units)`, or `(*window, inputs / groups, units)` for a convolution.
         bias: Shape `(units,)`.
-        strides, dilation: One integer per axis of the window; empty if dense.
+        strides: One integer per axis of the window; empty if dense.
+        dilation: Likewise.
         padding: `"valid"`, `"same"` or `"causal"`; zeros, as Keras pads.
         groups: Number of groups of channels; as many as inputs if depthwise.
         transposed: Whether it is a transposed convolution, which spreads instead of gathers.
@@ -132,7 +133,8 @@ class ChannelAffine(Node):
     """y = scale·x + shift, element by element.
 
     Attributes:
-        scale, shift: Arrays that broadcast against the last axes of the value.
+        scale: Array that broadcasts against the last axes of the value.
+        shift: Likewise.
         moments: `(mean, variance)` of the input per channel, where a batch norm knows them.
     """
 
@@ -227,7 +229,8 @@ class Pool(Node):
 
     Attributes:
         function: `"max"` or `"average"`.
-        window, strides: One integer per spatial axis.
+        window: One integer per spatial axis.
+        strides: Likewise.
         padding: `"valid"` or `"same"`.
         method: Of a maximum, as `keras_snn.layers.SpikingMaxPool` has it; `None` of every step on its own.
     """

@@ -323,7 +323,8 @@ class SpikingTwin(OwnsLayer, SpikingLayer):
                 kinds("kwargs", kinds.VAR_KEYWORD),
             ]
         )
-        cls.__doc__ = f"Spiking twin of `keras.layers.{analog_class.__name__}`.\n\n    {cls.__doc__}"
+        # Its own text, or that of a base.
+        cls.__doc__ = f"Spiking twin of `keras.layers.{analog_class.__name__}`.\n\n{inspect.getdoc(cls)}"
         cls.analog_class = analog_class
         if hasattr(analog_class, "enable_lora"):
             cls.enable_lora = _enable_lora

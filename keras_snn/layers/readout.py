@@ -159,8 +159,9 @@ class SpikingSoftmax(SpikingTwin, analog_class=keras.layers.Softmax):
             `"clock"`: at random steps, three in ten, the neuron of the largest softmax(V), and then
             V is 0 again. The rates of their spikes are the probabilities.
         delay: Number of first steps that do not count.
-        scale, shift: What the average of `"potential"` is multiplied by before the softmax, and what is added
-            then: a number, or a tuple of one for each channel.
+        scale: What the average of `"potential"` is multiplied by before the softmax: a number, or a tuple
+            of one for each channel.
+        shift: What is added then, likewise.
         weighting: `"uniform"` or `"linear"`, how much each step counts in the average of `"potential"`; see
             `Readout`.
         seed: Integer, for the methods that draw. The same seed gives the same spikes again.

@@ -1,6 +1,7 @@
 """Every argument of every twin acts as on the Keras layer that it replaces, or is refused by name."""
 
 import inspect
+import re
 
 import keras
 import numpy as np
@@ -221,3 +222,12 @@ def test_low_rank_weights_are_saved_and_merged_as_in_the_layer(rng, tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert len(loaded.trainable_weights) == 3
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+@pytest.mark.parametrize("name", keras_snn.layers.__all__)
+def test_the_documentation_of_a_layer_names_every_argument_that_its_keras_layer_lacks(name):
+    layer = getattr(keras_snn.layers, name)
+    text = inspect.getdoc(layer)
+    assert "None" not in text.splitlines()
+    for option in getattr(layer, "options", {}):
+        assert re.search(rf"^    {option}: ", text, re.MULTILINE), option
