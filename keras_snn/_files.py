@@ -1,6 +1,7 @@
 """Files and data sets by name: what the command line reads and writes."""
 
 import contextlib
+import difflib
 import errno
 import os
 import pathlib
@@ -192,9 +193,19 @@ def read_data(source, *, split, raw_pixels=False):
 def _existing(path, kind):
     path = pathlib.Path(path)
     if not path.is_file():
-        came = "a folder" if path.is_dir() else "no such file"
-        raise ValueError(f"'{path}' must be {kind}. Received: {came}.")
+        came = "a folder." if path.is_dir() else f"no such file.{_file_meant(path)}"
+        raise ValueError(f"'{path}' must be {kind}. Received: {came}")
     return path
+
+
+def _file_meant(path):
+    """Return a question for the file of the same kind whose name is nearest, if one is near."""
+    try:
+        known = [other.name for other in path.parent.iterdir() if other.suffix == path.suffix]
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(path.name, known, n=1, cutoff=0.8)
+    return f" Did you mean '{path.with_name(near[0])}'?" if near else ""
 
 
 def _is_npy(path):
@@ -222,9 +233,11 @@ def _read_dataset(source, split, raw_pixels):
     try:
         x, y = tfds.as_numpy(tfds.load(name, split=given or split, batch_size=-1, as_supervised=True))
     except Exception as error:
+        near = difflib.get_close_matches(name, tfds.list_builders(), n=1, cutoff=0.8)
+        meant = f" Did you mean {_PREFIX}{near[0]}?" if near and near[0] != name else ""
         raise ValueError(
             f"'{source}' must be tfds:name or tfds:name:split, a supervised data set of tensorflow-datasets. "
-            f"Received: {_reason(error)}"
+            f"Received: {_reason(error)}{meant}"
         ) from error
     if x.dtype == np.uint8:
         x = x.astype("float32") if raw_pixels else x.astype("float32") / 255

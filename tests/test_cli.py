@@ -752,12 +752,33 @@ def test_help_needs_no_keras(tmp_path):
         (["convert", "a.keras", "-o", "b.keras", "--normalization", "percentil"], "percentile"),
         (["convert", "a.keras", "-o", "b.keras", "--sed", "3"], "--seed"),
         (["demo", "--sampels", "3"], "--samples"),
+        (["convert", "a.keras", "-o", "b.keras", "--relays", "atuo"], "auto"),
+        (["convert", "a.keras", "-o", "b.kera"], "b.keras"),
+        (["export", "a.keras", "-o", "folder/b.onx"], "folder/b.onnx"),
     ],
 )
 def test_a_misspelt_word_is_answered_with_the_nearest(arguments, meant, capsys):
     with pytest.raises(SystemExit):
         main(arguments)
     assert capsys.readouterr().err.endswith(f"Did you mean {meant}?\n")
+
+
+def test_an_option_of_another_command_is_not_proposed_for_itself(capsys):
+    with pytest.raises(SystemExit):
+        main(["convert", "a.keras", "-o", "b.keras", "--shape", "3,3,1"])
+    assert capsys.readouterr().err.endswith("unrecognized arguments: --shape 3,3,1\n")
+
+
+def test_a_misspelt_file_is_answered_with_the_nearest_of_its_kind(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("network.keras", "network1.npz", "data_of_a_long_name.npz"):
+        (tmp_path / name).touch()
+    assert main(["check", "netwrok.keras"]) == 1
+    assert capsys.readouterr().err.endswith("no such file. Did you mean 'network.keras'?\n")
+    assert main(["check", "network1.keras"]) == 1
+    assert capsys.readouterr().err.endswith("no such file. Did you mean 'network.keras'?\n")
+    assert main(["check", "data_of_a_long_name.keras"]) == 1
+    assert capsys.readouterr().err.endswith("no such file.\n")
 
 
 def test_the_demo_leaves_files_for_the_command_that_it_proposes(tmp_path, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import os
 import re
 
 __all__ = ["SuggestingParser"]
@@ -32,6 +33,12 @@ class SuggestingParser(argparse.ArgumentParser):
         choice = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
         if choice:
             return _sentence(choice[1], re.findall(r"[\w.-]+", choice[2]))
+        other = re.search(r": must (.*), received '(.*?)'", message)
+        if other:
+            # Of a file, its suffix.
+            stem, suffix = os.path.splitext(other[2])
+            known = [word for word in re.findall(r"[\w.]{3,}", other[1]) if word.startswith(".") == bool(suffix)]
+            return _sentence(other[2], [f"{stem}{word}" for word in known] if suffix else known)
         unknown = re.search(r"unrecognized arguments: .*?(--[\w-]+)", message)
         if unknown:
             commands = () if self._commands is None else self._commands.choices.values()
@@ -46,4 +53,4 @@ def _sentence(given, known):
     '. Did you mean --percentile?'
     """
     near = difflib.get_close_matches(given, known, n=1)
-    return f". Did you mean {near[0]}?" if near else ""
+    return f". Did you mean {near[0]}?" if near and near[0] != given else ""
