@@ -201,11 +201,11 @@ def _existing(path, kind):
 def _file_meant(path):
     """Return a question for the file of the same kind whose name is nearest, if one is near."""
     try:
-        known = [other.name for other in path.parent.iterdir() if other.suffix == path.suffix]
+        known = [other.stem for other in path.parent.iterdir() if other.suffix == path.suffix]
     except OSError:
         return ""
-    near = difflib.get_close_matches(path.name, known, n=1, cutoff=0.8)
-    return f" Did you mean '{path.with_name(near[0])}'?" if near else ""
+    near = difflib.get_close_matches(path.stem, known, n=1, cutoff=0.8)
+    return f" Did you mean '{path.with_name(near[0] + path.suffix)}'?" if near else ""
 
 
 def _is_npy(path):

@@ -37,8 +37,8 @@ class SuggestingParser(argparse.ArgumentParser):
         if other:
             # Of a file, its suffix.
             stem, suffix = os.path.splitext(other[2])
-            known = [word for word in re.findall(r"[\w.]{3,}", other[1]) if word.startswith(".") == bool(suffix)]
-            return _sentence(other[2], [f"{stem}{word}" for word in known] if suffix else known)
+            known = [word for word in re.findall(r"[\w.]{3,}", other[1]) if ("." in word) == bool(suffix)]
+            return _sentence(suffix or other[2], known, stem if suffix else "")
         unknown = re.search(r"unrecognized arguments: .*?(--[\w-]+)", message)
         if unknown:
             commands = () if self._commands is None else self._commands.choices.values()
@@ -46,11 +46,11 @@ class SuggestingParser(argparse.ArgumentParser):
         return ""
 
 
-def _sentence(given, known):
-    """Return a question for the nearest name, if one is near.
+def _sentence(given, known, stem=""):
+    """Return a question for the nearest name, if one is near, after what all of them begin with.
 
     >>> _sentence("--percentil", ["--percentile", "--seed"])
     '. Did you mean --percentile?'
     """
     near = difflib.get_close_matches(given, known, n=1)
-    return f". Did you mean {near[0]}?" if near and near[0] != given else ""
+    return f". Did you mean {stem}{near[0]}?" if near and near[0] != given else ""
