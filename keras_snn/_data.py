@@ -1,6 +1,7 @@
 """Reading arrays, datasets and dictionaries of arrays alike, batch by batch."""
 
 import contextlib
+import functools
 import itertools
 import math
 import operator
@@ -210,26 +211,27 @@ def untuned(x, y=None, sample_weight=None, *, batch_size, steps):
         return given
     # Keras repeats weights for every output.
     are_many = sample_weight is not None and keras.tree.is_nested(y)
-    if are_many or len({len(array) for array in arrays}) != 1:
+    if are_many or len({len(array) for array in arrays}) != 1 or not len(arrays[0]):
         return given
     import tensorflow as tf
 
     samples = len(arrays[0])
     batch_size = batch_size or (math.ceil(samples / steps) if steps else 32)
     packed = keras.tree.lists_to_tuples(tuple(part for part in given if part is not None))
-    tensors = keras.tree.map_structure(_as_tensor, packed)
-    size = None if samples % batch_size else batch_size
-
-    def batch(start):
-        def part(tensor):
-            return tf.ensure_shape(tensor[start : start + batch_size], (size, *tensor.shape[1:]))
-
-        return keras.tree.map_structure(part, tensors)
-
+    # Whole batches are slices of arrays, which takes no function that TensorFlow has to trace.
+    whole = samples // batch_size * batch_size
+    parts = []
+    if whole:
+        shaped = keras.tree.map_structure(
+            lambda array: _as_tensor(array[:whole].reshape(-1, batch_size, *array.shape[1:])), packed
+        )
+        parts.append(tf.data.Dataset.from_tensor_slices(shaped))
+    if whole < samples:
+        rest = keras.tree.map_structure(lambda array: _as_tensor(array[whole:]), packed)
+        parts.append(tf.data.Dataset.from_tensors(rest))
     options = tf.data.Options()
     options.autotune.enabled = False
-    batches = tf.data.Dataset.range(0, samples, batch_size).map(batch).prefetch(1)
-    return batches.with_options(options), None, None
+    return functools.reduce(tf.data.Dataset.concatenate, parts).with_options(options), None, None
 
 
 def _as_tensor(array):

@@ -180,7 +180,8 @@ def test_objects_are_still_refused(case):
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.data is TensorFlow's")
 @pytest.mark.parametrize(
-    ("samples", "batch_size", "steps"), [(7, 3, None), (6, 3, None), (70, None, None), (7, None, 2)]
+    ("samples", "batch_size", "steps"),
+    [(7, 3, None), (6, 3, None), (2, 3, None), (70, None, None), (7, None, 2)],
 )
 def test_a_dataset_that_is_not_tuned_gives_what_keras_makes_of_arrays(samples, batch_size, steps, rng):
     """Batch by batch: values, dtypes and structure, of floats of another dtype and integers too."""
