@@ -7,7 +7,7 @@ SELECTED = not TestRules and not rule and not TestNetworks and not TestNeurons \
     and not (charge_agrees and (preactivation or inception or dense or depth or decoder or rows or volume)) \
     or branches and unroll
 LAWS = tests/test_contracts.py tests/test_integer_networks.py tests/test_neurons.py tests/layers tests/simulation/test_spike_counter.py \
-    tests/reporting/test_callbacks.py tests/analysis/test_neurobench.py \
+    tests/reporting/test_callbacks.py tests/analysis/test_neurobench.py tests/test_distribution.py \
     -k "$(SELECTED)"
 PYTEST = TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 RUN = TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin

@@ -1,7 +1,9 @@
-"""Signed neurons, once silent, beside their quantised reference: every neuron of every layer.
+"""Signed neurons, once silent, or a time code beside the quantised reference: every neuron of every layer.
 
-    python benchmarks/exactness.py [demo | efficientnet-lite0] [--dtype float32] [--samples 8]
+    python benchmarks/exactness.py [demo | efficientnet-lite0] [--neuron signed | ttfs | digits]
+        [--levels 63] [--dtype float32] [--samples 8]
 
+A time code is run step by step, in NumPy, each layer in its window; `digits` have two digits each.
 In float64 no neuron differs. In float32 one does wherever its charge is so close to a threshold that the
 order of the sum decides; after it, every rounding can make more of it.
 
@@ -15,6 +17,7 @@ reads as plain tensors, and the photos are those of scikit-image.
 import argparse
 import importlib.resources
 import importlib.util
+import math
 import pathlib
 import time
 
@@ -24,7 +27,7 @@ from keras import layers
 from machine import describe
 
 import keras_snn
-from keras_snn.neurons import SignedIntegrateAndFire
+from keras_snn.neurons import DigitCode, SignedIntegrateAndFire, TimeToFirstSpike
 
 # Kernel, stride, expansion, channels and repeats of the blocks of EfficientNet-Lite0.
 _BLOCKS = [
@@ -145,27 +148,47 @@ def resized(image):
 NETWORKS = {"demo": demo, "efficientnet-lite0": efficientnet_lite0}
 
 
-def compare(snn, x):
-    """Print, layer by layer, how many neurons have other spikes than the reference.
+def compare(snn, x, is_time_code):
+    """Print, layer by layer, how many neurons send something else than the reference.
 
     Returns:
         The outputs of both.
     """
-    run = snn.simulate(x, record="spike_counts", settle=True, batch_size=4)
+    sent, of_run = (_in_windows if is_time_code else _once_silent)(snn, x)
     reference = keras_snn.quantized_reference(snn)
     known = {layer.name for layer in reference.layers}
-    names = {name: f"{name}_spike" if f"{name}_spike" in known else name for name in run.spike_counts}
+    names = {name: f"{name}_spike" if f"{name}_spike" in known else name for name in sent}
     outputs = {name: reference.get_layer(layer).output for name, layer in names.items()}
-    *_, of_reference = values = _predict(reference, outputs, x)
-    print(f"{snn.timesteps} steps with input, {run.settling} more until silent\n")
+    of_layers, of_reference = _predict(reference, outputs, x)
+    # A rate of the reference, or the number that a code stands for.
+    steps = 1 if is_time_code else snn.timesteps
     print("| layer | neurons | differ |\n| --- | --- | --- |")
     total = differ = 0
-    for name, rates in values[0].items():
-        wrong = int(np.sum(run.spike_counts[name] != np.round(rates * snn.timesteps)))
-        total, differ = total + rates.size, differ + wrong
-        print(f"| {name} | {rates.size} | {wrong} |")
+    for name, values in of_layers.items():
+        wrong = int(np.sum(sent[name] != np.round(values * steps)))
+        total, differ = total + values.size, differ + wrong
+        print(f"| {name} | {values.size} | {wrong} |")
     print(f"| all | {total} | {differ} |\n")
-    return run.outputs, of_reference
+    return of_run, of_reference
+
+
+def _once_silent(snn, x):
+    """Return the spikes of each neuron of a rate code, by layer, and the outputs."""
+    run = snn.simulate(x, record="spike_counts", settle=True, batch_size=4)
+    print(f"{snn.timesteps} steps with input, {run.settling} more until silent\n")
+    return run.spike_counts, run.outputs
+
+
+def _in_windows(snn, x):
+    """Return the number that each neuron of a time code sends, step by step, by layer, and the outputs."""
+    runs = [snn.simulate(x[i : i + 1], record="spike_trains") for i in range(len(x))]
+    numbers = {}
+    for name in runs[0].spike_trains:
+        code = snn.get_layer(name).neuron.code
+        trains = np.concatenate([run.spike_trains[name] for run in runs])
+        numbers[name] = code.numbers(np.moveaxis(trains, 1, 0))
+    print(f"{snn.timesteps} steps in a window\n")
+    return numbers, np.concatenate([run.outputs for run in runs])
 
 
 def _predict(reference, outputs, x):
@@ -180,6 +203,7 @@ def main():
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--timesteps", type=int, default=32)
     parser.add_argument("--levels", type=int, default=None)
+    parser.add_argument("--neuron", default="signed", choices=("signed", "ttfs", "digits"))
     options = parser.parse_args()
     begin = time.perf_counter()
     model, x, classes = NETWORKS[options.network](options.samples)
@@ -191,11 +215,17 @@ def main():
             raise SystemExit(
                 f"The network must know its photos. Wanted: classes {wanted}. Received: {found}."
             )
-    neuron = SignedIntegrateAndFire(options.levels)
+    is_time_code = options.neuron != "signed"
+    levels = options.levels or (63 if is_time_code else None)
+    neuron = {
+        "signed": lambda: SignedIntegrateAndFire(levels),
+        "ttfs": lambda: TimeToFirstSpike(levels),
+        "digits": lambda: DigitCode(levels, math.isqrt(levels) + 1),
+    }[options.neuron]()
     snn = keras_snn.convert(
         model,
         x,
-        timesteps=options.timesteps,
+        timesteps=None if is_time_code else options.timesteps,
         neuron=neuron,
         normalization="mse",
         per_channel=True,
@@ -204,7 +234,7 @@ def main():
         verbose=0,
     )
     print(f"{options.network}, {len(x)} samples, {options.dtype}, {neuron}\n")
-    outputs, of_reference = compare(snn, x)
+    outputs, of_reference = compare(snn, x, is_time_code)
     same = int(np.sum(outputs.argmax(-1) == of_reference.argmax(-1)))
     print(f"Largest difference of an output: {np.abs(outputs - of_reference).max():.3g}")
     print(f"The same class: {same} of {len(x)} (the source network: ", end="")

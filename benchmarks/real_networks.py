@@ -13,7 +13,7 @@ neurons, beside those of the dense source network and of one that skips zeros.
 With `--choose` no image that judges has a part in what is converted: each number of levels, in mixed codes
 and corrected, is calibrated on 64 of the 96 crops, and its error measured on the other 32; the one of fewest
 operations whose error is at most 0.04 there, else of least error, is calibrated on all 96 and judged.
-`--seed` draws other crops.
+Of a single number of levels there is no choice. `--seed` draws other crops.
 """
 
 import argparse
@@ -183,7 +183,7 @@ def main():
         model, x_calibration, x = NETWORKS[name](options.seed)
         if options.choose:
             mixed = [Case(DigitCode(levels, "auto", mixed=True), "auto", True) for levels in options.levels]
-            cases = [chosen(name, model, x_calibration, mixed)]
+            cases = mixed if len(mixed) == 1 else [chosen(name, model, x_calibration, mixed)]
         else:
             cases = [case for levels in options.levels for case in _cases(levels, options.every)]
         for case in cases:

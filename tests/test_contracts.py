@@ -265,11 +265,14 @@ SATURATING = {
 }
 
 
-@pytest.mark.parametrize("percentile", [60.0, 100.0])
 @pytest.mark.parametrize(
-    "neuron",
-    few(["if", SignedIntegrateAndFire(7), MultiThreshold(2), MultiThreshold(4, 0.3), Burst(5), UpToThree()]),
-    ids=lambda neuron: neuron if isinstance(neuron, str) else type(neuron).__name__,
+    ("neuron", "percentile"),
+    running.pairs(
+        few(["if", SignedIntegrateAndFire(7), MultiThreshold(2), MultiThreshold(4, 0.3), Burst(5)], 2)
+        + [UpToThree()],
+        [100.0, 60.0],
+    ),
+    ids=lambda value: str(value) if isinstance(value, str | float) else type(value).__name__,
 )
 @pytest.mark.compiled
 def test_what_saturates_gives_no_more_and_gets_there(percentile, neuron, rng):

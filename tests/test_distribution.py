@@ -1,6 +1,5 @@
 """Several devices give what one gives. In processes of their own: devices are set before all else."""
 
-import importlib.util
 import json
 import os
 import pathlib
@@ -88,7 +87,7 @@ def test_two_workers_give_what_one_gives(folder):
     wait_for(*[start("workers", folder, TF_CONFIG=config) for config in configs])
 
 
-@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs JAX")
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="keras.distribution is JAX's")
 @pytest.mark.process
 def test_two_devices_of_jax_give_what_one_gives(folder):
     flags = "--xla_force_host_platform_device_count=2"

@@ -8,7 +8,7 @@ import networks
 import numpy as np
 import pytest
 from keras import layers
-from running import few, named, pairs
+from running import few, named, pairs, thorough
 from test_contracts import _between, some
 
 import keras_snn
@@ -286,8 +286,9 @@ def test_layers_may_choose_relays_and_codes_of_their_own(rng):
     check_all_agree(snn, x[:4], tolerance=1e-6)
 
 
+@pytest.mark.parametrize("drawn", thorough((1, 4), quick=[0]), ids="bases={}".format)
 @pytest.mark.parametrize("network", [_small_cnn, _bottlenecks], ids=lambda network: network.__name__)
-def test_automatic_bases_need_fewest_operations(network, rng):
+def test_automatic_bases_need_fewest_operations(network, drawn, rng):
     model = network(rng)
     x = rng.normal(size=(32, 6, 6, 2))
 
@@ -305,7 +306,7 @@ def test_automatic_bases_need_fewest_operations(network, rng):
     program = program_of(snn)
     for name, node in program.graph.nodes.items():
         if isinstance(node, kinds.Spike):
-            for base in (2, 4, 8, 64):
+            for base in map(int, rng.choice((2, 4, 8, 64), drawn, replace=False)):
                 neuron = DigitCode(63, base, signed=node.neuron.is_signed)
                 other = program.with_nodes(
                     {**program.graph.nodes, name: dataclasses.replace(node, neuron=neuron)}
