@@ -80,6 +80,7 @@ def test_the_readme_is_short_and_its_links_lead_somewhere_from_pypi():
 
 def test_the_version_is_the_same_everywhere():
     assert f"\nversion: {keras_snn.__version__}\n" in text_of("CITATION.cff")
+    assert f"\n  version = {{{keras_snn.__version__}}},\n" in text_of("README.md")
     assert f"## [{keras_snn.__version__}]" in text_of("CHANGELOG.md")
 
 
@@ -100,10 +101,13 @@ def test_a_release_sets_the_version_and_dates_the_changes(release, tmp_path):
         "# Changelog\n\n## [Unreleased]\n\n### Added\n\n- x\n", encoding="utf-8"
     )
     release.prepare(tmp_path, "9.0.1", "2027-01-02")
-    changelog, citation, module = ((tmp_path / name).read_text(encoding="utf-8") for name in release.CHANGED)
+    changelog, citation, module, readme = (
+        (tmp_path / name).read_text(encoding="utf-8") for name in release.CHANGED
+    )
     assert changelog == "# Changelog\n\n## [Unreleased]\n\n## [9.0.1] - 2027-01-02\n\n### Added\n\n- x\n"
     assert "\nversion: 9.0.1\n" in citation
     assert '__version__ = "9.0.1"' in module
+    assert "\n  version = {9.0.1},\n" in readme
     with pytest.raises(ValueError, match="has no changes"):
         release.prepare(tmp_path, "9.0.2", "2027-01-03")
     with pytest.raises(ValueError, match=r"not below 9\.0\.1\. Received: 9\.0\.0"):

@@ -120,3 +120,21 @@ def test_rich_draws_the_tables(rng):
     pytest.importorskip("rich.console").Console(width=120, file=page).print(result)
     text = page.getvalue()
     assert all(str(cell) in text for row in result.tables()[0] for cell in row)
+
+
+def test_a_simulation_with_spike_trains_is_drawn_as_the_spikes_of_its_first_sample(rng):
+    pytest.importorskip("matplotlib")
+    model = networks.randomize(
+        keras.Sequential([keras.Input((5,)), layers.Dense(7, "relu", name="first"), layers.Dense(2)]),
+        rng,
+    )
+    x = networks.data_for(model, rng)
+    run = keras_snn.convert(model, x, timesteps=6, verbose=0).simulate(x, record=["spike_trains"])
+    ax = run.plot()
+    assert ax.get_title() == "first, first sample"
+    drawn = np.concatenate([marks.get_offsets() for marks in ax.collections])
+    steps, neurons = np.nonzero(run.spike_trains["first"][0])
+    assert len(steps) > 0
+    assert {tuple(place) for place in drawn} == {
+        (step + 1, neuron) for step, neuron in zip(steps, neurons, strict=True)
+    }

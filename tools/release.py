@@ -13,7 +13,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).parent.parent
-CHANGED = ("CHANGELOG.md", "CITATION.cff", "keras_snn/_version.py")
+CHANGED = ("CHANGELOG.md", "CITATION.cff", "keras_snn/_version.py", "README.md")
 
 
 def prepare(root, version, date):
@@ -22,7 +22,7 @@ def prepare(root, version, date):
     Raises:
         ValueError: If the version is no higher one, or the changelog has no changes.
     """
-    changelog, citation, module = (root / name for name in CHANGED)
+    changelog, citation, module, readme = (root / name for name in CHANGED)
     text = changelog.read_text(encoding="utf-8")
     current = re.search(r'__version__ = "(.+)"', module.read_text(encoding="utf-8"))[1]
     if not re.fullmatch(r"\d+\.\d+\.\d+", version) or _key(version) < _key(current):
@@ -35,6 +35,7 @@ def prepare(root, version, date):
     dated = f"## [Unreleased]\n\n## [{version}] - {date}\n"
     changelog.write_text(text.replace("## [Unreleased]\n", dated, 1), encoding="utf-8")
     _replace(citation, r"^version: .*$", f"version: {version}")
+    _replace(readme, r"^  version = \{.*\},$", f"  version = {{{version}}},")
     _replace(module, r'__version__ = ".+"', f'__version__ = "{version}"')
 
 

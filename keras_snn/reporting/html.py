@@ -37,7 +37,8 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bot
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid var(--line); }
 td { white-space: nowrap; } th { overflow-wrap: normal; background: var(--head); vertical-align: bottom; }
 .total { font-weight: 600; } th:first-child, td:first-child { text-align: left; }
-.plots { display: flex; flex-wrap: wrap; gap: 1rem; } img { max-width: 100%; height: auto; background: #fff; }
+.plots { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 1rem; }
+img { max-width: 100%; height: auto; background: #fff; }
 th[title] { text-decoration: underline dotted; cursor: help; }
 dl { display: grid; grid-template-columns: minmax(6rem, max-content) auto; gap: .1rem 1rem; }
 dl, summary { font-size: .9rem; }
@@ -161,6 +162,8 @@ def _figures(report):
         shown["top 5 of the ANN"] = f"{agreement.ann_top_5_accuracy:.2%}"
     if agreement is not None:
         shown["agree"] = f"{agreement.agreement_over_time[-1]:.2%}"
+    if report.output_error is not None:
+        shown["error of the outputs"] = f"{report.output_error[-1]:.2%}"
     shown["time steps"] = report.diagnosis.steps
     if counts.ann_operations and counts.zero_skipping_operations:
         needed = counts.operations_with_updates

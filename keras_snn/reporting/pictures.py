@@ -8,7 +8,7 @@ from keras_snn.analysis.exit_calibration import ExitCalibration
 from keras_snn.analysis.operation_counts import OperationCounts
 from keras_snn.conversion.conversion_report import ConversionReport
 from keras_snn.reporting import plots
-from keras_snn.reporting.drawing import COLORS, axes_of, bars_per_layer, finish
+from keras_snn.reporting.drawing import COLORS, axes_of, bars_per_layer, finish, plain_name
 from keras_snn.simulation.result import SimulationResult
 
 __all__ = ["of_conversion", "of_counts", "of_exit", "of_report", "of_simulation"]
@@ -62,15 +62,20 @@ def of_exit(calibration, *, ax=None):
 
 @draws(SimulationResult)
 def of_simulation(result, *, ax=None):
-    """Draw the accuracy over time; without labels the rates, or the times of first spikes, as recorded."""
+    """Draw the accuracy over time; without labels what was recorded: rates, times of spikes, a train."""
     if result.accuracy_over_time is not None:
         return plots.accuracy_over_time(result.accuracy_over_time, ax=ax)
     if "spike_counts" in result.records:
         return plots.firing_rate_histogram(result.firing_rates, ax=ax)
     if "spike_times" in result.records:
         return plots.spike_time_histogram(result.spike_times, ax=ax)
+    if "spike_trains" in result.records:
+        name, trains = next(iter(result.spike_trains.items()))
+        ax = plots.spike_raster(trains[0], ax=ax)
+        ax.set_title(f"{plain_name(name)}, first sample")
+        return ax
     raise ValueError(
-        "`plot` draws accuracies, rates or times of spikes. Received: a result without labels, with "
+        "`plot` draws accuracies, rates or spikes. Received: a result without labels, with "
         f"record={sorted(result.records)}. Simulate with y, or record=['spike_counts']."
     )
 

@@ -186,7 +186,9 @@ def test_a_report_on_a_regression_has_the_error_of_its_outputs(rng, tmp_path):
     expected = np.sqrt(((found - wanted[:, None]) ** 2).mean(axis=(0, 2)) / np.mean(wanted**2))
     np.testing.assert_allclose(report.output_error, expected, rtol=1e-5)
     assert f"off by {expected[-1]:.2%}" in report.summary
-    assert "Error of the outputs over time" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Error of the outputs over time" in page
+    assert f"<div><strong>{expected[-1]:.2%}</strong>error of the outputs</div>" in page
 
 
 def test_good_news_is_not_marked_as_a_cause(case, tmp_path):
