@@ -3,6 +3,7 @@
 import dataclasses
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_snn._data import fit_shape, in_order
@@ -11,6 +12,7 @@ __all__ = ["ModelInputs"]
 
 # From the coarsest on.
 _FLOATS = ("bfloat16", "float16", "float32", "float64")
+_SINGLE = np.dtype("float32")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,6 +55,13 @@ class ModelInputs:
         """Shape of every input as it is given, without batch: with a time axis of any length for events."""
         time = (None,) if self.events else ()
         return {name: (*time, *shape) for name, shape in self.shapes.items()}
+
+    def takes_as_is(self, x):
+        """Whether `x` is one array that `shaped` would return as it is: most calls of one image have such."""
+        if type(x) is not np.ndarray or self.events or not isinstance(self.structure, str):
+            return False
+        fits = x.ndim > 0 and len(x) > 0 and x.shape[1:] == self.shapes[self.structure]
+        return fits and x.dtype == _SINGLE
 
     def shaped(self, inputs, timesteps):
         """Return inputs, arrays or tensors, in the shape that the network wants for so many steps.

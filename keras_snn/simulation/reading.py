@@ -109,6 +109,8 @@ def as_batch(model, x):
     Raises:
         ValueError: If it is none.
     """
+    if internals(model).inputs.takes_as_is(x):
+        return x
     x = as_arrays(x)
     if not _are_arrays(x):
         raise ValueError(_NO_DATA.format("the arrays of one batch", type(x).__name__, str(x)[:60]))

@@ -22,7 +22,7 @@ class Snapshot:
     def __init__(self, model):
         self._values, self._places = [], []
         # Of TensorFlow's variables, what reads them.
-        self._handles = []
+        self._handles, self._have_places = [], []
         self._values, self._places = self._read(model)
         # Functions that JAX compiles may take over the memory of an array, which then is none any more.
         is_copied = keras.backend.backend() == "jax"
@@ -62,17 +62,17 @@ class Snapshot:
             variable is not known for variable, (known, _, _) in zip(variables, self._handles, strict=True)
         ):
             self._handles = [(variable, variable.handle, variable.dtype) for variable in variables]
+            # NumPy has no bfloat16.
+            self._have_places = [variable.dtype == "float32" for variable in variables]
         read = tf.raw_ops.ReadVariableOp
         values = [read(resource=handle, dtype=dtype) for _, handle, dtype in self._handles]
-        return values, [_address(tensor) for tensor in values]
+        return values, list(map(_address, values, self._have_places))
 
 
-def _address(tensor):
+def _address(tensor, has_place):
     """Return where a tensor is in memory, or `None` if that is not to be had."""
-    # Of what is on a card, it would be where a copy is; NumPy has no bfloat16.
-    if "CPU" not in tensor.device or tensor.dtype != "float32":
-        return None
-    return np.asarray(memoryview(tensor)).ctypes.data
+    # Of what is on a card, it would be where a copy is.
+    return np.asarray(memoryview(tensor)).ctypes.data if has_place and "CPU" in tensor.device else None
 
 
 def _numbers(value):

@@ -213,6 +213,25 @@ def test_results_depend_on_neither_threads_nor_batches_nor_calls(classifier, mon
     np.testing.assert_allclose(*(run.outputs for run in ending), atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["compiled", "events"])
+def test_one_batch_is_checked_whatever_it_is_given_as(classifier, name):
+    snn, x, _ = classifier
+    snn.engine = name
+    expected = snn.predict(x, verbose=0)
+    for given in (
+        x,
+        x.astype("float64"),
+        np.asfortranarray(x),
+        x[::-1][::-1],
+        [x],
+        keras.ops.convert_to_tensor(x),
+    ):
+        np.testing.assert_allclose(snn.predict_on_batch(given), expected, atol=1e-6)
+    for wrong in (x[:0], x[:, :4], x[..., :1], x[0], x.astype(str), np.float32(1)):
+        with pytest.raises(ValueError, match="`x` must"):
+            snn.predict_on_batch(wrong)
+
+
 @pytest.mark.parametrize(
     ("given", "wanted"), [("1", 1), ("2,4", 2), ("64", 3), ("0", 3), ("", 3), ("many", 3), (None, 3)]
 )

@@ -42,6 +42,8 @@ class EventNetwork:
         self.assembled = assembled
         # What threads have worked on, by number of steps at once: new memory takes time at its first use.
         self._unused = {}
+        # By names of what is kept and added up, so that a call does not make it again.
+        self._records = {}
 
     def begin(self, given, samples, timesteps):
         """Return `(states, drives, arriving)` of a batch before the first step.
@@ -97,11 +99,10 @@ class EventNetwork:
             Dict by name of the argument of dicts by name of the call: arrays `(samples, timesteps, …)` of
             what is kept, and `(samples, …)` of what is added up; of additions `(samples,)`, by layer.
         """
-        sent, inner = self.assembled.sent, self.assembled.potentials
-        kept = {"every": {name: sent.get(name, inner.get(name)) for name in every}}
-        kept["potentials"] = {name: inner[name] for name in potentials}
-        added = {"sums": {name: sent[name] for name in sums}, "fired": {name: sent[name] for name in fired}}
-        records = _Records(kept, added, self.assembled.groups)
+        asked = tuple(map(tuple, (every, sums, fired, potentials)))
+        if asked not in self._records:
+            self._records[asked] = self._records_of(*asked)
+        records = self._records[asked]
         samples = len(states)
         of_steps = np.zeros((samples, timesteps if records.kept else 0, records.kept), "float32")
         of_sums = np.zeros((samples, records.added), "float32")
@@ -109,7 +110,7 @@ class EventNetwork:
         # Neurons that run several steps at once keep no potentials in between.
         at_once = 1 if potentials else self._at_once(timesteps)
         added = np.zeros((samples, len(self.assembled.operations) if additions else 0), "int64")
-        self._share(given, (start, timesteps, at_once), records.rows(), of_steps, of_sums, added)
+        self._share(given, (start, timesteps, at_once), records.rows, of_steps, of_sums, added)
         found = records.split(of_steps, of_sums)
         if additions:
             found["additions"] = {}
@@ -117,6 +118,14 @@ class EventNetwork:
                 so_far = found["additions"].get(name, 0)
                 found["additions"][name] = so_far + added[:, operation] * length
         return found
+
+    def _records_of(self, every, sums, fired, potentials):
+        """Return the `_Records` of what is asked for; arguments as of `run`."""
+        sent, inner = self.assembled.sent, self.assembled.potentials
+        kept = {"every": {name: sent.get(name, inner.get(name)) for name in every}}
+        kept["potentials"] = {name: inner[name] for name in potentials}
+        added = {"sums": {name: sent[name] for name in sums}, "fired": {name: sent[name] for name in fired}}
+        return _Records(kept, added, self.assembled.groups)
 
     def potential(self, name, states):
         """Return the potentials of neurons, or the sum of a read-out, `(samples, …)`, that states hold."""
@@ -172,11 +181,13 @@ class EventNetwork:
             if sum(array.nbytes for array in scratch[1]) <= _KEPT:
                 unused.append(scratch)
 
-        bounds = np.linspace(0, len(given[0]), min(threads(), len(given[0])) + 1).astype(int).tolist()
-        if len(bounds) <= 2:
-            run(0, len(given[0]))
+        samples = len(given[0])
+        parts = min(threads(), samples) if samples > 1 else 1
+        if parts == 1:
+            run(0, samples)
             return
-        with concurrent.futures.ThreadPoolExecutor(len(bounds) - 1) as pool:
+        bounds = [samples * part // parts for part in range(parts + 1)]
+        with concurrent.futures.ThreadPoolExecutor(parts) as pool:
             list(pool.map(run, bounds[:-1], bounds[1:]))
 
 
@@ -205,6 +216,8 @@ class _Records:
             for field, signals in fields.items():
                 for name, signal in signals.items():
                     self._add(field, name, signal, fields is kept)
+        # The rows of the table of records.
+        self.rows = np.array(self._rows, "int64").reshape(-1, 7)
 
     def _add(self, field, name, signal, is_kept):
         target, size = self.kept if is_kept else self.added, signal.places * signal.channels
@@ -219,10 +232,6 @@ class _Records:
             self.kept += size
         else:
             self.added += size
-
-    def rows(self):
-        """Return the rows of the table of records."""
-        return np.array(self._rows, "int64").reshape(-1, 7)
 
     def split(self, of_steps, of_sums):
         """Return what is kept and added up, by name of what it is and of the call."""
