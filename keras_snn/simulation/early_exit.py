@@ -10,9 +10,6 @@ from keras_snn.simulation.internals import internals
 
 __all__ = ["check_exit", "confidence", "run_until_confident"]
 
-# Steps between two looks at who is done: each look costs a call, each step after the end its time.
-_BETWEEN_LOOKS = 4
-
 
 def check_exit(model, rule, level, record, settle):
     """Raise a `ValueError` if a simulation cannot end early as asked."""
@@ -47,7 +44,7 @@ def run_until_confident(runner, inputs, timesteps, plan, *, level):
     """Run one batch until every sample is done.
 
     Args:
-        runner: A `Runner` that observes nothing.
+        runner: A `Runner` or `EventRunner` that observes nothing.
         inputs: Nested arrays `(batch, …)`.
         timesteps: The most steps.
         plan: A `ChunkPlan`.
@@ -62,7 +59,7 @@ def run_until_confident(runner, inputs, timesteps, plan, *, level):
     steps = np.full(len(rows), timesteps)
     carry = runner.started(inputs, timesteps)
     while start < timesteps and len(rows):
-        length = min(max(plan.chunk, _BETWEEN_LOOKS), timesteps - start)
+        length = min(runner.until_look(start, plan), timesteps - start)
         carry, run = runner.advance(carry, start, plan.of(length))
         seen = keras.tree.flatten(runner.outputs(run))[0]
         if outputs is None:
@@ -73,21 +70,22 @@ def run_until_confident(runner, inputs, timesteps, plan, *, level):
         done = confident.any(axis=1)
         steps[rows[done]] = start + confident[done].argmax(axis=1) + 1
         start += length
-        carry, rows = _without(carry, rows, done)
+        carry, rows = _without(carry, rows, done, any_size=runner.runs_any_size)
     for row, step in enumerate(steps):
         outputs[row, step:] = outputs[row, step - 1]
     return outputs, steps
 
 
-def _without(carry, rows, done):
+def _without(carry, rows, done, *, any_size):
     """Return the carry of the samples that go on, and their rows.
 
-    Batches shrink by halves, since a backend may compile for every size.
+    Batches shrink by halves unless `any_size`, since a backend may compile for every size.
     """
     places = np.flatnonzero(~done)
     size = held = len(keras.tree.flatten(carry["states"])[0])
     while size > 1 and len(places) <= size // 2:
         size //= 2
+    size = len(places) if any_size else size
     if not done.any():
         return carry, rows
     filled = np.concatenate([places, np.setdiff1d(np.arange(held), places)])[:size]

@@ -3,7 +3,6 @@
 import math
 
 import keras
-import numpy as np
 
 from keras_snn._devices import predict_batch
 from keras_snn.engines.compiled import Compiled, Requests
@@ -12,6 +11,8 @@ from keras_snn.simulation.internals import internals
 
 __all__ = ["EventRunner", "ObservedEvents"]
 
+# Steps before the first look at who is done, and between others.
+_FIRST_LOOK, _BETWEEN_LOOKS = 2, 4
 # Values of all calls that are looked at at once.
 _VALUES_AT_ONCE = 2**25
 
@@ -25,7 +26,12 @@ class EventRunner:
         model: A `SpikingModel`.
         network: Its `EventNetwork`.
         requests: `Requests` of neurons; the values of the outputs at every step are kept too.
+
+    Attributes:
+        runs_any_size: As of `Runner`: nothing is compiled for a size.
     """
+
+    runs_any_size = True
 
     def __init__(self, model, network, requests):
         self.model, self._network, self._requests = model, network, requests
@@ -42,6 +48,14 @@ class EventRunner:
         """Return the run of all steps of one batch; arguments as of `Runner.run`."""
         return self.advance(self.started(inputs, timesteps), 0, plan.of(timesteps))[1]
 
+    def until_look(self, start, plan):
+        """Return how many steps to run before it is looked who is done; `start` went before.
+
+        Most samples that end early do so in the first steps. Not after each one: every call computes the
+        constant currents anew.
+        """
+        return _FIRST_LOOK if start == 0 else _BETWEEN_LOOKS
+
     def started(self, inputs, timesteps):
         """Return what goes from call to call: the drive and the states of one batch, arrays `(batch, …)`."""
         inner = internals(self.model).inputs
@@ -50,13 +64,16 @@ class EventRunner:
         return {"states": states, "drive": drives, "arriving": arriving}
 
     def advance(self, carry, start, plan):
-        """Run the steps of a plan after the first `start`; return the carry after them, and the run."""
-        states = np.array(carry["states"])
+        """Run the steps of a plan after the first `start`; return the carry after them, and the run.
+
+        The states of the carry that is given become those after these steps.
+        """
+        states = carry["states"]
         arriving = carry["arriving"][:, start : start + plan.timesteps]
         run = self._network.run(states, carry["drive"], arriving, start, plan.timesteps, **self._wanted)
         every = run["every"]
         every |= {name: self._network.read(name, every[name], start) for name in self._outputs}
-        return {**carry, "states": states}, {**run, "observed": (), "added": ()}
+        return carry, {**run, "observed": (), "added": ()}
 
 
 class ObservedEvents(EventRunner):

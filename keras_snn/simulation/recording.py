@@ -32,6 +32,8 @@ __all__ = ["Runner", "collect", "lengths", "open_data", "open_run", "simulate"]
 
 # The most values per sample that one call of a compiled function returns.
 _WIDEST = 2**14
+# Steps between two looks at who is done: each look costs a call, each step after the end its time.
+_BETWEEN_LOOKS = 4
 # Steps without input after which neurons that still fire will not stop.
 _LONGEST_SETTLING = 10_000
 # Where a run has each record of the neurons.
@@ -198,7 +200,12 @@ class Runner:
     Args:
         model: A `SpikingModel`.
         requests: `Requests`; the values of the outputs at every step are kept too.
+
+    Attributes:
+        runs_any_size: Whether batches of other sizes cost nothing to begin with.
     """
+
+    runs_any_size = False
 
     def __init__(self, model, requests):
         self.model, self.network = model, internals(model).network
@@ -230,6 +237,10 @@ class Runner:
     def outputs(self, run):
         """Return the values of the outputs at every step of a run, nested as the model returns them."""
         return keras.tree.map_structure(run["every"].__getitem__, self.network.outputs)
+
+    def until_look(self, start, plan):
+        """Return how many steps to run before it is looked who is done; `start` went before."""
+        return max(plan.chunk, _BETWEEN_LOOKS)
 
     def run(self, inputs, timesteps, plan, *, per_call, settle=False):
         """Yield what `run_chunks` returns of one batch, call by call.

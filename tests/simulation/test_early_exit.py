@@ -86,6 +86,28 @@ def test_batches_shrink_as_samples_end(classifier, monkeypatch):
     assert rows[-1][1] < len(x)
 
 
+def test_on_events_nobody_runs_after_the_look_that_finds_it_done(classifier, monkeypatch):
+    """Batches shrink to who is left, and it is looked after 2 steps and after every 4 from there."""
+    pytest.importorskip("numba")
+    from keras_snn.engines.events.network import EventNetwork
+
+    snn, x, outputs = classifier
+    level = float(np.quantile(confidence(outputs)[:, 3], 0.3))
+    ran, run = [], EventNetwork.run
+
+    def counted(self, states, drives, arriving, start, timesteps, **wanted):
+        ran.append(len(states) * timesteps)
+        return run(self, states, drives, arriving, start, timesteps, **wanted)
+
+    monkeypatch.setattr(EventNetwork, "run", counted)
+    snn.engine = "events"
+    steps = snn.simulate(x, exit="confidence", level=level, batch_size=len(x)).steps_used
+    np.testing.assert_array_equal(steps, steps_at(outputs, level))
+    looks = np.array([2, 6, 10, TIMESTEPS])
+    assert len(np.unique(steps)) > 3
+    assert sum(ran) == looks[np.searchsorted(looks, steps)].sum()
+
+
 def test_calibrated_level_loses_no_more_than_allowed(classifier, rng):
     snn, x, outputs = classifier
     classes = outputs[:, -1].argmax(axis=-1)
