@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 
 import pytest
 
@@ -24,6 +25,11 @@ def test_the_tour_runs_and_shows_its_plots(tmp_path, monkeypatch):
         assert pictures == 7
         assert "SpikingConv2D" in text
         assert "multi_threshold" in text
+    assert words(kept) == words(shown(notebook)), "Run the notebook again, and keep its outputs."
+
+
+def words(found):
+    return re.findall(r"[A-Za-z_]+", found[0])
 
 
 def shown(notebook):

@@ -266,7 +266,10 @@ def membrane_potentials(
         )
         ax.plot(steps, one, label=f"neuron {neuron}", marker=".", **style_of(i))
     ax.axhline(v_threshold, color=COLORS[-1], linestyle="--", linewidth=1.2, label="threshold")
-    return finish(ax, "time step", f"membrane potential (threshold: {v_threshold:g})", legend=True)
+    finish(ax, "time step", f"membrane potential (threshold: {v_threshold:g})", legend=False)
+    # Above, since lines are everywhere.
+    ax.legend(fontsize=9.5, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
+    return ax
 
 
 def error_per_layer(diagnosis: Diagnosis, *, ax: "Axes | None" = None) -> "Axes":
