@@ -162,7 +162,7 @@ def _figures(report):
         shown["top 5 of the ANN"] = f"{agreement.ann_top_5_accuracy:.2%}"
     if agreement is not None:
         shown["agree"] = f"{agreement.agreement_over_time[-1]:.2%}"
-    if report.output_error is not None:
+    if agreement is None and report.output_error is not None:
         shown["error of the outputs"] = f"{report.output_error[-1]:.2%}"
     shown["time steps"] = report.diagnosis.steps
     if counts.ann_operations and counts.zero_skipping_operations:

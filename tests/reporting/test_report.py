@@ -321,6 +321,11 @@ def test_report_refuses_bad_input_and_writes_nothing(case, arguments, message, t
     assert not list(tmp_path.iterdir())
 
 
+def test_a_report_on_classes_leads_with_accuracy_and_not_with_the_error_of_outputs(case):
+    *_, path = case
+    assert "error of the outputs</div>" not in path.read_text(encoding="utf-8")
+
+
 def test_report_needs_matplotlib_before_it_runs(case, tmp_path, monkeypatch):
     _, snn, x, y, _, _ = case
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
