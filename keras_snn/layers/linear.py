@@ -51,7 +51,7 @@ class SpikingLinear(SpikingTwin):
         initial_state: State to start from, as returned with `return_state=True`.
 
     Returns:
-        Spikes of shape `(batch, time, …)`: 0 or 1, or what else `neuron` fires.
+        Spikes of shape `(batch, time, …)`, 0 or 1, or what else `neuron` fires.
 
     Raises:
         ValueError: If `activation` is not `None`, `"linear"` or `"relu"`: the neuron

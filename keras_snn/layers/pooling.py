@@ -54,7 +54,7 @@ class SpikingMaxPooling(SpikingTwin):
         initial_state: State to start from, as returned with `return_state=True`.
 
     Returns:
-        Tensor of shape `(batch, time, …)`: spikes if the inputs are spikes.
+        Tensor of shape `(batch, time, …)`, spikes if the inputs are spikes.
 
     Source:
         Gates: Rueckauer et al. (2016), arXiv:1612.04052, "Spiking max-pooling".

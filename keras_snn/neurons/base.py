@@ -196,7 +196,7 @@ class Neuron:
             timesteps: Number of steps.
 
         Returns:
-            Three arrays of rates: the clipped activation, the clipped current, and the rounded current.
+            Three arrays of rates, the clipped activation, the clipped current, and the rounded current.
         """
         clipped = np.clip(activation, 0.0, self.largest_rate(timesteps))
         given = clipped if current is None else np.clip(current, 0.0, self.largest_rate(timesteps))

@@ -151,7 +151,7 @@ class TimeCode(Neuron):
             state: What `initial_state` returned.
 
         Returns:
-            `(numbers, state)`: integers from 0 to `levels` of shape and dtype of the current, and
+            `(numbers, state)`, whole numbers from 0 to `levels` of shape and dtype of the current, and
             `[membrane_potential]`, what rounding leaves.
         """
         v = state[0] + current

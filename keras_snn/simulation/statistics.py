@@ -140,7 +140,7 @@ def read_parts(folder: str | os.PathLike) -> Iterator[dict[str, np.ndarray]]:
         folder: The folder.
 
     Yields:
-        A dict of arrays of the samples of one batch: `"row"`, the row number of the first;
+        A dict of arrays of the samples of one batch, `"row"`, the row number of the first;
         `"outputs_over_time 0"` and on, `(batch, timesteps, …)`; what was recorded, such as
         `"spike_counts conv2d"`; `"labels 0"`; and `"steps_used"` if samples may end early.
 
