@@ -74,6 +74,18 @@ def test_in_float64_all_agree_where_relus_follow_relus(rng):
     check_all_agree(snn, x, tolerance=1e-6)
 
 
+def test_step_by_step_inputs_are_rounded_as_in_the_closed_form(rng):
+    """Just below what one more level takes, which float32, the dtype of the input, does not hold."""
+    hidden = layers.Dense(6, activation="relu", kernel_initializer="identity", name="hidden")
+    model = keras.Sequential([keras.Input((6,)), hidden, layers.Dense(3)])
+    model.layers[-1].set_weights([rng.integers(-8, 9, (6, 3)) / 8, np.zeros(3)])
+    x = (2 * rng.integers(0, 64, (4, 6)) + 1) / 128 - 1e-12
+    snn = contracts.convert(model, x, neuron=TimeToFirstSpike(64), normalization="none", dtype="float64")
+    run = snn.simulate(x, record="spike_times")
+    contracts.assert_same(run.outputs, snn.predict(x, verbose=0), tolerance=0)
+    contracts.assert_same(run.outputs, snn.predict_on_batch(x), tolerance=0)
+
+
 @pytest.mark.parametrize("example", some(4))
 def test_in_float64_all_agree_for_rules(example, rng):
     model = _between(example, rng)

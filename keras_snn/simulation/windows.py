@@ -3,8 +3,8 @@
 from typing import get_args
 
 import keras
-import numpy as np
 
+from keras_snn._arrays import as_numpy
 from keras_snn.engines.layered import run_layered
 from keras_snn.simulation.internals import internals
 from keras_snn.simulation.result import Record
@@ -34,7 +34,9 @@ class WindowRunner:
 
     def whole(self, inputs, timesteps, plan, *, per_call, settle=False):
         """Return the run of one batch: outputs and, by what was asked for, a dict by name of the call."""
-        x = keras.tree.map_structure(np.asarray, internals(self.model).inputs.shaped(inputs, timesteps))
+        given = internals(self.model).inputs
+        # In their dtypes, as the closed form takes them: a value near a threshold may round to it.
+        x = [as_numpy(values) for values in given.cast(given.shaped(inputs, timesteps))]
         outputs, records = run_layered(self.program, x)
         dtype = "float64" if self.model.compute_dtype == "float64" else "float32"
         run = {"outputs": keras.tree.map_structure(lambda y: y[:, None].astype(dtype), outputs)}
