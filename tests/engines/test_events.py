@@ -213,6 +213,11 @@ def test_results_depend_on_neither_threads_nor_batches_nor_calls(classifier, mon
     np.testing.assert_allclose(*(run.outputs for run in ending), atol=1e-6)
 
 
+def test_inputs_of_few_channels_are_not_padded_place_by_place(classifier):
+    snn, x, _ = classifier
+    assert assemble(program_of(snn)).drive_size == x[0].size
+
+
 @pytest.mark.parametrize("name", ["compiled", "events"])
 def test_one_batch_is_checked_whatever_it_is_given_as(classifier, name):
     snn, x, _ = classifier

@@ -125,8 +125,12 @@ class _Assembler(Sums):
                 return
         elif not (isinstance(node, (kinds.Spike, kinds.Readout)) and node.inputs[0] in self.constant):
             return
-        self.drives[called(node)] = (self.memory - self.state_size, node.shape)
-        self.memory += padded(np.zeros(node.shape)).size
+        shape = node.shape
+        if self.takes_inputs and len(shape) > 1 and shape[-1] < LANES:
+            # Not padded to whole words: pixels would take many times as much memory.
+            shape = (int(np.prod(shape, dtype="int64")),)
+        self.drives[called(node)] = (self.memory - self.state_size, shape)
+        self.memory += padded(np.zeros(shape)).size
 
     def _reserve_arriving(self, node, events):
         """Reserve memory for what comes anew at every step."""
@@ -141,8 +145,9 @@ class _Assembler(Sums):
         with self.once():
             for node in self.graph.nodes.values():
                 if node.name in self.drives:
-                    place = self.state_size + self.drives[node.name][0]
-                    self.found[node.name] = _as_value(self._given(place, node.shape))
+                    offset, shape = self.drives[node.name]
+                    signal = self._given(self.state_size + offset, shape)
+                    self.found[node.name] = _as_value(signal, node.shape)
                 elif node.name in self.constant:
                     if isinstance(node, kinds.Pool) and node.function == "max":
                         raise _ConstantError("a maximum")
@@ -337,6 +342,8 @@ class _Assembler(Sums):
         return signal
 
 
-def _as_value(signal):
-    places = np.arange(int(np.prod(signal.shape, dtype="int64")), dtype="int32").reshape(1, *signal.shape)
-    return Value(signal.shape, (values.Part(signal, places),))
+def _as_value(signal, shape=None):
+    """Return the value that a signal is, which may be kept in another shape."""
+    shape = signal.shape if shape is None else shape
+    places = np.arange(int(np.prod(shape, dtype="int64")), dtype="int32").reshape(1, *shape)
+    return Value(shape, (values.Part(signal, places),))

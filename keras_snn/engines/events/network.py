@@ -58,8 +58,9 @@ class EventNetwork:
         drives = np.zeros((samples, plan.drive_size), "float32")
         arriving = np.zeros((samples, timesteps if plan.arriving else 0, plan.arriving_size), "float32")
         for into, places in ((drives, plan.drives), (arriving, plan.arriving)):
-            for name, (offset, _) in places.items():
+            for name, (offset, shape) in places.items():
                 values = given[name]
+                values = values.reshape(*values.shape[: into.ndim - 1], *shape)
                 values = values if values.ndim >= into.ndim else values[..., None]
                 size = -(-values.shape[-1] // LANES) * LANES
                 rows = into[..., offset : offset + math.prod(values.shape[into.ndim - 1 : -1]) * size]

@@ -38,7 +38,7 @@ class Assembled:
         initial: The state of a sample before the first step, `(numbers,)`.
         takes_inputs: Whether inputs are given of each sample, instead of the drive of the network.
         drives: By name of an input, or of a call whose constant values these are, `(offset, shape)` of where
-            they go.
+            they go, and in which shape.
         drive_size: How many numbers all of them are.
         arriving, arriving_size: The same of what is given for every step: events, and what encoders send.
         potentials: By name of a call the `Signal` of its membrane potential, or of the sum of a read-out.
