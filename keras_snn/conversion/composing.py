@@ -116,7 +116,8 @@ class _Composing:
             return
         for move in term.before:
             shift = move.move(np.broadcast_to(shift, shape))
-            shape = move.shape
+            # It is that of a later value, which may have more channels.
+            shape = (*move.shape[:-1], shape[-1])
         added = of_shift(term.affine, np.asarray(shift, "float64"), shape)
         if term.after:
             added = np.broadcast_to(added, term.affine.shape)

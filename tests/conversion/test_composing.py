@@ -91,6 +91,15 @@ NETWORKS = {
         ),
         ["last"],
     ),
+    "moved after two maps": (
+        _in_a_row(
+            lambda: layers.Conv2D(2, 1, name="first"),
+            lambda: layers.Conv2D(3, 1, name="second"),
+            lambda: layers.UpSampling2D(2),
+            lambda: layers.Conv2D(4, 3, padding="same", name="last"),
+        ),
+        ["last"],
+    ),
     "depthwise after": (
         _in_a_row(
             lambda: layers.Conv2D(2, 1, name="first"),
