@@ -11,6 +11,7 @@ import operator
 import numpy as np
 
 from keras_snn._validation import check_number
+from keras_snn.conversion.common_scales import common_scales, touching
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.passes import fold, insert_scales
 
@@ -123,10 +124,17 @@ def relus(graph):
 
 
 def sharing(graph):
-    """Return the relus in groups: those after the calls of one shared layer are together.
+    """Return the relus in groups: those after the calls of one shared layer, and of `common_scales`.
 
     With one λ for all its calls, a shared layer keeps one set of weights.
     """
+    by_name, (common, _) = {node.name: node for node in relus(graph)}, common_scales(graph)
+    names = touching([*([node.name for node in group] for group in _of_one_layer(graph)), *common])
+    return [[node for name, node in by_name.items() if name in group] for group in names]
+
+
+def _of_one_layer(graph):
+    """Return the relus in groups: those after the calls of one shared layer are together."""
     groups = []
     for node in relus(graph):
         before = graph.weighted_before(node)
@@ -150,13 +158,19 @@ def channels_apart(graph, per_channel):
     """Return the number of channels of the relus that have a λ for each of them, by name.
 
     Those after a depthwise convolution, whose channels have nothing to do with each other, and those for
-    which `per_channel(name)` is true.
+    which `per_channel(name)` is true; but none that needs one λ for all, or has it in common with one that
+    has one for all, see `common_scales`.
     """
-    return {
+    groups, whole = common_scales(graph)
+    apart = {
         node.name: node.shape[-1]
         for node in relus(graph)
-        if node.shape and (per_channel(node.name) or _is_depthwise(graph.weighted_before(node)))
+        if node.shape
+        and node.name not in whole
+        and (per_channel(node.name) or _is_depthwise(graph.weighted_before(node)))
     }
+    together = {name for group in groups if not apart.keys() >= set(group) for name in group}
+    return {name: channels for name, channels in apart.items() if name not in together}
 
 
 def _is_depthwise(node):
@@ -168,21 +182,37 @@ def choose_scales(graph, histograms, rule_of):
 
     A relu that was silent on all data gets 1, or its `max_value` if that is smaller; a channel with few
     values gets what the layer would. Relus after the calls of a shared layer get one λ, of the
-    activations of all.
+    activations of all, and so do those of `common_scales` if they have the same rule.
 
     Args:
         graph: A `Graph`.
         histograms: `Histogram` of every relu by name.
         rule_of: Function that returns the `ScaleRule` of a relu by name.
     """
-    scales = {}
+    scales, calls = {}, _of_one_layer(graph)
     for group in sharing(graph):
-        rule = rule_of(group[0].name)
-        of_group = rule.scales(functools.reduce(operator.add, (histograms[node.name] for node in group)))
-        for node in group:
-            scale = np.minimum(of_group, node.max_value)
-            scales[node.name] = float(scale[0]) if len(scale) == 1 else scale
+        for rule, of_rule in _by_rule(group, calls, rule_of):
+            of_group = rule.scales(
+                functools.reduce(operator.add, (histograms[node.name] for node in of_rule))
+            )
+            for node in of_rule:
+                scale = np.minimum(of_group, node.max_value)
+                scales[node.name] = float(scale[0]) if len(scale) == 1 else scale
     return scales
+
+
+def _by_rule(group, calls, rule_of):
+    """Return pairs of a rule and the relus of a group that have it; `calls` as of `_of_one_layer`."""
+    found = []
+    for nodes in calls:
+        if nodes[0] in group:
+            rule = rule_of(nodes[0].name)
+            same = next((others for known, others in found if known == rule), None)
+            if same is None:
+                found.append((rule, list(nodes)))
+            else:
+                same += nodes
+    return found
 
 
 def trained_scales(graph):

@@ -30,7 +30,9 @@ def probed(layer, args, kwargs, emit):
         emit: Adds a node.
     """
     nodes = nodes_in((args, kwargs))
-    if len(nodes) != 1 or nodes[0].dtype not in (None, "float32") or math.prod(nodes[0].shape) > _EXACT:
+    if len(nodes) != 1 or nodes[0].dtype not in (None, "float32") or None in nodes[0].shape:
+        return None
+    if math.prod(nodes[0].shape) > _EXACT:
         return None
     (x,) = nodes
     try:
@@ -45,7 +47,8 @@ def probed(layer, args, kwargs, emit):
     if len(values) != 1 or not _is_affine(function, x.shape):
         return None
     found = _Affine(function, x)
-    for emitted in (found.scaled, found.moved, found.along_an_axis, found.of_all):
+    # What only drops values is moved too: a factor of 0 or 1 would make numbers of spikes.
+    for emitted in (found.moved, found.scaled, found.along_an_axis, found.of_all):
         node = emitted(emit)
         if node is not None:
             return node
@@ -93,10 +96,10 @@ class _Affine:
         """Emit a factor for each value."""
         if self.shape != self.x.shape:
             return None
-        scale = self.linear(np.ones((1, *self.shape)))[0]
+        scale = _by_channel(self.linear(np.ones((1, *self.shape)))[0])
         if not _near(self.values, scale * self.given):
             return None
-        return emit(kinds.ChannelAffine, self.x, scale=scale, shift=self.constant)
+        return emit(kinds.ChannelAffine, self.x, scale=scale, shift=_by_channel(self.constant))
 
     def moved(self, emit):
         """Emit the same values elsewhere, and zeros."""
@@ -106,19 +109,34 @@ class _Affine:
         if np.any((places < 0) | (places > size)):
             return None
         padded = np.pad(self.given.reshape(len(self.given), -1), ((0, 0), (1, 0)))
-        if not np.array_equal(padded[:, places].astype("float32").reshape(self.values.shape), self.values):
+        found = padded[:, places].astype("float32").reshape(self.values.shape)
+        # Beside a constant, values are rounded.
+        if not (_near(found, self.values) if self.constant.any() else np.array_equal(found, self.values)):
             return None
         along = _by_axis(places.reshape(self.shape) - 1, self.x.shape)
         if along is not None:
-            return take(self.x, along, emit) if any(along) else self.x
+            return self._with_constant(take(self.x, along, emit) if any(along) else self.x, emit)
         y = common.reshape(self.x, (size,), emit, part="reshape")
         if np.any(places == 0):
-            y = common.pad(y, [(1, 0)], emit)
+            y, places = self._with_zeros(y, places, emit)
         else:
             places = places - 1
         if not np.array_equal(places, np.arange(*y.shape)):
             y = take(y, [tuple(places.tolist())], emit)
         return self._with_constant(common.reshape(y, self.shape, emit, part="reshape"), emit)
+
+    def _with_zeros(self, y, places, emit):
+        """Emit flat values with a zero for each channel in front, and return the places in that.
+
+        A zero stands where others of its channel do, so that a scale of each channel stays one.
+        """
+        channels = self.x.shape[-1] if self.x.shape else 1
+        y = common.reshape(y, (len(self.given[0].ravel()) // channels, channels), emit, part="places")
+        y = common.reshape(common.pad(y, [(1, 0), (0, 0)], emit), (math.prod(y.shape) + channels,), emit)
+        columns = places.reshape(-1, self.shape[-1] if self.shape else 1).T
+        usual = [next(iter(column[column > 0] - 1), 0) % channels for column in columns]
+        columns = [np.where(c > 0, c - 1 + channels, zero) for c, zero in zip(columns, usual, strict=True)]
+        return y, np.stack(columns, axis=-1).reshape(-1)
 
     def along_an_axis(self, emit):
         """Emit a matrix for one axis, the same at every place of the others."""
@@ -154,7 +172,16 @@ class _Affine:
         return self._with_constant(common.reshape(y, self.shape, emit, part="reshape"), emit)
 
     def _with_constant(self, y, emit):
-        return common.shift(y, self.constant, emit, part="constant") if self.constant.any() else y
+        constant = _by_channel(self.constant)
+        return common.shift(y, constant, emit, part="constant") if constant.any() else y
+
+
+def _by_channel(value):
+    """Return an array over channels in the place of one that is the same at all places, but for rounding."""
+    if value.ndim < 2 or not value.size:
+        return value
+    mean = value.reshape(-1, value.shape[-1]).mean(axis=0)
+    return mean if np.abs(value - mean).max() <= 1e-6 * np.abs(value).max() else value
 
 
 def _by_axis(places, shape):

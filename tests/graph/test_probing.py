@@ -37,7 +37,12 @@ def _swapped(x):
     )
 
 
+_MASK = np.arange(24).reshape(1, 6, 4, 1) % 5 > 0
+
+
 AFFINE = {
+    "dropped": (lambda x: ops.where(_MASK, x, 0.0), {"Rearrange"}),
+    "turned round, and a constant": (lambda x: x[:, ::-1] + 0.3, {"Rearrange", "ChannelAffine"}),
     "scaled": (lambda x: x * np.arange(3.0, dtype="float32") - 1, {"ChannelAffine"}),
     "moved": (_swapped, {"Rearrange", "ChannelAffine"}),
     "rolled": (lambda x: ops.roll(x, 2, axis=2), {"Rearrange"}),

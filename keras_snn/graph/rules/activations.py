@@ -26,6 +26,7 @@ def _bent_twice(x):
     *((lambda name=name: layers.Activation(name), (5, 4)) for name in ("sigmoid", "gelu", "silu", "tanh")),
     (lambda: layers.Activation(keras.ops.sign), (5, 4)),
     (lambda: layers.Activation(_bent_twice), (5, 4)),
+    (lambda: layers.Activation("soft_shrink"), (5, 4)),
 )
 def lower_activation(layer, x, *, emit):
     return common.activation_of(layer.activation, x, emit)

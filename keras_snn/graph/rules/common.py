@@ -25,7 +25,6 @@ __all__ = [
     "concatenate",
     "convolve",
     "cut",
-    "einsum",
     "is_node",
     "leaky_relu",
     "maximum",
@@ -40,6 +39,7 @@ __all__ = [
     "reshape",
     "scale",
     "shift",
+    "soft_shrink",
     "softmax_axis",
     "subtract",
     "transpose",
@@ -179,7 +179,25 @@ def multiply(x, y, emit):
     if is_node(x) and is_node(y):
         raise Refusal("the product of two activations", "scale by constants, or add instead")
     x, y = (x, y) if is_node(x) else (y, x)
-    return scale(x, _constant(y, x), emit)
+    factor = _constant(y, x)
+    if math.prod(factor.shape[:-1]) > 1 and np.isin(factor, (0, 1)).all():
+        return _masked(x, np.broadcast_to(factor, x.shape), emit)
+    return scale(x, factor, emit)
+
+
+def _masked(x, mask, emit):
+    """Emit x where a mask is 1, and zeros elsewhere: what is spikes stays spikes.
+
+    Behind the places there is a row of zeros, one for each channel.
+    """
+    channels = x.shape[-1]
+    count = math.prod(x.shape[:-1])
+    y = reshape(x, (count, channels), emit, part="places")
+    y = reshape(pad(y, [(0, 1), (0, 0)], emit), ((count + 1) * channels,), emit, part="flat")
+    own = np.arange(count * channels).reshape(count, channels)
+    places = np.where(mask.reshape(count, channels) == 1, own, count * channels + np.arange(channels))
+    y = emit(kinds.Rearrange, y, function="take", argument=(tuple(places.ravel().tolist()),), part="mask")
+    return reshape(y, x.shape, emit, part="masked")
 
 
 def maximum(x, y, emit):
@@ -263,6 +281,14 @@ def leaky_relu(x, slope, emit, *, max_value=math.inf):
     return emit(kinds.Add, positive, negative, part="sum")
 
 
+def soft_shrink(x, threshold, emit):
+    """Emit relu(x − threshold) − relu(−x − threshold): neurons for either sign."""
+    above = relu(shift(x, -threshold, emit, part="above"), emit)
+    negated = scale(x, -1.0, emit, part="negated")
+    below = relu(shift(negated, -threshold, emit, part="below"), emit, part="negative")
+    return subtract(above, below, emit)
+
+
 def activation(function, x, emit):
     """Emit an activation function: one of Keras, or another that computes the same.
 
@@ -275,6 +301,8 @@ def activation(function, x, emit):
     name = name_of(function)
     if name == "linear":
         return x
+    if name == "soft_shrink":
+        return soft_shrink(x, 0.5, emit)
     if name == "sign":
         return emit(kinds.Activation, x, function="sign", at_zero=0.0)
     if name is None:
@@ -311,41 +339,6 @@ def convolve(x, kernel, bias, emit, *, strides, dilation, part=None, **fields):
     return emit(
         kinds.Affine, x, kernel=kernel, bias=bias, strides=strides, dilation=dilation, part=part, **fields
     )
-
-
-def einsum(equation, x, kernel, emit):
-    """Emit a sum over axes that an input and a constant share, in the notation of `numpy.einsum`."""
-    inputs, weights, outputs = _letters(equation, len(x.shape) + 1, kernel.ndim)
-    batch, inputs = inputs[0], inputs[1:]
-    summed = [a for a in inputs if a in weights]
-    features = [a for a in weights if a not in summed]
-    kept = [a for a in inputs if a not in summed]
-    is_dense = outputs[:1] == [batch] and batch not in weights and summed
-    if not is_dense or sorted(outputs[1:]) != sorted(kept + features) or len(set(inputs)) != len(inputs):
-        raise Refusal(f"equation {equation!r}", "use one that sums over all axes shared with the kernel")
-    size = dict(zip(inputs, x.shape, strict=True)) | dict(zip(weights, kernel.shape, strict=True))
-    y = transpose(x, [inputs.index(a) for a in kept + summed], emit, part="transpose")
-    y = reshape(y, [*(size[a] for a in kept), math.prod(size[a] for a in summed)], emit, part="reshape")
-    kernel = kernel.transpose([weights.index(a) for a in summed + features])
-    kernel = kernel.reshape(y.shape[-1], -1)
-    y = emit(kinds.Affine, y, kernel=kernel, bias=np.zeros(kernel.shape[-1], kernel.dtype))
-    y = reshape(y, [size[a] for a in kept + features], emit, part="reshape")
-    return transpose(y, [(kept + features).index(a) for a in outputs[1:]], emit, part="transpose")
-
-
-def _letters(equation, rank, kernel_rank):
-    """Return the letters of input, kernel and output of an equation, as lists, without dots."""
-    sides = equation.replace(" ", "").replace("->", ",").split(",")
-    if len(sides) != 3 or "->" not in equation:
-        raise Refusal(f"equation {equation!r}", "use one of the form 'input,kernel->output'")
-    inputs, weights, outputs = sides
-    free = [a for a in map(chr, range(ord("A"), ord("Z"))) if a not in equation]
-    count = rank - len(inputs.replace("...", ""))
-    dots = "".join(free[: max(count, 0)])
-    inputs, outputs = (list(side.replace("...", dots)) for side in (inputs, outputs))
-    if "." in weights or len(inputs) != rank or len(weights) != kernel_rank:
-        raise Refusal(f"equation {equation!r}", "use one without dots in the kernel")
-    return inputs, list(weights), outputs
 
 
 # --- Moving --------------------------------------------------------------------

@@ -7,6 +7,7 @@ from keras import layers
 
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.rules import common
+from keras_snn.graph.rules.einsum import einsum
 from keras_snn.graph.rules.registry import rule
 
 _linear = functools.partial(rule, "Linear")
@@ -34,7 +35,7 @@ def lower_dense(layer, x, *, emit):
     (lambda: layers.EinsumDense("abc,bcd->ad", output_shape=(5,)), (3, 4)),
 )
 def lower_einsum_dense(layer, x, *, emit):
-    y = common.einsum(layer.equation, x, common.weight(layer.kernel), emit)
+    y = einsum(layer.equation, x, common.weight(layer.kernel), emit)
     if layer.bias is not None:
         y = common.shift(y, common.weight(layer.bias).astype("float64"), emit)
     return common.activation_of(layer.activation, y, emit)

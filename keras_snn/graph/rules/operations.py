@@ -13,6 +13,7 @@ from keras import activations, ops
 
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.rules import common
+from keras_snn.graph.rules.einsum import einsum
 from keras_snn.graph.rules.registry import Refusal, operation
 
 
@@ -60,10 +61,14 @@ def lower_subtract(op, x, y, *, emit):
     return common.add([common.scale(y, -1.0, emit, part="negated"), x], emit)
 
 
+_MASK = (np.arange(20).reshape(1, 4, 5, 1) % 3 > 0).astype("float32")
+
+
 @operation(
     "Multiply",
     (lambda v: v * 0.5, (4, 3)),
     (lambda v: v * np.array([[[0.5, -2.0, 1.0]]], "float32"), (4, 3)),
+    (lambda v: v * _MASK, (4, 5, 3)),
     (lambda v: v[0] * v[1], (4, 3), (4, 3)),
 )
 def lower_multiply(op, x, y, *, emit):
@@ -216,7 +221,7 @@ def lower_einsum(op, *operands, emit):
         raise Refusal(f"einsum of {len(operands)} operands", "use one activation and one constant")
     _need_node(operands[0], "a constant before an activation")
     kernel = _need_constant(operands[1], "the product of two activations")
-    return common.einsum(op.subscripts, operands[0], kernel, emit)
+    return einsum(op.subscripts, operands[0], kernel, emit)
 
 
 def _windows(function):

@@ -23,13 +23,17 @@ def take_along(x, axis, places, emit):
 def interpolate(x, layer, emit):
     """Emit a layer or operation that interpolates images, as a linear map of each axis.
 
-    What it makes of the unit vectors along an axis is the matrix of that axis.
+    What it makes of the unit vectors along an axis is the matrix of that axis. One that only takes values is
+    no map: spikes stay spikes.
     """
     height, width, _ = x.shape
     rows = layer(np.eye(height, dtype="float32").reshape(1, height, 1, height))
     columns = layer(np.eye(width, dtype="float32").reshape(1, 1, width, width))
     rows, columns = (keras.ops.convert_to_numpy(v) for v in (rows, columns))
     # An axis of length 1 comes out constant, so any place of it will do.
+    matrices = rows[0, :, 0], columns[0, 0]
+    if all(np.isin(matrix, (0, 1)).all() and (matrix.sum(axis=1) == 1).all() for matrix in matrices):
+        return take(x, [*(tuple(matrix.argmax(axis=1).tolist()) for matrix in matrices), None], emit)
     y = common.transpose(x, (1, 2, 0), emit, part="turn")
     y = emit(kinds.Affine, y, kernel=rows[0, :, 0].T, bias=np.zeros(rows.shape[1], "float32"), part="rows")
     y = common.transpose(y, (1, 2, 0), emit, part="turn")

@@ -116,7 +116,4 @@ operation("Amax", (lambda v: ops.amax(v, axis=1, keepdims=True), (4, 3)))(_extre
 
 @operation("SoftShrink", (lambda v: ops.soft_shrink(v, 0.3), (4, 3)))
 def lower_soft_shrink(op, x, *, emit):
-    above = common.relu(common.shift(x, -op.threshold, emit, part="above"), emit)
-    negated = common.scale(x, -1.0, emit, part="negated")
-    below = common.relu(common.shift(negated, -op.threshold, emit, part="below"), emit, part="negative")
-    return common.subtract(above, below, emit)
+    return common.soft_shrink(x, op.threshold, emit)
