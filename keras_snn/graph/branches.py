@@ -34,9 +34,21 @@ def with_branches(graph, *, pools=True):
 
 
 def _pays(nodes, terms):
-    """Whether there is a sum among terms, and all are spikes."""
+    """Whether there is a sum among terms, and all are spikes, or computed of inputs alone."""
     is_sum = len({start for _, start, _ in terms}) < len(terms)
-    return is_sum and all(_sends_spikes(nodes, name) for name, *_ in terms)
+    return is_sum and all(_sends_spikes(nodes, name) or _is_of_inputs(nodes, name) for name, *_ in terms)
+
+
+def _is_of_inputs(nodes, name):
+    """Whether no neurons come before a value."""
+    pending, seen = [name], set()
+    while pending:
+        node = nodes[pending.pop()]
+        if isinstance(node, kinds.Activation) and node.becomes_spiking:
+            return False
+        pending += [source for source in node.inputs if source not in seen]
+        seen.update(node.inputs)
+    return True
 
 
 def _terms(nodes, name, *, by_place):

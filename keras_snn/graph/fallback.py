@@ -206,8 +206,8 @@ def _run(callee, arguments, batch, seed=None):
     to_numpy = keras.ops.convert_to_numpy
     if not isinstance(callee, keras.layers.Layer):
         return [to_numpy(y) for y in keras.tree.flatten(callee(*args, **kwargs))], False
-    if "training" in inspect.signature(callee.call).parameters:
-        kwargs = {**kwargs, "training": False}
+    # Layers inside get it too, whether the call of this one has it or not.
+    kwargs = {**kwargs, "training": False}
     if not callee.variables:
         # A scope would hide that numbers are drawn from the state that Keras keeps for all.
         return [to_numpy(y) for y in keras.tree.flatten(callee(*args, **kwargs))], False

@@ -260,6 +260,9 @@ class _Lowering:
         Raises:
             Refusal: If it has no rule, or none for this use, and cannot stay as it is either.
         """
+        if any(None in x.shape for x in nodes_in((args, kwargs))):
+            # What came before is refused already.
+            raise Refusal("a value without a batch axis", "keep the batch axis in front", may_stay=False)
         before = len(emit.emitted)
         try:
             return _by_rule(layer, args, kwargs, emit)

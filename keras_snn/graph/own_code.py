@@ -9,6 +9,7 @@ import keras
 
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.fallback import cause_of, differ, nodes_in, tried, values_of
+from keras_snn.graph.own_operations import conv_transpose
 from keras_snn.graph.rules.registry import Refusal
 from keras_snn.graph.tracing import is_graph, unwrapped
 
@@ -166,11 +167,12 @@ def _tolerance(layer):
 
 @contextlib.contextmanager
 def _operands_beside_tensors():
-    """Let operators of variables and arrays take tensors without values, which Keras takes before them."""
+    """Let operators of variables and arrays, and all of `keras.ops`, take tensors without values."""
     tensor, variable = keras.KerasTensor, keras.Variable
     changes = [(variable, name, _beside(getattr(variable, name), of)) for name, of in _OPERATORS.items()]
     # Operators of NumPy and of JAX leave it to those of the tensor then.
     changes += [(tensor, "__array_ufunc__", None), (tensor, "__jax_array__", _MISSING)]
+    changes += [(keras.ops, "conv_transpose", conv_transpose)]
     with _LOCK:
         before = [(owner, name, vars(owner).get(name, _MISSING)) for owner, name, _ in changes]
         for change in changes:

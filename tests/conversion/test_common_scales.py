@@ -44,7 +44,6 @@ MIXED = {
     "tokens of two layers": _tokens,
     "the larger of two": lambda x: layers.Maximum()([x, _relu(4)(x)]),
     "rolled channels": _rows_apart,
-    "zeros in a window": lambda x: ops.image.extract_patches(x, 3, strides=1, padding="same"),
     "zeros around": lambda x: ops.image.pad_images(x, 1, 2, 0, 1),
     "a mask": lambda x: x * _MASK,
     "a mask in code": lambda x: ops.where(_MASK > 0, x, 0.7),

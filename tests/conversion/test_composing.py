@@ -8,6 +8,7 @@ from keras import layers
 
 import keras_snn
 from keras_snn.conversion.composing import with_composed_maps
+from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.numpy_reference import evaluate
 from keras_snn.graph.passes import fold
@@ -91,15 +92,6 @@ NETWORKS = {
         ),
         ["last"],
     ),
-    "moved after two maps": (
-        _in_a_row(
-            lambda: layers.Conv2D(2, 1, name="first"),
-            lambda: layers.Conv2D(3, 1, name="second"),
-            lambda: layers.UpSampling2D(2),
-            lambda: layers.Conv2D(4, 3, padding="same", name="last"),
-        ),
-        ["last"],
-    ),
     "depthwise after": (
         _in_a_row(
             lambda: layers.Conv2D(2, 1, name="first"),
@@ -177,6 +169,24 @@ def test_weights_get_spikes_and_count_as_those_of_the_source(name, rng, tmp_path
     kept += [] if name == "maxima of sums" else ["ann_operations"]
     for metric in ("ann_dense", *kept):
         assert getattr(counts, metric) == pytest.approx(getattr(of_model, metric)), metric
+
+
+def test_maps_before_a_move_may_have_fewer_channels_than_it(rng):
+    """At a rate of 1 the first two maps stay apart, and all three become one."""
+    row = _in_a_row(
+        lambda: layers.Conv2D(1, 1, name="first"),
+        lambda: layers.Conv2D(3, 1, name="second"),
+        lambda: layers.UpSampling2D(2),
+        lambda: layers.Conv2D(4, 3, padding="same", name="last"),
+    )
+    inputs = keras.Input((6, 5, 3))
+    model = networks.randomize(keras.Model(inputs, layers.Flatten()(row(_start()(inputs)))), rng)
+    x = rng.uniform(size=(8, 6, 5, 3)).astype("float32")
+    graph = fold(lower(model))
+    rates = {node.name: np.ones(()) for node in graph.nodes.values() if isinstance(node, kinds.Activation)}
+    composed = with_composed_maps(graph, rates)
+    assert "second" not in composed.nodes
+    np.testing.assert_allclose(evaluate(composed, x), evaluate(graph, x), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("encoding", ["current", "poisson"])

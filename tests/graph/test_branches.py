@@ -151,3 +151,20 @@ def test_weights_get_spikes_and_count_once(name, rng, tmp_path):
         assert layers_of[layer].macs == source[layer].macs
     assert counts.ann_dense == pytest.approx(keras_snn.count_operations(model).ann_dense)
     assert counts.footprint > counts.ann_footprint
+
+
+def test_what_is_computed_of_inputs_may_be_beside_leaky_activations(rng):
+    """As the labels of a conditional generator are."""
+    noise, label = keras.Input((6,)), keras.Input((3,))
+    x = layers.LeakyReLU(0.2)(layers.Dense(32)(noise))
+    of_label = layers.Reshape((4, 4, 1))(layers.Dense(16)(label))
+    x = layers.Concatenate()([layers.Reshape((4, 4, 2))(x), of_label])
+    x = layers.ReLU()(layers.Conv2D(3, 3, padding="same", name="taking")(x))
+    model = networks.randomize(keras.Model([noise, label], layers.Dense(2)(layers.Flatten()(x))), rng)
+    x = [rng.uniform(size=(12, n)).astype("float32") for n in (6, 3)]
+    snn = keras_snn.convert(model, x, timesteps=256, normalization="max", verbose=0)
+    (layer,) = [one for one in snn.conversion_report.layers if one.name == "taking"]
+    assert "spikes" in layer.takes
+    assert "numbers" not in layer.takes
+    y = model.predict(x, verbose=0)
+    assert np.abs(snn.predict(x, verbose=0) - y).max() < 0.05 * np.abs(y).max()

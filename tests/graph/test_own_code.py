@@ -162,3 +162,78 @@ def test_an_array_may_stand_before_an_operator(name, rng):
     found = evaluate(lower(as_functional(model)), x)
     np.testing.assert_allclose(found, model.predict(x, verbose=0), rtol=1e-5, atol=1e-5)
     assert _operators() == before
+
+
+class Transposed(layers.Layer):
+    """An operation that Keras cannot record."""
+
+    def __init__(self, kernel, **options):
+        super().__init__()
+        self.kernel, self.options = kernel, options
+
+    def call(self, x):
+        return ops.relu(ops.conv_transpose(x, self.kernel, **self.options))
+
+
+@pytest.mark.parametrize(
+    ("shape", "window", "options"),
+    [
+        ((7, 3), (3,), {"strides": 2, "padding": "same"}),
+        ((5, 4, 3), (4, 2), {"strides": (2, 1)}),
+        ((5, 4, 3), (3, 3), {"strides": 2, "padding": "same", "output_padding": 1}),
+        ((4, 3, 2, 3), (2, 3, 2), {"strides": (2, 1, 2), "padding": "same"}),
+    ],
+)
+@pytest.mark.parametrize("in_lambda", [False, True])
+def test_a_transposed_convolution_in_code_is_recorded(shape, window, options, in_lambda, rng):
+    kernel = rng.normal(size=(*window, 4, 3)).astype("float32")
+    layer = Transposed(kernel, **options)
+    inputs = keras.Input(shape)
+    output = keras.ops.conv_transpose(np.zeros((1, *shape), "float32"), kernel, **options)
+    layer = layers.Lambda(layer.call, output_shape=output.shape[1:]) if in_lambda else layer
+    model = keras.Model(inputs, layers.Dense(2)(layer(inputs)) if in_lambda else layer(inputs))
+    graph = lower(model)
+    assert not any(isinstance(node, kinds.Opaque) for node in graph.nodes.values())
+    x = rng.normal(size=(3, *shape)).astype("float32")
+    np.testing.assert_allclose(evaluate(graph, x), model.predict(x, verbose=0), rtol=1e-4, atol=1e-5)
+
+
+class Augmented(keras.Model):
+    """A model whose call does not take `training`, with layers that are random unless they get it."""
+
+    def __init__(self):
+        super().__init__()
+        moved = layers.RandomTranslation(0.4, 0.4, seed=1)
+        self.augment = keras.Sequential([layers.RandomFlip(seed=1), moved])
+        self.parts = [layers.Conv2D(4, 3, activation="relu"), layers.Flatten(), layers.Dense(2)]
+
+    def call(self, x):
+        x = self.augment(x)
+        for part in self.parts:
+            x = part(x)
+        return x
+
+
+def test_what_is_random_in_training_alone_may_be_inside(rng):
+    x = rng.uniform(size=(16, 6, 5, 2)).astype("float32")
+    model = Augmented()
+    snn = keras_snn.convert(model, x, timesteps=512, normalization="max", verbose=0)
+    y = keras.ops.convert_to_numpy(model(x, training=False))
+    assert np.abs(snn.predict(x, verbose=0) - y).max() < 0.02 * np.abs(y).max()
+
+
+class Broadcast(layers.Layer):
+    """What every place sees of the average over all."""
+
+    def call(self, x):
+        mean = ops.mean(x, axis=(1, 2), keepdims=True)
+        return ops.relu(x - ops.broadcast_to(mean, (ops.shape(x)[0], *x.shape[1:])))
+
+
+def test_a_value_is_broadcast_in_code(rng):
+    inputs = keras.Input((4, 5, 3))
+    model = keras.Model(inputs, Broadcast()(inputs))
+    graph = lower(model)
+    assert not any(isinstance(node, kinds.Opaque) for node in graph.nodes.values())
+    x = rng.normal(size=(6, 4, 5, 3)).astype("float32")
+    np.testing.assert_allclose(evaluate(graph, x), model.predict(x, verbose=0), rtol=1e-5, atol=1e-6)

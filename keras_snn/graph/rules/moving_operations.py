@@ -101,19 +101,34 @@ def lower_get_item(op, x, key, *, emit):
     return common.reshape(common.cut(x, bounds, emit), shape, emit)
 
 
-@operation(
-    "Split",
-    (lambda v: ops.split(v, 2, axis=-1)[1], (3, 4)),
-    (lambda v: ops.split(v, [1, 3], axis=1)[1], (4, 3)),
-)
 def lower_split(op, x, *, emit):
     axis = common.axis_of(op.axis, x)
     size, sections = x.shape[axis], op.indices_or_sections
-    ends = list(sections) if isinstance(sections, (tuple, list)) else None
-    ends = [size // sections * (i + 1) for i in range(sections)] if ends is None else [*ends, size]
+    if isinstance(sections, (tuple, list)):
+        ends = [*sections, size]
+    else:
+        each, rest = divmod(size, sections)
+        ends = [each * i + min(i, rest) for i in range(1, sections + 1)]
     starts = [0, *ends[:-1]]
     whole = [(None, None, None)] * axis
     return [common.cut(x, [*whole, (a, b, None)], emit) for a, b in zip(starts, ends, strict=True)]
+
+
+operation(
+    "Split",
+    (lambda v: ops.split(v, 2, axis=-1)[1], (3, 4)),
+    (lambda v: ops.split(v, [1, 3], axis=1)[1], (4, 3)),
+)(lower_split)
+operation("ArraySplit", (lambda v: ops.array_split(v, 3, axis=1)[1], (7, 3)))(lower_split)
+
+
+# Keras runs it in own code alone, where the size of the batch is known.
+@operation("BroadcastTo")
+def lower_broadcast_to(op, x, *, emit):
+    _, *shape = op.shape
+    if len(shape) != len(x.shape):
+        raise Refusal(f"a value of {x.shape} as one of {tuple(shape)}", "use ops.expand_dims", may_stay=False)
+    return common.repeat(x, [n // m if m == 1 else 1 for n, m in zip(shape, x.shape, strict=True)], emit)
 
 
 @operation(

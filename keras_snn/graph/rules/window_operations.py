@@ -1,15 +1,18 @@
-"""Convolutions of `keras.ops` with a constant kernel, and pools to a size that is given."""
+"""Convolutions and normalization of `keras.ops` with constants, and pools to a size that is given."""
 
 import numpy as np
 from keras import layers, ops
 
 from keras_snn.graph import nodes as kinds
+from keras_snn.graph.own_operations import ConvTranspose
 from keras_snn.graph.rules import common
-from keras_snn.graph.rules.registry import Refusal, operation, rule
+from keras_snn.graph.rules.registry import Refusal, operation, register_named, rule
 from keras_snn.graph.rules.taking import take
 
 _rng = np.random.default_rng(2)
 _DEPTHWISE = _rng.normal(size=(3, 2, 3, 2)).astype("float32")
+_STATISTICS = _rng.normal(size=3).astype("float32"), _rng.uniform(0.5, 2, 3).astype("float32")
+_SHIFT, _SCALE = (_rng.normal(size=3).astype("float32") for _ in range(2))
 _POINTWISE = _rng.normal(size=(1, 1, 6, 4)).astype("float32")
 
 
@@ -58,6 +61,39 @@ def lower_separable_conv(op, x, depthwise, pointwise, *, emit):
     one = (1,) * (pointwise.ndim - 2)
     bias = np.zeros(pointwise.shape[-1], pointwise.dtype)
     return common.convolve(y, pointwise, bias, emit, strides=one, dilation=one)
+
+
+def lower_conv_transpose(op, x, kernel, *, emit):
+    kernel = np.swapaxes(_kernel(kernel), -1, -2)
+    extra = None if op.output_padding is None else _each(op.output_padding, x)
+    return _convolve(op, x, kernel, emit, transposed=True, output_padding=extra)
+
+
+# The class of Keras mixes up its arguments in most versions; own code is recorded with the other one.
+operation("ConvTranspose")(lower_conv_transpose)
+register_named(ConvTranspose, lower_conv_transpose, group=None)
+
+
+@operation(
+    "BatchNorm",
+    (lambda v: ops.batch_normalization(v, *_STATISTICS, axis=-1), (4, 3)),
+    (lambda v: ops.batch_normalization(v, *_STATISTICS, axis=1, offset=_SHIFT, scale=_SCALE), (3, 4)),
+)
+def lower_batch_norm(op, x, mean, variance, offset=None, scale=None, *, emit):
+    values = [None if v is None else _statistic(v) for v in (mean, variance, offset, scale)]
+    mean, variance, offset, scale = values
+    factor = (1.0 if scale is None else scale) / np.sqrt(variance + op.epsilon)
+    summand = (0.0 if offset is None else offset) - mean * factor
+    axis = common.axis_of(op.axis, x)
+    shape = [-1 if i == axis else 1 for i in range(axis, len(x.shape))]
+    factor, summand = (np.reshape(v, shape) for v in (factor, summand))
+    return emit(kinds.ChannelAffine, x, scale=factor, shift=summand)
+
+
+def _statistic(value):
+    if common.is_node(value):
+        raise Refusal("statistics that are activations", "use constants")
+    return np.asarray(ops.convert_to_numpy(value), "float64")
 
 
 # --- Pools to a size -------------------------------------------------------------
