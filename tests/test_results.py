@@ -138,3 +138,10 @@ def test_a_simulation_with_spike_trains_is_drawn_as_the_spikes_of_its_first_samp
     assert {tuple(place) for place in drawn} == {
         (step + 1, neuron) for step, neuron in zip(steps, neurons, strict=True)
     }
+
+
+@pytest.mark.parametrize(("cost", "shown"), [(16123456.4, "16,123,456 (4.03)"), (0.25, "0.25 (0.00)")])
+def test_a_search_writes_numbers_of_operations_out(cost, shown):
+    trials = (Trial("if, 8 steps", 0.0, 0.1, cost, "chosen"),)
+    search = Search(1.0, "accuracy", "operations", 0.95, 100, 400, 4e6, True, "All were tried.", trials)
+    assert shown in {cell for table in search.tables() for row in table for cell in row}

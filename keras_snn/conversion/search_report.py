@@ -87,7 +87,7 @@ class Search(Result):
 
 def _row(trial, source):
     numbers = ("" if value is None else f"{value:.3f}" for value in (trial.loss, trial.upper))
-    cost = "" if trial.cost is None else f"{trial.cost:.4g}"
+    cost = "" if trial.cost is None else f"{trial.cost:,.0f}" if trial.cost >= 1000 else f"{trial.cost:.4g}"
     if cost and source:
         cost += f" ({trial.cost / source:.2f})"
     return (trial.candidate, *numbers, cost, trial.outcome)
