@@ -208,8 +208,9 @@ def law_12_it_converges_to_the_source(snn, model, x, events=None):
         pairs = [(a[:, steps - 1], b) for a, b in zip(outputs, expected, strict=True)]
         error = max(float(np.abs(a - b).mean() / max(np.abs(b).mean(), 1e-3)) for a, b in pairs)
         constants.append(error * steps)
-    # Sums of 512 float32 numbers near 1 are off by up to 1e-5.
-    assert constants[-1] <= 4 * max(constants[:-1]) + 512 * 1e-5, constants
+    # Sums of 512 float32 numbers are off by up to 1e-5 of the largest.
+    largest = max(float(np.abs(b).max() / max(np.abs(b).mean(), 1e-3)) for b in expected)
+    assert constants[-1] <= 4 * max(constants[:-1]) + 512 * 1e-5 * largest, constants
 
 
 def law_12_with_levels_it_converges_to_the_source(model, x, levels_for, steps=(4, 16, 64)):

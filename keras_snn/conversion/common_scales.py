@@ -123,12 +123,18 @@ def _handed_on(node, given, shapes):
         given = [np.zeros(shape[-1], int) if one is None else one for one, shape in pairs]
         is_by_channel = node.axis == -1 and all(one.ndim == 1 for one in given)
         if not is_by_channel:
-            given = [np.broadcast_to(one, shape) for one, (_, shape) in zip(given, pairs, strict=True)]
+            given = [_everywhere(one, shape) for one, (_, shape) in zip(given, pairs, strict=True)]
         return _by_channel(np.concatenate(given, axis=node.axis))
     if isinstance(node, kinds.Rearrange):
         # What lies on padding multiplies zeros: any scale will do, and the edge has that of its channel.
-        return _by_channel(node.move(np.broadcast_to(given[0], shapes[0]), mode="edge"))
+        return _by_channel(node.move(_everywhere(given[0], shapes[0]), mode="edge"))
     return None
+
+
+def _everywhere(numbers, shape):
+    """Return the numbers of channels, or of all elements, as those of all elements."""
+    # A value without axes has one channel.
+    return np.broadcast_to(numbers, shape) if shape else numbers.reshape(())
 
 
 def _by_channel(numbers):
