@@ -50,6 +50,15 @@ def test_arrays_are_read_with_tuning(monkeypatch):
     assert found == [None]
 
 
+@on("tensorflow")
+def test_a_recorded_transposed_convolution_fails():
+    """`own_operations.ConvTranspose` is recorded in its place."""
+    inputs = keras.Input((5, 4))
+    output = ops.conv_transpose(inputs, np.ones((3, 2, 4), "float32"), strides=2)
+    with pytest.raises(AttributeError, match="has no attribute 'lower'"):
+        keras.Model(inputs, output)(np.ones((1, 5, 4), "float32"))
+
+
 @on("jax", "torch")
 def test_result_type_does_not_know_float64():
     """`SpikingLayer.state_dtype` chooses it itself. keras-team/keras#23704."""

@@ -188,7 +188,7 @@ def multiply(x, y, emit):
 def _masked(x, mask, emit):
     """Emit x where a mask is 1, and zeros elsewhere: what is spikes stays spikes.
 
-    Behind the places there is a row of zeros, one for each channel.
+    After all places there is a row of zeros, one for each channel.
     """
     channels = x.shape[-1]
     count = math.prod(x.shape[:-1])
