@@ -1,4 +1,4 @@
-"""Accuracy in few time steps, nothing retrained: prints the table of docs/results.md.
+"""Accuracy in few time steps, nothing retrained: prints the table of docs/results/accuracy.md.
 
     TFDS_DATA_DIR=… python benchmarks/few_steps.py [networks] [--samples 10000] [--only exit]
 

@@ -1,4 +1,4 @@
-"""Accuracy of networks of integers beside that of the same spiking networks of floats, for docs/results.md.
+"""Accuracy of networks of integers beside that of the same networks of floats, for docs/results/accuracy.md.
 
     TFDS_DATA_DIR=… python benchmarks/integers.py [networks] [--bits 8 4] [--samples 2000]
 

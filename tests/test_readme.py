@@ -1,4 +1,5 @@
 import ast
+import decimal
 import re
 import shlex
 
@@ -25,6 +26,44 @@ def test_the_table_of_what_converts_is_that_of_the_rules():
     text = (ROOT / "docs" / "what_converts.md").read_text(encoding="utf-8")
     between = re.search(r"<!-- keras-snn layers --markdown -->\n(.*?)\n<!-- end -->", text, re.DOTALL)
     assert between.group(1) == table()
+
+
+def rows(name):
+    """Return the tables of a document, as lists of the cells of each row."""
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+
+
+def is_part(cells, row):
+    """Whether all cells are in a row, in this order; a number may be rounded, and its interval left out."""
+    left = iter(row)
+    return all(any(is_rounded(cell, other) for other in left) for cell in cells)
+
+
+def is_rounded(cell, number):
+    if cell == number:
+        return True
+    exact = re.match(r"[+-]?\d+\.\d+", number)
+    if exact is None or not re.fullmatch(r"[+-]?\d+\.\d+", cell):
+        return False
+    shown = decimal.Decimal(cell)
+    half = decimal.Decimal(5).scaleb(shown.as_tuple().exponent - 1)
+    return abs(shown - decimal.Decimal(exact.group())) <= half
+
+
+def test_tables_that_lead_are_rows_of_the_full_ones():
+    full = [row for path in (ROOT / "docs/results").glob("*.md") for row in rows(f"docs/results/{path.name}")]
+    found = [row for row in rows("docs/results.md") if not any(is_part(row, other) for other in full)]
+    assert not found, f"no rows of docs/results: {found}"
+    names = {"CNN": "mnist_cnn", "LeNet-5": "lenet5", "CIFAR-10, CNN": "cifar10_cnn"}
+    names |= {"ResNet": "resnet", "MobileNet": "mobilenet"}
+    chosen = [row for row in rows("README.md") if re.match("MNIST|CIFAR-10", row[0])]
+    assert len(chosen) == 5
+    for label, *cells in chosen:
+        code = "63 mixed levels" if label.endswith("MobileNet") else "TimeToFirstSpike, 31 levels"
+        name = names.get(label) or names[label.split(", ")[1]]
+        (row,) = (row for row in full if row[0] == name and code in row[1])
+        assert is_part(cells, row), (label, cells)
 
 
 def test_the_walk_through_a_rule_runs(monkeypatch, capsys):

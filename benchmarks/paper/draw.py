@@ -1,4 +1,4 @@
-"""Draws the figures of docs/results.md from results.json, which `evaluate.py` writes.
+"""Draws the figures of docs/results/paper.md from results.json, which `evaluate.py` writes.
 
     python benchmarks/paper/draw.py
 
