@@ -75,6 +75,20 @@ def check_law_14(architecture, rng, kind=None):
         np.testing.assert_allclose(b, a, rtol=0, atol=3e-6)
 
 
+def test_outputs_of_long_runs_lose_nothing_of_single_spikes(rng):
+    """An output is the sum of the weights of all spikes, to the precision of adding up time steps."""
+    inputs = keras.Input((20,))
+    hidden = layers.Dense(500, activation="relu", name="hidden")(inputs)
+    model = keras.Model(inputs, layers.Dense(7, use_bias=False, name="last")(hidden))
+    x = rng.random((6, 20), dtype="float32")
+    snn = keras_snn.convert(model, x, timesteps=4000, verbose=0)
+    result = on(snn, "events", x, record=["spike_counts"])
+    counts = np.asarray(result.spike_counts["hidden"], "float64")
+    wanted = counts @ np.asarray(snn.get_layer("last").get_weights()[0], "float64") / 4000
+    assert counts.sum() > 4000 * 6 * 50
+    assert np.abs(result.outputs - wanted).max() < 5e-6 * np.abs(wanted).max()
+
+
 @pytest.mark.parametrize(
     "architecture", few([n for n in networks.NETWORKS if n.__name__ not in REFUSED]), ids=named
 )

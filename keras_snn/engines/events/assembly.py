@@ -290,8 +290,13 @@ class _Assembler(Sums):
             drive = self._drive_of(node)
             fields = (target, signal.places, signal.width, drive, signal.width, True)
             self.operation("add_vector", *fields, after=node.delay)
-        else:
+        elif self.of_integers:
             self.accumulate(self._value(node.inputs[0]), target, after=node.delay)
+        else:
+            # Summed up by itself first: a sum of thousands of steps rounds what single spikes add to it.
+            step = self._sum(self._value(node.inputs[0]))
+            fields = (target, signal.places, signal.width, step.value, signal.width, True)
+            self.operation("add_vector", *fields, after=node.delay)
         if of_sums:
             # With the sum of the sums after every step, n of them, Σ s·z is (n + 1)·Σ z less that.
             fields = (of_sums[0], signal.places, signal.width, target, signal.width, True)
