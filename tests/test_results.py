@@ -1,5 +1,6 @@
 """What all results have: a short `repr`, tables in notebooks, plain values and a picture."""
 
+import dataclasses
 import html.parser
 import io
 import json
@@ -145,3 +146,24 @@ def test_a_search_writes_numbers_of_operations_out(cost, shown):
     trials = (Trial("if, 8 steps", 0.0, 0.1, cost, "chosen"),)
     search = Search(1.0, "accuracy", "operations", 0.95, 100, 400, 4e6, True, "All were tried.", trials)
     assert shown in {cell for table in search.tables() for row in table for cell in row}
+
+
+def test_a_search_is_drawn_as_the_losses_and_costs_of_what_was_judged(rng):
+    pytest.importorskip("matplotlib")
+    losses, above, costs = (rng.uniform(0, high, 4) for high in (2, 1, 1e4))
+    trials = [
+        Trial(f"'if', {4 * i} steps", losses[i], losses[i] + above[i], costs[i], "chosen" if i == 2 else "")
+        for i in range(4)
+    ]
+    counted = Search(
+        1.0, "error", "spikes", 0.95, 1, 4, None, True, "", (*trials, Trial("'ttfs'", None, None, 3.0, ""))
+    )
+    ax = counted.plot()
+    points = {tuple(bars.lines[0].get_xydata()[0]) for bars in ax.containers}
+    assert points == set(zip(costs, losses, strict=True))
+    tops = [bars.lines[2][0].get_segments()[0].max(axis=0)[1] for bars in ax.containers]
+    np.testing.assert_allclose(tops, losses + above)
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "chosen: 'if', 8 steps" in labels
+    with pytest.raises(ValueError, match="Allow a larger max_loss"):
+        dataclasses.replace(counted, trials=(Trial("'ttfs'", None, None, 3.0, "unjudged"),)).plot()

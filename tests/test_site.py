@@ -1,10 +1,13 @@
 """The site that `make docs` builds, as it was built: pages, reference, pictures."""
 
+import html
 import html.parser
 import importlib.util
 import inspect
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import urllib.parse
@@ -81,3 +84,29 @@ def test_the_site_has_every_public_name_with_convert_first_and_nothing_from_else
         assert not re.search(r"field-body\">\s*<code>[^<]*`", text), path
         # Docstrings that were not understood show their headings as they are.
         assert not any(f"<p>{heading}:" in text for heading in ("Args", "Returns", "Raises")), path
+
+
+@pytest.mark.process
+def test_no_page_is_wider_than_a_phone(site, tmp_path):
+    """Tables and code that are wider scroll, and the page around them does not."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no Chromium is installed")
+    # Scripts of the pages stay off: they change no width, and take most of the time.
+    frame = '<iframe src="{}" width="390" height="1" sandbox="allow-same-origin"></iframe>'
+    frames = "".join(frame.format(path.as_uri()) for path in site)
+    measure = "f => [f.src, f.contentDocument.documentElement.scrollWidth]"
+    collect = f"JSON.stringify([...document.querySelectorAll('iframe')].map({measure}))"
+    page = tmp_path / "frames.html"
+    page.write_text(f"<body>{frames}<script>onload = () => {{document.title = {collect}}}</script>")
+    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"]
+    command += [
+        "--disable-background-networking",
+        "--disable-extensions",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+    ]
+    command += ["--allow-file-access-from-files", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    shown = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+    widths = json.loads(html.unescape(re.search("<title>(.*?)</title>", shown.stdout).group(1)))
+    assert len(widths) == len(site)
+    assert not [(address, width) for address, width in widths if width > 390]

@@ -4,7 +4,7 @@ import dataclasses
 import textwrap
 from typing import Any
 
-from keras_snn._results import Result, Rows
+from keras_snn._results import PlottedResult, Rows
 from keras_snn._table import show_table
 
 __all__ = ["Search", "Trial"]
@@ -30,7 +30,7 @@ class Trial:
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Search(Result):
+class Search(PlottedResult):
     """A search for the network that costs least among those that lose at most so much; `print` it.
 
     Attributes:

@@ -7,11 +7,21 @@ from keras_snn.analysis.diagnosis import Diagnosis
 from keras_snn.analysis.exit_calibration import ExitCalibration
 from keras_snn.analysis.operation_counts import OperationCounts
 from keras_snn.conversion.conversion_report import ConversionReport
+from keras_snn.conversion.search_report import Search
 from keras_snn.reporting import plots
 from keras_snn.reporting.drawing import COLORS, axes_of, bars_per_layer, finish, plain_name
 from keras_snn.simulation.result import SimulationResult
+from keras_snn.simulation.statistics import SimulationStatistics
 
-__all__ = ["of_conversion", "of_counts", "of_exit", "of_report", "of_simulation"]
+__all__ = [
+    "of_conversion",
+    "of_counts",
+    "of_exit",
+    "of_report",
+    "of_search",
+    "of_simulation",
+    "of_statistics",
+]
 
 draws(Diagnosis)(plots.error_per_layer)
 
@@ -78,6 +88,61 @@ def of_simulation(result, *, ax=None):
         "`plot` draws accuracies, rates or spikes. Received: a result without labels, with "
         f"record={sorted(result.records)}. Simulate with y, or record=['spike_counts']."
     )
+
+
+@draws(SimulationStatistics)
+def of_statistics(statistics, *, ax=None):
+    """Draw the accuracy over time; without labels the rates."""
+    if statistics.accuracy_over_time is not None:
+        return plots.accuracy_over_time(statistics.accuracy_over_time, ax=ax)
+    if statistics.firing_rates:
+        return plots.firing_rate_histogram(statistics.firing_rates, ax=ax)
+    raise ValueError(
+        "`plot` draws accuracies or rates. Received: statistics without either. Simulate with y, or "
+        "record=['spike_counts']."
+    )
+
+
+_COSTS = {
+    "operations": "operations for a sample",
+    "energy": "joules for a sample",
+    "spikes": "spikes for a sample",
+    "timesteps": "time steps for a sample",
+}
+
+
+@draws(Search)
+def of_search(search, *, ax=None):
+    """Draw what each network loses against what it costs, with a line up to the most that it may lose."""
+    drawn = [trial for trial in search.trials if trial.loss is not None and trial.cost is not None]
+    if not drawn:
+        raise ValueError(
+            "`plot` draws networks that were judged and counted. Received: a search that counted none. Allow "
+            "a larger max_loss."
+        )
+    ax = axes_of(ax)
+    unit, factor = ("million ", 1e-6) if max(trial.cost for trial in drawn) >= 1e5 else ("", 1)
+    kinds = list(dict.fromkeys(_kind(trial) for trial in drawn))
+    for trial in drawn:
+        chosen = trial.outcome == "chosen"
+        color = COLORS[kinds.index(_kind(trial)) % len(COLORS)]
+        above = [[0], [max(trial.upper - trial.loss, 0.0)]]
+        mark = {"color": color, "fmt": "D" if chosen else "o", "markersize": 7 if chosen else 5, "capsize": 3}
+        label = f"chosen: {plain_name(trial.candidate)}" if chosen else None
+        ax.errorbar([factor * trial.cost], [trial.loss], above, label=label, **mark)
+    for i, kind in enumerate(kinds):
+        label = f"{plain_name(kind)}, a line up to the most it may lose"
+        ax.plot([], [], marker="o", linestyle="", color=COLORS[i % len(COLORS)], label=label)
+    ax.axhline(
+        search.max_loss, color="0.4", linestyle="--", linewidth=1.2, label=f"limit, {search.max_loss:g}"
+    )
+    ax.margins(x=0.1, y=0.1)
+    return finish(ax, unit + _COSTS[search.minimize], f"loss of {search.measure}", legend=True)
+
+
+def _kind(trial):
+    """Return the neuron of a candidate, which its name begins with."""
+    return trial.candidate.split(",")[0]
 
 
 def of_report(report, *, ax=None):

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_snn._files import replacing
-from keras_snn._results import Result, Rows
+from keras_snn._results import PlottedResult, Rows
 from keras_snn._summary import Summary, Totals
 from keras_snn.simulation.decisions import accuracy_of, count_decisions
 from keras_snn.simulation.recording import open_run
@@ -19,7 +19,7 @@ __all__ = ["SimulationStatistics", "read_parts", "statistics_of", "summarize_sim
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class SimulationStatistics(Result):
+class SimulationStatistics(PlottedResult):
     """What of a `SimulationResult` does not grow with the number of samples.
 
     Attributes:
