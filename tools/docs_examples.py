@@ -1,4 +1,4 @@
-"""An extension of griffe, which reads docstrings for the docs site: examples at their end are examples.
+"""Extensions of griffe, which reads docstrings for the docs site, and a hook of mkdocs, which writes them.
 
 Docstrings of the package end with lines for doctest, without a heading; Markdown takes them for quotes.
 """
@@ -6,6 +6,11 @@ Docstrings of the package end with lines for doctest, without a heading; Markdow
 import re
 
 import griffe
+
+
+def on_page_content(html, **kwargs):
+    """Return the page without the dash that mkdocstrings puts before a return value without a type."""
+    return re.sub(r'(<li class="doc-section-item field-body">)\s*–', r"\1", html)
 
 
 class Examples(griffe.Extension):
