@@ -222,7 +222,11 @@ def _becomes(nodes, once, at_end):
     activations = [node for node in nodes if isinstance(node, kinds.Activation)]
     if any(node.becomes_spiking for node in activations):
         return "neurons"
-    stay = {node.name for node in nodes if isinstance(node, (kinds.Opaque, kinds.Activation))}
+    stay = {
+        node.name
+        for node in nodes
+        if isinstance(node, kinds.Activation) or (isinstance(node, kinds.Opaque) and not node.is_linear)
+    }
     if stay:
         return "computed once" if stay <= once else "read-out" if stay <= at_end else "non-spiking"
     if any(isinstance(node, kinds.Pool) and node.function == "max" for node in nodes):

@@ -167,6 +167,7 @@ def report_on(model, stands_for, histograms, shares, options, versions):
         nodes, layer = stands_for[call["name"]], layers[call["layer"]]
         origins = tuple(dict.fromkeys(origin for node in nodes for origin in node.origins))
         is_nonspiking = isinstance(nodes[-1], (kinds.Activation, kinds.Opaque))
+        is_nonspiking &= not getattr(nodes[-1], "is_linear", False)
         row = LayerReport(call["name"], _became(layer, nodes), origins, nonspiking=is_nonspiking)
         if isinstance(nodes[0], kinds.Affine) and origins:
             row = dataclasses.replace(row, takes=str(shares[nodes[0].origins[0]]))

@@ -6,8 +6,8 @@ import dataclasses
 import keras
 
 from keras_snn.graph import nodes as kinds
-from keras_snn.graph.fallback import nodes_in
 from keras_snn.graph.graph import free_name
+from keras_snn.graph.masked import nodes_in
 from keras_snn.graph.own_code import recorded
 from keras_snn.graph.probing import probed
 from keras_snn.graph.rules import common

@@ -11,20 +11,14 @@ import warnings
 import keras
 import numpy as np
 
-from keras_snn.graph import nodes as kinds
+from keras_snn.graph.masked import hands_on_masks, nodes_in, placed
 from keras_snn.graph.rules.registry import Refusal
 from keras_snn.layers.held import Held
 
-__all__ = ["cause_of", "copy_of", "copy_of_model", "differ", "nodes_in", "on_its_own", "tried", "values_of"]
+__all__ = ["cause_of", "copy_of", "copy_of_model", "differ", "on_its_own", "tried", "values_of"]
 
 # Sets of seeds to try on a layer that has some.
 _SEEDS = 8
-
-
-def nodes_in(arguments):
-    """Return the nodes in nested arguments, each once."""
-    found = [x for x in keras.tree.flatten(arguments) if isinstance(x, kinds.Node)]
-    return list({node.name: node for node in found}.values())
 
 
 def on_its_own(layer, args, kwargs, path):
@@ -47,6 +41,9 @@ def on_its_own(layer, args, kwargs, path):
             outputs = keras.tree.flatten(Held(layer, cause_of(error))(*given, **named))
         except Exception as failed:
             raise Refusal(f"it cannot be run on its own ({cause_of(failed)})", "") from failed
+    if hands_on_masks(layer, args, kwargs):
+        # Here masks are values of their own; Keras warns where one on a tensor gets lost.
+        outputs = [keras.ops.copy(y) for y in outputs]
     name = path.replace("/", "_")
     given = list(inputs.values()) if len(inputs) > 1 else next(iter(inputs.values()))
     return [keras.Model(given, y, name=f"{name}_{i}") for i, y in enumerate(outputs)]
@@ -67,9 +64,7 @@ def tried(layer, args, kwargs):
         raise Refusal("it reads text", "", may_stay=False)
 
     def arguments(values):
-        return keras.tree.map_structure(
-            lambda x: values[x.name] if isinstance(x, kinds.Node) else x, (args, kwargs)
-        )
+        return placed((args, kwargs), values)
 
     batch, values = _random_batch(layer, nodes, arguments)
     flaw = _flaw(layer, arguments, batch, values)

@@ -9,8 +9,11 @@ from keras_snn.errors import UnsupportedLayerError, list_parts
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph import rules  # noqa: F401 - importing it registers the rules
 from keras_snn.graph.emitting import Emitter
-from keras_snn.graph.fallback import cause_of, nodes_in, on_its_own
+from keras_snn.graph.fallback import cause_of, on_its_own
 from keras_snn.graph.graph import Graph, free_name
+from keras_snn.graph.linear_parts import with_linear_parts
+from keras_snn.graph.masked import Masked, inputs_of_model, masks_of_outputs, nodes_in, without_masks
+from keras_snn.graph.masks_read import reads_masks, with_read_masks
 from keras_snn.graph.nonspiking import computed_once, of_nonspiking
 from keras_snn.graph.own_code import OfCode, as_functional, is_own_code
 from keras_snn.graph.probing import probed
@@ -18,11 +21,13 @@ from keras_snn.graph.rules.registry import Refusal, rule_for
 from keras_snn.graph.tracing import (
     any_shapes,
     check_model,
+    class_name,
     is_graph,
     names_of_inputs,
     record_calls,
     unwrapped,
 )
+from keras_snn.layers.held import WithMask
 
 __all__ = ["inspect_model", "lower", "lower_calls"]
 
@@ -84,7 +89,7 @@ def lower_calls(layers, calls, shapes, outputs, *, dtypes, name):
         try:
             (values[call["name"]],) = lowering.lower_call(layer, inputs, {}, emit)
         except Refusal as refusal:
-            obstacle = (call["name"], _class_name(layer), refusal.reason, refusal.way_out)
+            obstacle = (call["name"], class_name(layer), refusal.reason, refusal.way_out)
             raise UnsupportedLayerError(list_parts(name, "that cannot be read back", [obstacle])) from refusal
     outputs = keras.tree.map_structure(lambda name: values[name].name, outputs)
     return Graph(lowering.nodes, tuple(shapes), outputs)
@@ -125,7 +130,7 @@ def inspect_model(model, *, input_shapes=None, nonspiking="error", constant_inpu
     )
     graph = Graph(lowering.nodes, inputs, outputs)
     if constant_inputs:
-        graph = computed_once(graph)
+        graph = with_linear_parts(computed_once(graph))
     if nonspiking == "error":
         known = {path for path, *_ in lowering.obstacles}
         found = of_nonspiking(graph, lowering.callees, constant_inputs=constant_inputs)
@@ -150,6 +155,8 @@ class _Lowering:
         self.nodes = {}
         # Tensors are kept beside their nodes, so that no other gets their id.
         self.values = {}
+        # Functions that return the node of the mask, by the id of the tensor; and of calls of models.
+        self.masks, self.masks_inside = {}, {}
         self.obstacles = [] if parent is None else parent.obstacles
         self.applications = {} if parent is None else parent.applications
         # Class of the layer that is called at each path, in the order of calls.
@@ -194,9 +201,11 @@ class _Lowering:
                 args, kwargs = ([given[order[id(x)]] for x in layer.inputs],), {}
             # A model runs with training=False, whatever was recorded.
             kwargs = {name: value for name, value in kwargs.items() if name != "training"}
-            args, kwargs = keras.tree.map_structure(
-                lambda x: self.node_of(x) if isinstance(x, keras.KerasTensor) else x, (args, kwargs)
-            )
+            args, kwargs = keras.tree.map_structure(self._argument, (args, kwargs))
+            if isinstance(layer, WithMask):
+                self.bind(outputs, without_masks(args[0][0]))
+                self._bind_masks(outputs, [lambda mask=args[0][1]: mask])
+                continue
             results = self.apply(layer, self._path_of(layer, prefix), args, kwargs, outputs)
             for tensor, node in zip(keras.tree.flatten(outputs), results, strict=True):
                 self.bind(tensor, node)
@@ -215,9 +224,10 @@ class _Lowering:
         count = self.applications[path] = self.applications.get(path, 0) + 1
         path = path if count == 1 else f"{path}/call_{count}"
         if is_graph(layer):
-            given = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, kinds.Node)]
-            return self.enter(layer, path, given)
-        self.callees[path] = _class_name(layer)
+            results = self.enter(layer, path, inputs_of_model(args, kwargs))
+            self._bind_masks(outputs, self.masks_inside.pop(path))
+            return results
+        self.callees[path] = class_name(layer)
         shapes = [tuple(tensor.shape[1:]) for tensor in keras.tree.flatten(outputs)]
         emit = Emitter(self, path, self.number_of(layer))
         try:
@@ -241,10 +251,25 @@ class _Lowering:
             self.nodes.update({node.name: node for node in results})
         if not all(_agree(node.shape, shape) for node, shape in zip(results, shapes, strict=True)):
             raise RuntimeError(
-                f"The rule for {_class_name(layer)} gave shape {_listed(x.shape for x in results)} for layer "
+                f"The rule for {class_name(layer)} gave shape {_listed(x.shape for x in results)} for layer "
                 f"'{path}', whose output has shape {_listed(shapes)}."
             )
+        masks = self.masks_inside.pop(path, [])
+        if not any(masks):
+            masks = masks_of_outputs(layer, args, kwargs, len(shapes), emit)
+        self._bind_masks(outputs, masks)
         return results
+
+    def _argument(self, x):
+        """Return what stands for an argument of a call: of a tensor its node, with its mask if it has one."""
+        if not isinstance(x, keras.KerasTensor):
+            return x
+        mask = self.masks.get(id(x))
+        return self.node_of(x) if mask is None else Masked(self.node_of(x), mask)
+
+    def _bind_masks(self, tensors, masks):
+        pairs = zip(keras.tree.flatten(tensors), masks, strict=True)
+        self.masks.update({id(tensor): mask for tensor, mask in pairs if mask is not None})
 
     def number_of(self, layer):
         """Return the number of a layer: the same at every call of it."""
@@ -263,6 +288,7 @@ class _Lowering:
         if any(None in x.shape for x in nodes_in((args, kwargs))):
             # What came before is refused already.
             raise Refusal("a value without a batch axis", "keep the batch axis in front", may_stay=False)
+        args, kwargs = with_read_masks(layer, args, kwargs)
         before = len(emit.emitted)
         try:
             return _by_rule(layer, args, kwargs, emit)
@@ -293,11 +319,7 @@ class _Lowering:
         except Refusal as failed:
             also = f", and {failed.reason}" if self.nonspiking == "allow" else ""
             raise Refusal(refusal.reason + also, refusal.way_out, may_stay=False) from failed
-        fields = {
-            "layer_class": type(layer).__name__,
-            "reason": refusal.reason,
-            "way_out": refusal.way_out,
-        }
+        fields = {"layer_class": type(layer).__name__, "reason": refusal.reason, "way_out": refusal.way_out}
         inputs = nodes_in((args, kwargs))
         if len(models) > 1:
             # Outputs of one layer are no calls of one layer that compute the same.
@@ -306,10 +328,13 @@ class _Lowering:
 
     def enter(self, model, path, inputs, *, names="/"):
         """Lower a model inside the model, in its place; its calls go by the path, `names` and their own."""
-        clone, calls = record_calls(model, [x.shape for x in inputs])
-        for tensor, node in zip(clone.inputs, inputs, strict=True):
+        nodes = without_masks(inputs)
+        clone, calls = record_calls(model, [x.shape for x in nodes])
+        for tensor, node in zip(clone.inputs, nodes, strict=True):
             self.bind(tensor, node)
+        self._bind_masks(clone.inputs, [x.mask if isinstance(x, Masked) else None for x in inputs])
         self.run(calls, prefix=path + names)
+        self.masks_inside[path] = [self.masks.get(id(x)) for x in keras.tree.flatten(clone.outputs)]
         return [self.node_of(x) for x in keras.tree.flatten(clone.outputs)]
 
 
@@ -331,6 +356,8 @@ def _by_rule(layer, args, kwargs, emit):
     is_layer = isinstance(layer, keras.layers.Layer)
     if is_layer and not layer.built:
         raise Refusal("not built", "call the model on data once", may_stay=False)
+    if reads_masks(args, kwargs):
+        raise Refusal("reads the mask of its input", "give it samples without a mask")
     given, named = (_of_layer(args, kwargs), {}) if is_layer else (args, kwargs)
     if "call" in inspect.signature(rule.lower).parameters:
         named["call"] = (args, kwargs)
@@ -340,7 +367,7 @@ def _by_rule(layer, args, kwargs, emit):
         raise Refusal(f"called in a way its rule does not know ({error})", "call it plainly") from error
     results = rule.lower(layer, *given, emit=emit, **named)
     if results is None:
-        raise TypeError(f"The rule for {_class_name(layer)} must return a node. Received: None.")
+        raise TypeError(f"The rule for {class_name(layer)} must return a node. Received: None.")
     return list(results) if isinstance(results, (list, tuple)) else [results]
 
 
@@ -369,10 +396,3 @@ def _agree(shape, keras_shape):
 
 def _listed(shapes):
     return ", ".join(map(str, shapes))
-
-
-def _class_name(layer):
-    name = type(layer).__name__
-    if not type(layer).__module__.startswith("keras."):
-        return name
-    return f"keras.layers.{name}" if isinstance(layer, keras.layers.Layer) else f"keras.ops operation {name}"

@@ -311,6 +311,7 @@ class Opaque(Node):
         reason: Why no other node describes it.
         way_out: What the user can do instead.
         per_step: Whether it acts on the value of every time step, instead of on the average so far.
+        is_linear: Whether it is known to be affine in those inputs that change from step to step.
     """
 
     model: keras.Model
@@ -318,6 +319,7 @@ class Opaque(Node):
     reason: str
     way_out: str
     per_step: bool = False
+    is_linear: bool = False
 
     def output_shape(self, *shapes):
         return tuple(self.model.output_shape[1:])

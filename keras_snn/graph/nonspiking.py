@@ -68,7 +68,7 @@ def _stays(node):
     """Whether a node neither spikes nor is linear."""
     if isinstance(node, kinds.Activation):
         return not node.becomes_spiking
-    return isinstance(node, kinds.Opaque)
+    return isinstance(node, kinds.Opaque) and not node.is_linear
 
 
 def of_input(graph, callees):

@@ -8,7 +8,8 @@ import threading
 import keras
 
 from keras_snn.graph import nodes as kinds
-from keras_snn.graph.fallback import cause_of, differ, nodes_in, tried, values_of
+from keras_snn.graph.fallback import cause_of, differ, tried, values_of
+from keras_snn.graph.masked import nodes_in, placed
 from keras_snn.graph.own_operations import conv_transpose
 from keras_snn.graph.rules.registry import Refusal
 from keras_snn.graph.tracing import is_graph, unwrapped
@@ -135,9 +136,7 @@ def _functional(layer, args, kwargs, *, batch_size=None, keep_names=False):
         )
         for node in nodes_in((args, kwargs))
     }
-    given, named = keras.tree.map_structure(
-        lambda x: tensors[x.name] if isinstance(x, kinds.Node) else x, (args, kwargs)
-    )
+    given, named = placed((args, kwargs), tensors)
     # Named, so that the automatic names of the user's models do not change.
     return keras.Model(list(tensors.values()), symbolic_call(layer, *given, **named), name=layer.name)
 

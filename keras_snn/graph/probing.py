@@ -5,12 +5,13 @@ import math
 import numpy as np
 
 from keras_snn.graph import nodes as kinds
-from keras_snn.graph.fallback import nodes_in, tried, values_of
+from keras_snn.graph.fallback import tried, values_of
+from keras_snn.graph.masked import nodes_in
 from keras_snn.graph.rules import common
 from keras_snn.graph.rules.registry import Refusal
 from keras_snn.graph.rules.taking import take
 
-__all__ = ["probed"]
+__all__ = ["is_affine", "probed"]
 
 # A matrix of all inputs and outputs may have so many weights, and numbers of values are exact up to it.
 _WEIGHTS, _EXACT = 2**20, 2**24
@@ -44,7 +45,7 @@ def probed(layer, args, kwargs, emit):
         (y,) = values_of(layer, arguments, {x.name: given.astype("float32")})
         return y.astype("float64")
 
-    if len(values) != 1 or not _is_affine(function, x.shape):
+    if len(values) != 1 or not is_affine(function, x.shape):
         return None
     found = _Affine(function, x)
     # What only drops values is moved too: a factor of 0 or 1 would make numbers of spikes.
@@ -55,7 +56,7 @@ def probed(layer, args, kwargs, emit):
     return None
 
 
-def _is_affine(function, shape):
+def is_affine(function, shape):
     """Whether a function keeps sums and multiples, but for a constant."""
     rng = np.random.default_rng(0)
     for size in (0.01, 1.0, 1000.0):

@@ -30,7 +30,7 @@ _NOTES = {"name", "inputs", "origins", "source"}
 _NOTES_OF = {
     kinds.ChannelAffine: {"moments"},
     kinds.Spike: {"scale", "max_value"},
-    kinds.Opaque: {"layer_class", "reason", "way_out"},
+    kinds.Opaque: {"layer_class", "reason", "way_out", "is_linear"},
 }
 
 
@@ -92,7 +92,8 @@ def make_program(graph, *, timesteps, events=False, dtype=None, max_pool="exact"
         if isinstance(node, kinds.Pool) and node.function == "max" and name not in constant:
             fields["method"] = max_pool
         elif isinstance(node, (kinds.Activation, kinds.Opaque)):
-            fields["per_step"] = name in constant
+            is_linear = isinstance(node, kinds.Opaque) and node.is_linear
+            fields["per_step"] = name in constant or is_linear
             if isinstance(node, kinds.Activation):
                 fields["spikes"] = False
         nodes[name] = dataclasses.replace(node, **fields)

@@ -15,6 +15,7 @@ from keras_snn.graph.graph import free_name
 __all__ = [
     "any_shapes",
     "check_model",
+    "class_name",
     "is_graph",
     "names_of_inputs",
     "open_inputs",
@@ -128,3 +129,11 @@ def record_calls(model, shapes):
         inputs = keras.tree.pack_sequence_as(model.input, fixed)
     clone = keras.models.clone_model(model, input_tensors=inputs, clone_function=_StandIn, call_function=call)
     return clone, calls
+
+
+def class_name(layer):
+    """Return how messages name the class of a layer, or of an operation."""
+    name = type(layer).__name__
+    if not type(layer).__module__.startswith("keras."):
+        return name
+    return f"keras.layers.{name}" if isinstance(layer, keras.layers.Layer) else f"keras.ops operation {name}"

@@ -4,7 +4,7 @@ import types
 
 import keras
 
-__all__ = ["Held", "as_in_predict", "unregistered"]
+__all__ = ["Held", "WithMask", "as_in_predict", "unregistered"]
 
 
 def as_in_predict(layer, inputs):
@@ -39,6 +39,29 @@ def unregistered(config):
     return sorted(found)
 
 
+@keras.saving.register_keras_serializable(package="keras_snn")
+class WithMask(keras.layers.Layer):
+    """Hangs a mask on a tensor, as `keras.layers.Masking` does, for the layers after it.
+
+    Call arguments:
+        inputs: A list of the tensor, `(batch, …)`, and of its mask, which is true where it counts.
+    """
+
+    def __init__(self, **kwargs):
+        # Integers and floats of any precision stay as they are.
+        super().__init__(autocast=False, **kwargs)
+
+    def call(self, inputs):
+        # What is returned gets the mask, and what came has none.
+        return keras.ops.copy(inputs[0])
+
+    def compute_mask(self, inputs, previous_mask=None):
+        return inputs[1]
+
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor(inputs[0].shape, inputs[0].dtype)
+
+
 class Held(keras.layers.Layer):
     """Calls a layer that no config makes again, with weights of its own in the place of the layer's.
 
@@ -53,6 +76,7 @@ class Held(keras.layers.Layer):
     def __init__(self, layer, cause=""):
         dtype = getattr(layer, "variable_dtype", None)
         super().__init__(name=layer.name, dtype=dtype, autocast=False)
+        self.supports_masking = True
         # Where Keras does not search for layers and variables.
         self._held = types.SimpleNamespace(layer=layer, own=[], fixed=[])
         self.cause = cause

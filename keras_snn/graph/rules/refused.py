@@ -1,4 +1,4 @@
-"""Layers that cannot even stay as they are."""
+"""Layers that no node describes, with what a user can do instead."""
 
 from keras import layers
 
@@ -7,18 +7,10 @@ from keras_snn.graph.rules.registry import Refusal, register_named
 
 def _refuse(layer_class, reason, way_out):
     def lower(layer, *inputs, emit):
-        raise Refusal(reason, way_out, may_stay=False)
+        raise Refusal(reason, way_out)
 
     register_named(layer_class, lower, group=None)
 
 
-_refuse(layers.Masking, "masks do not travel with spikes", "give it samples without a mask")
-
-
-def lower_embedding(layer, x, *, emit):
-    if layer.mask_zero:
-        raise Refusal("mask_zero=True", "give it samples without a mask", may_stay=False)
-    raise Refusal("looks numbers up in a table", "feed the vectors instead")
-
-
-register_named(layers.Embedding, lower_embedding, group=None)
+_refuse(layers.Masking, "compares its input with a value", "put it in front of all layers of weights")
+_refuse(layers.Embedding, "looks numbers up in a table", "feed the vectors instead")
