@@ -53,6 +53,33 @@ def test_workflows_and_documents_name_targets_that_there_are():
     assert named <= targets
 
 
+def test_workflows_run_actions_of_one_commit_and_may_only_read_by_default():
+    """A tag may be moved to other code; what a job may write it names itself."""
+    workflows = sorted((ROOT / ".github/workflows").glob("*.yml"))
+    assert len(workflows) == 3
+    for path in workflows:
+        text = path.read_text(encoding="utf-8")
+        assert "\npermissions:\n  contents: read\n\n" in text, path.name
+        used = re.findall(r"uses: (.*)", text)
+        assert used
+        assert [
+            step for step in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", step)
+        ] == []
+        assert text.count("actions/checkout@") == text.count("persist-credentials: false")
+
+
+def test_workflows_and_templates_are_yaml():
+    yaml = pytest.importorskip("yaml")
+    files = sorted((ROOT / ".github").rglob("*.yml"))
+    assert len(files) > 4
+    for path in files:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if path.parent.name == "workflows":
+            # `on` is true in YAML 1.1.
+            assert {"name", True, "permissions", "jobs"} <= set(found), path.name
+            assert all(job["steps"] and job["runs-on"] == "ubuntu-latest" for job in found["jobs"].values())
+
+
 def test_pull_requests_are_tested_on_every_python_that_is_promised():
     tested = re.findall(
         r'"(3\.\d+)"', re.search(r"python: \[(.*)\]", text_of(".github/workflows/tests.yml"))[1]
