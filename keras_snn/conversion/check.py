@@ -1,6 +1,7 @@
 """The dry run of a conversion: what would become of every layer."""
 
 import dataclasses
+import inspect
 import textwrap
 from collections.abc import Iterable
 from typing import Any
@@ -10,20 +11,22 @@ from keras_snn._table import show_table
 from keras_snn._types import AnyModel, Data
 from keras_snn._validation import check_choice
 from keras_snn.analysis.input_shares import InputShares, input_shares
-from keras_snn.conversion.composing import with_composed_maps
-from keras_snn.conversion.options import NonSpikingParts
-from keras_snn.conversion.place_neurons import place_readouts, to_spiking
+from keras_snn.conversion.convert import convert
+from keras_snn.conversion.normalization import relus
+from keras_snn.conversion.options import NonSpikingParts, Options
+from keras_snn.conversion.scales import options_by_layer
 from keras_snn.conversion.sizes import first_shapes, fitting_shapes, functional
+from keras_snn.conversion.to_program import measured_graph, policy_of, spiking_program
 from keras_snn.graph import nodes as kinds
-from keras_snn.graph.branches import with_branches
 from keras_snn.graph.lowering import inspect_model
 from keras_snn.graph.nonspiking import in_readout, of_input
-from keras_snn.graph.passes import fold, free_output_relus
-from keras_snn.graph.program import make_program
+from keras_snn.graph.passes import free_output_relus
 from keras_snn.graph.tracing import any_shapes, open_inputs
-from keras_snn.neurons import IntegrateAndFire
 
 __all__ = ["CheckReport", "Verdict", "check"]
+
+# Spikes of a neuron in a step, from hardly any to many.
+_RATES = (0.001, 0.03, 0.3, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +135,8 @@ def check(
 
     Args:
         model: A built Sequential, Functional or subclassed model. Not changed.
-        calibration_data: As in `convert`. Only the first batch is read, for its sizes.
+        calibration_data: As in `convert`, and read as there: its sizes fill in open ones, and how often
+            neurons would fire decides where linear layers become one, as by default in `convert`.
         input_shapes: Shape without batch of the input, or a list of one for every input, in order: another
             way to give open sizes. With neither, the model is checked at sizes that fit most models.
         nonspiking: As in `convert`.
@@ -159,7 +163,9 @@ def check(
     for node in graph.nodes.values():
         for path in node.origins[:1]:
             parts.setdefault(path, []).append(node)
-    shares = {} if obstacles else _input_shares(graph)
+    shares = {} if obstacles else _input_shares(model, graph, calibration_data)
+    if calibration_data is None and shares:
+        notes = [*notes, *_of_rates(model, graph, shares)]
     verdicts = [
         Verdict(path, layer_class, "?", reason, way_out)
         for path, (layer_class, reason, way_out) in refused.items()
@@ -178,11 +184,42 @@ def check(
     return CheckReport(tuple(verdicts), nonspiking, tuple(notes))
 
 
-def _input_shares(graph):
-    """Return what the layers of a graph with weights would take, by path."""
-    graph = with_composed_maps(fold(with_branches(graph.with_nodes(graph.nodes))), {})
-    graph = to_spiking(graph, lambda _: IntegrateAndFire(), {}, timesteps=1)
-    return input_shares(make_program(place_readouts(graph), timesteps=1))
+def _input_shares(model, graph, data, rate=None):
+    """Return what the layers of a graph with weights would take with the defaults of `convert`, by path.
+
+    Args:
+        model: The model.
+        graph: The `Graph` of it.
+        data: Calibration data, or `None`.
+        rate: Spikes in a step of every neuron, in the place of what is measured.
+    """
+    defaults = {name: x.default for name, x in inspect.signature(convert).parameters.items()}
+    given = {
+        field.name: defaults[field.name] for field in dataclasses.fields(Options) if field.name in defaults
+    }
+    options = Options(**given | {"calibrated": data is not None, "verbose": 0})
+    held, measured = measured_graph(graph, data, options, policy_of(model), with_scales=data is not None)
+    of_graph = held, data, measured, options, options_by_layer(held[0], options)
+    rates = None if rate is None else {node.name: rate for node in relus(held[0])}
+    program, _ = spiking_program(
+        *of_graph, method=options.normalization, policy=options.dtype or policy_of(model), rates=rates
+    )
+    return input_shares(program)
+
+
+def _of_rates(model, graph, shares):
+    """Return a note on the layers whose shares firing rates decide; `shares` as they are without data."""
+    others = [_input_shares(model, graph, None, rate=rate) for rate in _RATES]
+    found = {
+        path: " or ".join(dict.fromkeys([str(known), *(str(other[path]) for other in others)]))
+        for path, known in shares.items()
+        if any(str(other[path]) != str(known) for other in others)
+    }
+    if not found:
+        return []
+    listed = "; ".join(f"'{path}' {either}" for path, either in found.items())
+    way_out = "Give calibration_data to know which."
+    return [f"How often neurons fire decides what some layers take: {listed}. {way_out}"]
 
 
 def _inspect(model, shapes, nonspiking):

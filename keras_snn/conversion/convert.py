@@ -13,13 +13,9 @@ from keras_snn._types import AnyModel, Data
 from keras_snn._version import __version__
 from keras_snn.analysis.input_shares import input_shares
 from keras_snn.conversion.compiling import compile_like
-from keras_snn.conversion.composing import with_composed_maps
 from keras_snn.conversion.conversion_report import report_on
-from keras_snn.conversion.densities import rates_of
 from keras_snn.conversion.freezing import freeze_like
 from keras_snn.conversion.loss_warning import warn_of_loss
-from keras_snn.conversion.mixed_levels import with_mixed_levels
-from keras_snn.conversion.normalization import normalize
 from keras_snn.conversion.options import (
     BiasCorrection,
     InputEncoding,
@@ -30,18 +26,14 @@ from keras_snn.conversion.options import (
     ReadoutWeighting,
     Relays,
 )
-from keras_snn.conversion.place_neurons import depth_of, encode, place_readouts, to_spiking
 from keras_snn.conversion.refining import refined
-from keras_snn.conversion.relays import with_relays, without_costly_relays
-from keras_snn.conversion.scales import measure, options_by_layer, scales_of
+from keras_snn.conversion.scales import options_by_layer
 from keras_snn.conversion.search import Minimize, Wish, check_chosen, check_unused, search
 from keras_snn.conversion.sizes import functional, shapes_of_data
+from keras_snn.conversion.to_program import layers_of, measured_graph, policy_of, spiking_program
 from keras_snn.conversion.tuning import closest
 from keras_snn.graph import nodes as kinds
-from keras_snn.graph.branches import with_branches
 from keras_snn.graph.lowering import lower
-from keras_snn.graph.passes import fold, free_output_relus, pool_by_axes
-from keras_snn.graph.program import make_program
 from keras_snn.layers import SpikingLayer
 from keras_snn.layers.pooling import MaxPoolMethod
 from keras_snn.layers.readout import SoftmaxMethod
@@ -237,16 +229,7 @@ def _measured(model, data, options):
         constant_inputs=options.has_constant_inputs,
     )
     _check_becomes_spiking(model, source, options.nonspiking)
-    source = with_branches(free_output_relus(source), pools=options.max_pool == "exact")
-    graph = _folded(source, (options.dtype, _policy_of(model)))
-    if options.neuron.is_time_code and data is not None:
-        graph = with_relays(graph, of_inputs=options.input_encoding == "times")
-    options_of = options_by_layer(graph, options)
-    on_data = {"batch_size": options.batch_size, "verbose": options.verbose}
-    needs_maxima = options.input_encoding == "poisson"
-    of_model = {"needs_maxima": needs_maxima, "dtype": _policy_of(model), **on_data}
-    # Only one graph holds weights beside those of the two models: that of the source goes.
-    return [graph], measure(source, graph, data, options_of, **of_model)
+    return measured_graph(source, data, options, policy_of(model))
 
 
 def _with_neurons(model, data, options, held, measured):
@@ -254,24 +237,15 @@ def _with_neurons(model, data, options, held, measured):
     options_of = options_by_layer(held[0], options)
     build = _Build(model, data, options, options_of, measured)
     if options.normalization == "auto":
-        candidates = (build.model_of(held[0], method) for method in ("percentile", "mse", "ltb"))
+        candidates = (build.model_of(list(held), method) for method in ("percentile", "mse", "ltb"))
         on_data = {"batch_size": options.batch_size, "verbose": options.verbose}
         snn = closest(candidates, data, **on_data)
     else:
         # The graph is gone when the layers of the one after it are made.
-        snn = build.model_of(held.pop(), options.normalization)
+        snn = build.model_of(held, options.normalization)
     snn = refined(snn, data, options, options_of)
     _warn_of_silence(snn.conversion_report)
     return snn
-
-
-def _folded(source, policies):
-    """Return the folded graph, with the pools that a backend has for the dtypes of these policies."""
-    graph = fold(source)
-    dtypes = {policy.compute_dtype for policy in policies if policy is not None}
-    if keras.backend.backend() == "tensorflow" and "float64" in dtypes:
-        return pool_by_axes(graph)
-    return graph
 
 
 class _Build:
@@ -280,58 +254,29 @@ class _Build:
     def __init__(self, model, data, options, options_of, measured):
         self.model, self.data = model, data
         self.options, self.options_of, self.measured = options, options_of, measured
-        self.policy = options.dtype or _policy_of(model)
+        self.policy = options.dtype or policy_of(model)
 
-    def model_of(self, graph, method):
+    def model_of(self, held, method):
         """Return the model; a normalization `method` takes the place of `"auto"`."""
-        options, options_of = self.options, self.options_of
-        if self.data is not None:
-            options_of = with_mixed_levels(graph, self.data, self.measured, options_of, method, self.policy)
-        scales = scales_of(graph, self.measured, options_of, method)
-        distributions = self.measured.histograms, scales
-        graph, as_numbers = without_costly_relays(graph, *distributions, options_of, self.options_of)
-        weighting = options.weighting(depth_of(graph))
-        rates = rates_of(options.neuron, self.measured.histograms, scales)
-        graph = to_spiking(
-            normalize(with_composed_maps(graph, rates, constant_inputs=options.has_constant_inputs), scales),
-            lambda name: options_of[name].neuron,
-            scales,
-            timesteps=options.passes,
-            delay=options.delay,
-        )
-        program = self._program(graph, weighting)
-        del graph
+        options, policy = self.options, self.policy
+        of_graph = held, self.data, self.measured
+        program, chosen = spiking_program(*of_graph, options, self.options_of, method=method, policy=policy)
         shares = input_shares(program)
         snn, nodes = build_with_nodes(program, unroll=options.unroll, name=self.model.name)
         # A Sequential has no names of outputs.
         if hasattr(self.model, "output_names"):
             snn.output_names = list(self.model.output_names)
         freeze_like(snn, nodes, self.model)
-        listed = options.with_normalization(method).described() | {"readout_weighting": weighting}
-        listed |= {"sums_as_numbers": as_numbers} if as_numbers else {}
+        listed = options.with_normalization(method).described() | chosen
         if any(layer.draws for layer in internals(snn).network.stateful.values()):
             listed["seed"] = options.seed
         versions = {"keras_snn": __version__, "keras": keras.__version__, "numpy": np.__version__}
         snn.conversion_report = report_on(snn, nodes, self.measured.histograms, shares, listed, versions)
         return snn
 
-    def _program(self, graph, weighting):
-        options = self.options
-        if options.input_encoding == "poisson":
-            graph = encode(graph, self.measured.maxima, options.input_rate, options.seed)
-        delay = 0 if options.readout_delay == "auto" else options.readout_delay
-        average = {"delay": delay, "weighting": weighting}
-        return make_program(
-            place_readouts(graph, softmax=options.softmax, seed=options.seed, **average),
-            timesteps=options.passes,
-            events=options.input_encoding == "events",
-            dtype=self.policy,
-            max_pool=options.max_pool,
-        )
-
 
 def _check_is_analog(model):
-    if isinstance(model, SpikingModel) or any(isinstance(layer, SpikingLayer) for layer in _layers_of(model)):
+    if isinstance(model, SpikingModel) or any(isinstance(layer, SpikingLayer) for layer in layers_of(model)):
         raise ValueError(
             f"`model` must be an analog network. Received: the spiking model '{model.name}'. "
             "Convert the model it was made from."
@@ -352,21 +297,6 @@ def _check_becomes_spiking(model, graph, nonspiking):
         "every time step. Train it with activation='relu' to see spikes.",
         stacklevel=5,
     )
-
-
-def _policy_of(model):
-    """Return the dtype policy of the layers with weights, if they have one, else that of the model."""
-    layers = [layer for layer in _layers_of(model) if layer.weights]
-    policies = {layer.dtype_policy.name for layer in layers}
-    return layers[0].dtype_policy if len(policies) == 1 else model.dtype_policy
-
-
-def _layers_of(model):
-    for layer in model.layers if isinstance(model, keras.Model) else ():
-        if isinstance(layer, keras.Model):
-            yield from _layers_of(layer)
-        else:
-            yield layer
 
 
 def _warn_of_silence(report):

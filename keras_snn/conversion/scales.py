@@ -123,5 +123,5 @@ def _warn_without_data():
     warnings.warn(
         "keras_snn.convert estimated the scales from batch normalization and weights, without data. "
         "Give some hundred training samples as `calibration_data` for fewer time steps at the same accuracy.",
-        stacklevel=6,
+        stacklevel=7,
     )

@@ -1,5 +1,6 @@
 import keras
 import networks
+import numpy as np
 import pytest
 from keras import layers
 
@@ -102,3 +103,24 @@ def test_check_tells_spikes_from_constants_and_numbers(rng):
     assert report.share_of_spikes == pytest.approx(spikes / (spikes + numbers))
     snn = keras_snn.convert(model, rng.uniform(size=(8, 8, 8, 2)), timesteps=2, verbose=0)
     assert {layer.name: layer.takes for layer in snn.conversion_report.layers if layer.takes} == taken
+
+
+@pytest.mark.parametrize("drive", [-1.5, 3.0], ids=["rarely", "often"])
+def test_check_and_convert_agree_on_what_weights_take_where_firing_rates_decide(drive, rng):
+    inputs = keras.Input((6, 6, 3))
+    x = layers.Conv2D(6, 3, padding="same", activation="relu", name="first")(inputs)
+    x = layers.SeparableConv2D(6, 3, padding="same", activation="relu", name="second")(x)
+    x = layers.Conv2D(4, 1, name="third")(layers.AveragePooling2D(2)(x))
+    model = keras.Model(inputs, layers.Dense(2, name="last")(layers.Flatten()(x)))
+    networks.randomize(model, rng)
+    model.get_layer("first").bias.assign(np.full(6, drive))
+    data = rng.uniform(size=(16, 6, 6, 3)).astype("float32")
+    without, known = keras_snn.check(model), keras_snn.check(model, data)
+    report = keras_snn.convert(model, data, timesteps=4, bias_correction=False, verbose=0).conversion_report
+    taken = {v.path: str(v.takes) for v in known.verdicts if v.takes is not None}
+    assert {row.origins[0]: row.takes for row in report.layers if row.takes} == taken
+    # What rarely fires passes one map of two; what often does, two in a row.
+    assert (taken["second"] == "spikes") == (drive < 0)
+    (note,) = without.notes
+    assert taken["second"] in note
+    assert not known.notes
