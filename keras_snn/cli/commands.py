@@ -102,8 +102,12 @@ def evaluate(options):
     if options.top_k is not None:
         curves["top_k_accuracy_over_time"] = run.top_k_accuracy_over_time(y, options.top_k)
         header.append(f"among the {options.top_k} largest")
-    shown = {2**i for i in range(run.timesteps.bit_length())} | {run.timesteps}
-    rows = [[steps, *(f"{curve[steps - 1]:.2%}" for curve in curves.values())] for steps in sorted(shown)]
+    last = len(run.accuracy_over_time)
+    shown = sorted({2**i for i in range(last.bit_length())} | {last})
+    # A time code has one output, at the end of its window.
+    names = [run.timesteps] if last == 1 else shown
+    accuracies = [[f"{curve[step - 1]:.2%}" for curve in curves.values()] for step in shown]
+    rows = [[name, *row] for name, row in zip(names, accuracies, strict=True)]
     text = show_table([header, *rows], right=range(len(header)))
     return Result(
         text,
