@@ -75,7 +75,7 @@ def test_weights_take_spikes_where_channels_are_mixed(name, neuron, rng):
     model, x = _model(MIXED[name], rng)
     assert keras_snn.check(model).share_of_spikes == 1
     errors = []
-    for timesteps in (32, 256):
+    for timesteps in (16, 128):
         options = {"timesteps": timesteps, "normalization": "max", "bias_correction": False, "verbose": 0}
         snn = keras_snn.convert(model, x, neuron=neuron, per_channel=True, **options)
         assert all("numbers" not in layer.takes for layer in snn.conversion_report.layers)

@@ -5,6 +5,7 @@ import keras
 import networks
 import numpy as np
 import pytest
+import running
 from keras import layers
 
 import keras_snn
@@ -141,7 +142,11 @@ def weights_of(model):
     return [np.asarray(w, "float64") for w in model.get_weights()]
 
 
-@pytest.mark.parametrize("network", networks.NETWORKS)
+@pytest.mark.parametrize(
+    "network",
+    running.thorough(networks.NETWORKS, quick=range(0, len(networks.NETWORKS), 2)),
+    ids=running.named,
+)
 def test_the_model_of_updates_differs_between_codes_as_the_counts_do(network, rng):
     model = networks.build(network, rng)
     x = networks.data_for(model, rng, samples=2)

@@ -8,7 +8,7 @@ import networks
 import numpy as np
 import pytest
 from keras import layers
-from running import few, named
+from running import few, named, thorough
 
 import keras_snn
 from keras_snn import neurons
@@ -311,7 +311,11 @@ def test_weights_that_change_in_any_way_are_noticed_and_others_cost_nothing(clas
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("architecture", [networks.plain, networks.inception, networks.siamese], ids=named)
+@pytest.mark.parametrize(
+    "architecture",
+    thorough([networks.plain, networks.inception, networks.siamese], quick=[0, 2]),
+    ids=named,
+)
 def test_observers_see_the_same_and_operations_are_as_many(architecture, rng, monkeypatch):
     """In parts of all lengths: four steps and two, or all six, and batches of three and of two."""
     model = networks.build_dyadic(architecture, rng)

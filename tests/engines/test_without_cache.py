@@ -2,13 +2,13 @@
 
 import subprocess
 import sys
-import textwrap
 
 import pytest
+from running import thorough
 
 pytest.importorskip("numba")
 
-_SCRIPT = """
+_REFUSED = """
 import tempfile
 
 def refuse(*args, **options):
@@ -17,10 +17,14 @@ def refuse(*args, **options):
 # With which Numba tries whether it can write.
 tempfile.TemporaryFile = refuse
 
+from keras_snn.engines.events import kernels
+
+assert kernels.run_samples.stats.cache_path is None
+"""
+_USED = """
 import keras
 import numpy as np
 import keras_snn
-from keras_snn.engines.events import kernels
 
 model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="relu"), keras.layers.Dense(2)])
 # Of random weights a network may be silent, which is a warning.
@@ -31,12 +35,13 @@ snn.engine = "compiled"
 expected = snn.predict_on_batch(x)
 snn.engine = "events"
 np.testing.assert_allclose(snn.predict_on_batch(x), expected, atol=1e-6)
-assert kernels.run_samples.stats.cache_path is None
 """
 
 
+# To compile the kernels takes long.
+@pytest.mark.parametrize("script", thorough([_REFUSED, _REFUSED + _USED], quick=[0]), ids=["loaded", "used"])
 @pytest.mark.process
-def test_without_a_folder_to_write_it_works_and_says_nothing(monkeypatch):
+def test_without_a_folder_to_write_kernels_work_and_show_nothing(script, monkeypatch):
     # Quick to compile rather than to run.
     monkeypatch.setenv("NUMBA_OPT", "0")
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -47,7 +52,7 @@ def test_without_a_folder_to_write_it_works_and_says_nothing(monkeypatch):
         "-W",
         "error:::numba",
         "-c",
-        textwrap.dedent(_SCRIPT),
+        script,
     ]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
