@@ -443,3 +443,10 @@ def test_a_rule_that_returns_nothing_is_found_out(own_registry):
     inputs = keras.Input((6,))
     with pytest.raises(TypeError, match="The rule for Forgets must return a node. Received: None."):
         lower(keras.Model(inputs, Forgets()(inputs)))
+
+
+def test_an_operation_that_moves_the_batch_axis_is_refused_by_name():
+    inputs = keras.Input((3, 4), batch_size=3)
+    model = keras.Model(inputs, keras.ops.transpose(inputs, (1, 0, 2)))
+    with pytest.raises(UnsupportedLayerError, match=r"'transpose' .*: moves the batch axis"):
+        lower(model, nonspiking="allow")
