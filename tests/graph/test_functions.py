@@ -7,8 +7,10 @@ from keras import layers, ops
 
 import keras_snn
 from keras_snn.errors import UnsupportedLayerError
+from keras_snn.graph import nodes as kinds
 from keras_snn.graph.functions import keras_function, keras_name, name_of, ramp_of, shown
 from keras_snn.graph.lowering import lower
+from keras_snn.graph.numpy_reference import evaluate
 
 
 @keras.saving.register_keras_serializable("tests_of_functions")
@@ -156,3 +158,14 @@ def test_a_class_that_claims_a_module_of_keras_has_no_rule():
     model = keras.Model(inputs, Dropout(name="drop")(inputs))
     with pytest.raises(keras_snn.errors.UnsupportedLayerError, match="'drop' .*: no conversion rule"):
         lower(model)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.3])
+def test_soft_shrink_keeps_either_side_of_the_threshold(threshold, rng):
+    inputs = keras.Input((50,))
+    shrunk = "soft_shrink" if threshold == 0.5 else lambda v: keras.ops.soft_shrink(v, threshold)
+    graph = lower(keras.Model(inputs, keras.layers.Activation(shrunk)(inputs)))
+    x = rng.normal(size=(4, 50)).astype("float32")
+    expected = np.sign(x) * np.maximum(np.abs(x) - threshold, 0)
+    np.testing.assert_allclose(evaluate(graph, x), expected, atol=1e-6)
+    assert sum(isinstance(node, kinds.Activation) for node in graph.nodes.values()) == 2
