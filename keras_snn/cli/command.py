@@ -16,6 +16,9 @@ __all__ = ["main"]
 
 def main(arguments=None):
     """Run the command; return its exit status, which `--help` explains."""
+    if not (sys.argv[1:] if arguments is None else arguments):
+        parser().print_help(sys.stderr)
+        return 2
     options = parser().parse_args(arguments)
     options.width = min(shutil.get_terminal_size().columns, 100)
     options.verbose = int(sys.stderr.isatty() and not (options.quiet or options.json))

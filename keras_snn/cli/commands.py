@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import pathlib
 import shlex
 import textwrap
 
@@ -34,6 +35,7 @@ def check(options):
         load_model(options.model), input_shapes=options.shape, nonspiking=options.nonspiking
     )
     error = f"'{options.model}' does not convert, for the reasons above."
+    data = _beside(options.model, "train.npz")
     return Result(
         report.show(options.width),
         {
@@ -42,9 +44,7 @@ def check(options):
             "notes": list(report.notes),
         },
         None if report.converts else error,
-        next=f"convert {_quoted(options.model)} --calibration train.npz -o snn.keras"
-        if report.converts
-        else "",
+        next=f"convert {_quoted(options.model)} --calibration {data} -o snn.keras" if report.converts else "",
     )
 
 
@@ -67,7 +67,7 @@ def convert(options):
     return Result(
         text,
         {"output": str(options.output), "report": snn.conversion_report.get_config()},
-        next=f"evaluate {_quoted(options.output)} --data test.npz",
+        next=f"evaluate {_quoted(options.output)} --data {_beside(options.calibration, 'test.npz')}",
     )
 
 
@@ -243,6 +243,12 @@ def completion(options):
 
 def _quoted(path):
     return shlex.quote(str(path))
+
+
+def _beside(path, name):
+    """Return a file of that name beside another if there is one, else the name as an example."""
+    file = pathlib.Path(str(path)).with_name(name)
+    return _quoted(file) if file.is_file() else name
 
 
 def _load_spiking(path):

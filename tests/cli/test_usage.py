@@ -27,7 +27,6 @@ from keras_snn.conversion.search import Minimize
         (["convert", "cnn.keras", "--output", "snn.keras", "--max-pool", "or"], "--max-pool"),
         (["report", "snn.keras", "--data", "data.npz", "--energy", "1nm"], "45nm_float16"),
         (["fly"], "COMMAND"),
-        ([], "COMMAND"),
     ],
 )
 def test_wrong_usage_has_a_status_of_its_own(arguments, wrong, capsys):
@@ -35,6 +34,14 @@ def test_wrong_usage_has_a_status_of_its_own(arguments, wrong, capsys):
         main(arguments)
     assert stopped.value.code == 2
     assert wrong in capsys.readouterr().err
+
+
+def test_no_command_at_all_shows_them(capsys):
+    assert main([]) == 2
+    shown = capsys.readouterr().err
+    assert re.findall(r"^    (\w+)\b", shown, re.MULTILINE) == [
+        *("demo", "check", "convert", "evaluate", "report", "export", "layers", "completion")
+    ]
 
 
 def test_every_command_has_help_with_examples_that_it_understands(capsys):
