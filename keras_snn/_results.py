@@ -145,5 +145,5 @@ def _sides(rows, columns):
     >>> _sides([("conv", "12 %", ""), ("dense", "1,200", "")], 3)
     ['left', 'right', 'left']
     """
-    cells = [[str(row[i]) for row in rows if str(row[i])] for i in range(columns)]
+    cells = [[str(row[i]).removeprefix("≈ ") for row in rows if str(row[i])] for i in range(columns)]
     return ["right" if column and all(c[0].isdigit() for c in column) else "left" for column in cells]

@@ -34,6 +34,8 @@ class LayerOperations:
         ann_additions, ann_multiply_adds: The same of the source network; or `None`.
         ann_zero_skipping: Operations of the source network whose input and weight are not 0, or `None`.
         zero_skipping: The same of the source network with activations of the levels of the neurons.
+        is_estimated: Whether the last four are estimates: the source network has several maps in a row here,
+            and what is between them, which this network does not compute, counts as not 0.
     """
 
     name: str
@@ -58,6 +60,7 @@ class LayerOperations:
     ann_multiply_adds: float | None = None
     ann_zero_skipping: float | None = None
     zero_skipping: float | None = None
+    is_estimated: bool = False
 
     @property
     def is_of_source(self) -> bool:

@@ -13,7 +13,15 @@ from keras_snn.analysis.energy import EnergyEstimate, Figures, check_figures
 from keras_snn.analysis.layer_operations import LayerOperations, NeuronOperations
 from keras_snn.simulation.memory_check import show_bytes
 
-__all__ = ["OperationCounts", "show_metric"]
+__all__ = ["ESTIMATED", "OperationCounts", "show_metric", "show_metrics"]
+
+# What ≈ in tables means.
+ESTIMATED = (
+    "estimate, as the source network has several maps in the place of one, and what is between them counts "
+    "as not 0"
+)
+# What is estimated where the source network has several maps in the place of one.
+_ESTIMATES = ("zero_skipping_operations", "ann_effective_macs", "ann_effective_acs")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -71,6 +79,15 @@ class OperationCounts(PlottedResult):
         return all(layer.additions is not None for layer in self.layers)
 
     @property
+    def is_estimated(self) -> bool:
+        """Whether what the source network needs without zeros is an estimate, which tables mark with ≈.
+
+        It is where `convert` made one map of several: what is between them in the source network counts as
+        not 0. `ann_operations` and all counts of the spiking network are exact.
+        """
+        return any(layer.is_estimated for layer in self.layers)
+
+    @property
     def snn_operations(self) -> np.ndarray:
         """Operations of the spiking network up to and with each step, `(timesteps,)`, or `None`."""
         return sum(layer.snn_operations for layer in self.layers) if self.has_spikes else None
@@ -97,7 +114,7 @@ class OperationCounts(PlottedResult):
 
         A multiply-add is two; one addition where all inputs of a layer are −1, 0 or 1. If `same_levels`, its
         activations are rounded to the levels of the neurons, as `quantized_reference` does, else they are
-        not.
+        not. If `is_estimated`, it is an estimate.
         """
         return sum(layer.zero_skipping for layer in self.layers)
 
@@ -260,7 +277,8 @@ class OperationCounts(PlottedResult):
         if not self.has_spikes or not self.layers:
             return ann
         updates = f"{self.operations_with_updates:,.0f} with updates of neurons"
-        return f"{ann}, {self.zero_skipping_operations:,.0f} without zeros; SNN {updates}"
+        (without,) = show_metrics(self, ["zero_skipping_operations"])
+        return f"{ann}, {without} without zeros; SNN {updates}"
 
     def to_dict(self) -> Config:
         """Return all fields, and `metrics`, as plain values that JSON has."""
@@ -285,7 +303,10 @@ class OperationCounts(PlottedResult):
                 total, steps = layer.snn_operations[-1], len(layer.snn_operations)
                 without = self.zero_skipping_operations if layer is self else layer.zero_skipping
                 row += [without, total, total / steps, np.sum(layer.events), np.sum(layer.units)]
-            rows.append((row[0], *(f"{value:,.0f}" for value in row[1:])))
+            shown = [f"{value:,.0f}" for value in row[1:]]
+            if self.has_spikes and layer.is_estimated:
+                shown[1] = f"≈ {shown[1]}"
+            rows.append((row[0], *shown))
         return rows
 
     def __str__(self):
@@ -304,13 +325,13 @@ class OperationCounts(PlottedResult):
     @property
     def _conventions(self):
         levels = "have the levels of the neurons" if self.same_levels else "are not rounded"
+        estimated = f" ≈: {ESTIMATED}." if self.is_estimated else ""
         return (
             f"With {self.updates:,} updates of neurons the SNN needs {self.operations_with_updates:,.0f} "
             "operations. ANN without zeros: multiply-adds whose input and weight are not 0, two each; "
-            f"its activations {levels}. events: additions for spikes, one for every synapse that a "
-            "threshold, a spike of a burst or a digit reaches; units: if each spike came as its smallest "
-            "spikes. Below are metrics "
-            "of NeuroBench, which are counted otherwise."
+            f"its activations {levels}.{estimated} events: additions for spikes, one for every synapse that "
+            "a threshold, a spike of a burst or a digit reaches; units: if each spike came as its smallest "
+            "spikes. Below are metrics of NeuroBench, which are counted otherwise."
         )
 
 
@@ -336,18 +357,24 @@ def _metrics(parts, columns):
     """Return rows of metrics of `OperationCounts` by name; `columns` are their names by header."""
     rows = [("for one sample", *columns)]
     for name, counts in parts.items():
-        metrics = counts.metrics
-        rows.append((name, *(show_metric(key, metrics.get(key)) for key in columns.values())))
+        rows.append((name, *show_metrics(counts, columns.values())))
     return rows
 
 
+def show_metrics(counts, names):
+    """Return values of `OperationCounts.metrics` as text, with ≈ before estimates."""
+    metrics = counts.metrics
+    marks = ("≈ " if counts.is_estimated and name in _ESTIMATES else "" for name in names)
+    return [mark + show_metric(name, metrics.get(name)) for mark, name in zip(marks, names, strict=True)]
+
+
 def show_metric(name, value):
-    """Return a value of `OperationCounts.metrics` as text; nothing for `None`.
+    """Return a metric as text; nothing for `None`.
 
     >>> show_metric("dense", 1234.4), show_metric("effective_acs", 15.47e9)
     ('1,234', '15,470 M')
-    >>> show_metric("connection_sparsity", 0.25), show_metric("footprint", 1536), show_metric("dense", None)
-    ('25.00%', '1.5 KiB', '')
+    >>> show_metric("connection_sparsity", 0.25), show_metric("footprint", 1536)
+    ('25.00%', '1.5 KiB')
     """
     if value is None:
         return ""

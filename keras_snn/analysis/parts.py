@@ -143,6 +143,7 @@ class Part:
             ann_multiply_adds=source[1],
             ann_zero_skipping=skipped,
             zero_skipping=same_levels,
+            is_estimated=self.is_linear and _replaced(self.node, self.graph) is not None,
         )
 
     def _without_zeros(self, mean, network, static):

@@ -8,7 +8,7 @@ import re
 import numpy as np
 
 from keras_snn.analysis.causes import good_news
-from keras_snn.analysis.operation_counts import show_metric
+from keras_snn.analysis.operation_counts import ESTIMATED, show_metrics
 from keras_snn.reporting import plots
 from keras_snn.reporting.drawing import plain_name
 
@@ -136,6 +136,7 @@ def page_of(report):
         '<p class="note">Metrics of NeuroBench, which counts otherwise:</p>',
         _counts(report.counts, _NEUROBENCH, _NEUROBENCH_LEGEND),
         _legend(_NEUROBENCH_LEGEND),
+        *([f'<p class="note">≈: {_text(ESTIMATED)}.</p>'] if report.counts.is_estimated else []),
         f'<p class="note">{_text(report.energy)}</p>',
         *_not_counted(report.counts),
         "<h2>How it was made</h2>",
@@ -168,7 +169,8 @@ def _figures(report):
     if counts.ann_operations and counts.zero_skipping_operations:
         needed = counts.operations_with_updates
         shown["× operations of the ANN"] = f"{needed / counts.ann_operations:.2f}"
-        shown["× those without zeros"] = f"{needed / counts.zero_skipping_operations:.2f}"
+        about = "≈ " if counts.is_estimated else ""
+        shown["× those without zeros"] = f"{about}{needed / counts.zero_skipping_operations:.2f}"
     if report.energy.ann:
         shown["× energy, estimated"] = f"{report.energy.snn / report.energy.ann:.2f}"
     tiles = "".join(
@@ -330,10 +332,9 @@ def _errors(report):
 def _counts(counts, columns, legend):
     rows = []
     for name, part in {**counts.by_layer, "total": counts}.items():
-        metrics = part.metrics
         for i, (first, network) in enumerate(((name, "ANN"), ("", "SNN"))):
-            keys = (both[i] for both in columns.values())
-            rows.append([first, network, *(show_metric(key, metrics.get(key)) for key in keys)])
+            keys = [both[i] for both in columns.values()]
+            rows.append([first, network, *show_metrics(part, keys)])
     return _table(["for one sample", "", *columns], rows, total=2, legend=legend)
 
 

@@ -50,7 +50,8 @@ def of_counts(counts, *, ax=None):
         raise ValueError("`plot` draws operations of layers. Received: counts of no layer with weights.")
     bars = {"ANN": [layer.ann_operations for layer in layers]}
     if counts.has_spikes:
-        bars["ANN, without zeros"] = [layer.zero_skipping for layer in layers]
+        about = " (≈)" if counts.is_estimated else ""
+        bars[f"ANN, without zeros{about}"] = [layer.zero_skipping for layer in layers]
         bars["SNN"] = [layer.snn_operations[-1] for layer in layers]
     names = [layer.name for layer in layers]
     unit, factor = ("million ", 1e-6) if max(map(max, bars.values())) >= 1e5 else ("", 1)

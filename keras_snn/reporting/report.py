@@ -104,10 +104,11 @@ class Report(PlottedResult):
         numbers = (counts.snn_operations[-1], counts.operations_with_updates)
         baselines = (counts.ann_operations, counts.zero_skipping_operations)
         snn, with_updates, ann, without = map(_of_operations, (*numbers, *baselines))
+        about = "an estimated " if counts.is_estimated else ""
         cost = (
             f"A neuron spikes {spikes:.3g} times per step on average; a sample takes {snn} "
             f"operations, {with_updates} with the updates of neurons, against {ann} of the "
-            f"source network, {without} without zeros. "
+            f"source network, {about}{without} without zeros. "
             f"Energy, as estimated: {self.energy.comparison}."
         )
         if self.agreement is None:
@@ -146,7 +147,7 @@ class Report(PlottedResult):
                 "operations": {
                     "ann": {
                         "operations": counts.ann_operations,
-                        **_named(counts, ("zero_skipping_operations", "same_levels")),
+                        **_named(counts, ("zero_skipping_operations", "same_levels", "is_estimated")),
                         **_named(counts, ours, "ann_"),
                     },
                     "snn": {

@@ -218,7 +218,7 @@ def test_maps_are_composed_where_that_takes_fewer_operations(rate, rng):
     assert ("last/depthwise" not in composed.nodes) == (rate * 9 * 64 < apart)
 
 
-def test_zero_skipping_counts_what_the_first_of_two_maps_skips(rng):
+def test_zero_skipping_counts_what_the_first_of_two_maps_skips(rng, tmp_path):
     """The first map skips its zeros; what is between the maps is not 0."""
     inputs = keras.Input((6, 5, 2))
     x = layers.Conv2D(4, 3, padding="same", activation="relu", name="relu")(inputs)
@@ -227,10 +227,23 @@ def test_zero_skipping_counts_what_the_first_of_two_maps_skips(rng):
     model = networks.randomize(keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x))), rng)
     x = rng.normal(size=(8, 6, 5, 2)).astype("float32")
     snn = keras_snn.convert(model, x, timesteps=2, verbose=0)
-    (layer,) = [one for one in keras_snn.count_operations(snn, x).layers if one.name == "last"]
+    counts = keras_snn.count_operations(snn, x)
+    (layer,) = [one for one in counts.layers if one.name == "last"]
     values = keras.Model(inputs, model.get_layer("relu").output).predict_on_batch(x)
     active = np.count_nonzero(values) / len(x)
     assert layer.ann_zero_skipping == pytest.approx(2 * (active * 3 + 6 * 5 * 3 * 2))
+    # That is an estimate, and looks like one wherever it is shown; other layers are counted.
+    assert [one.name for one in counts.layers if one.is_estimated] == ["last"]
+    last, without = f"≈ {layer.zero_skipping:,.0f}", f"≈ {counts.zero_skipping_operations:,.0f}"
+    assert f"{without} without zeros" in counts.headline
+    assert [row[2] for row in counts.tables()[0] if "≈" in row[2]] == [last, without]
+    assert [row[1][0] for row in counts.tables()[1][1:]].count("≈") == 2
+    assert "≈: estimate" in str(counts)
+    pytest.importorskip("matplotlib")
+    assert "an estimated" in keras_snn.report(snn, x, path=tmp_path / "report.html").summary
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert last in page
+    assert "≈: estimate" in page
 
 
 def test_windows_after_windows_stay_apart(rng):
