@@ -99,7 +99,7 @@ def test_tensorboard_shows_the_rates_in_a_browser(rng, tmp_path):
     texts = [
         "accuracy_over_time",
         f"firing_rate/{name}",
-        "firing_rates3cards",
+        "firing_rates4cards",
         "saturated",
         "silent",
         "sparsity",

@@ -388,7 +388,7 @@ def test_files_and_copies_send_the_same(rng, tmp_path):
             {"neuron": "ttfs", "layer_options": {"first": {"neuron": "if"}}},
             "all layers must have time codes, or none",
         ),
-        ({"neuron": "if", "relays": True}, "`relays` needs a time code"),
+        ({"neuron": "burst", "relays": True}, "`relays` needs neurons 'if' that are reset"),
         ({"neuron": "ttfs", "relays": True}, "`relays` is chosen on `calibration_data`"),
         ({"neuron": DigitCode(63, "auto"), "timesteps": 6}, "window, which follows from its levels"),
     ],

@@ -26,6 +26,7 @@ from keras_snn.conversion.options import (
     ReadoutWeighting,
     Relays,
 )
+from keras_snn.conversion.rate_relays import silent_sides
 from keras_snn.conversion.refining import refined
 from keras_snn.conversion.scales import options_by_layer
 from keras_snn.conversion.search import Minimize, Wish, check_chosen, check_unused, search
@@ -137,10 +138,12 @@ def convert(
             rates of a channel lack on the average of the calibration data, where that helps on other samples;
             `"potential"` adds the same to the potential before the first step, and `"either"` what of both
             helps a layer more.
-        relays: Whether a sum that no relu rectifies and that goes into weights, as after a linear bottleneck,
-            is sent in spikes with a sign, by time codes alone; otherwise it is handed on as a number, which
-            takes a multiplication at every synapse. `"auto"` sends it where that takes fewer operations and
-            loses no more than neurons elsewhere, on the calibration data.
+        relays: Whether a sum that no relu rectifies and that goes into weights, as after a linear bottleneck
+            or an average, is sent in spikes; otherwise it is handed on as a number, which takes a
+            multiplication at every synapse and step. Neurons `"if"` send it as relu(x) − relu(−x), time codes
+            by spikes with a sign, others not at all. `"auto"` sends it where that takes fewer operations on
+            the calibration data; by time codes if it loses no more than neurons elsewhere. Needs data.
+            Other presets than the default hand rates on as numbers.
         nonspiking: `"error"` lists all operations that are neither linear nor relu; `"allow"` runs
             them on the average of their inputs, see `keras_snn.layers.NonSpiking`.
         layer_options: Options of single layers: a dict of dicts of `"percentile"`, `"neuron"`,
@@ -195,8 +198,9 @@ def _cheapest(model, data, options, *, y, **wish):
 
     def with_options(samples, **changed):
         of_one = dataclasses.replace(options, **changed, verbose=0)
-        # Scales of all candidates follow from the same measurements, of two graphs, of channels or of layers.
-        key = of_one.neuron.is_time_code, of_one.per_channel
+        # Scales of all candidates follow from the same measurements, of graphs with the relays that such
+        # neurons can have, of channels or of layers.
+        key = of_one.neuron.is_time_code, of_one.neuron.has_unit_spikes, of_one.per_channel
         if key not in measured:
             measured[key] = _measured(model, samples, of_one)
         graph, found = measured[key]
@@ -271,7 +275,9 @@ class _Build:
         if any(layer.draws for layer in internals(snn).network.stateful.values()):
             listed["seed"] = options.seed
         versions = {"keras_snn": __version__, "keras": keras.__version__, "numpy": np.__version__}
-        snn.conversion_report = report_on(snn, nodes, self.measured.histograms, shares, listed, versions)
+        silent = silent_sides(self.measured)
+        histograms = {name: h for name, h in self.measured.histograms.items() if name not in silent}
+        snn.conversion_report = report_on(snn, nodes, histograms, shares, listed, versions)
         return snn
 
 

@@ -70,9 +70,10 @@ def check_time_code(options):
 def check_no_time_code(options, neuron):
     """Raise a `ValueError` if an option needs a time code."""
     hint = f"and neuron={neuron!r}. Leave it out, or convert with neuron='ttfs' or 'digits'."
-    if options.relays is True:
+    if options.relays is True and not (neuron.has_unit_spikes and neuron.conserves_charge):
         raise ValueError(
-            f"`relays` needs a time code, whose spikes can have a sign. Received: relays=True {hint}"
+            "`relays` needs neurons 'if' that are reset by subtraction, or a time code. "
+            f"Received: relays=True and neuron={neuron!r}. Leave it out, or convert with neuron='if'."
         )
     if options.input_encoding == "times":
         raise ValueError(

@@ -172,7 +172,7 @@ class Options:
             timesteps = neuron.window
             check_time_code(self)
         else:
-            check_no_time_code(self, neuron)
+            self._check_rates(neuron)
         self._set("timesteps", timesteps)
         self._set("neuron", neuron)
         hint = "Use 99.9 to ignore the largest 0.1 % of activations."
@@ -293,6 +293,12 @@ class Options:
                 f"{self.neuron!r}, and {neuron!r} in layer_options."
             )
         return None if neuron.is_time_code else self.timesteps
+
+    def _check_rates(self, neuron):
+        check_no_time_code(self, neuron)
+        if self.preset != "default" and self.relays == "auto":
+            # The publications hand numbers on.
+            self._set("relays", False)
 
     @property
     def rank(self):

@@ -47,11 +47,14 @@ class Measured:
         histograms: `Histogram` of every relu on data, by name; empty without data.
         normal: `Histogram` of normal distributions, for those relus whose scale follows from moments.
         maxima: The largest value of every input, by name.
+        relays: `Relay` of the values that weights take as numbers without it, by name, where neurons live in
+            steps.
     """
 
     histograms: dict
     normal: dict
     maxima: dict
+    relays: dict = dataclasses.field(default_factory=dict)
 
 
 def measure(source, graph, data, options_of, *, needs_maxima, batch_size, verbose, dtype):

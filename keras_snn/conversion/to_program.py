@@ -1,7 +1,10 @@
 """From a network and what is measured of it to the program that runs: for `convert` and for `check`."""
 
+import dataclasses
+
 import keras
 
+from keras_snn.conversion import rate_relays
 from keras_snn.conversion.composing import with_composed_maps
 from keras_snn.conversion.densities import rates_of
 from keras_snn.conversion.mixed_levels import with_mixed_levels
@@ -30,14 +33,18 @@ def measured_graph(source, data, options, policy, *, with_scales=True):
     graph = _folded(source, (options.dtype, policy))
     if options.neuron.is_time_code and data is not None:
         graph = with_relays(graph, of_inputs=options.input_encoding == "times")
+    relays = {}
+    if rate_relays.can_relay(graph, options):
+        graph, relays = rate_relays.with_all_relays(graph)
     if not with_scales:
-        return [graph], Measured({}, {}, {})
+        return [graph], Measured({}, {}, {}, relays)
     options_of = options_by_layer(graph, options)
     on_data = {"batch_size": options.batch_size, "verbose": options.verbose}
     needs_maxima = options.input_encoding == "poisson"
     of_model = {"needs_maxima": needs_maxima, "dtype": policy, **on_data}
     # Only one graph holds weights beside those of the two models: that of the source goes.
-    return [graph], measure(source, graph, data, options_of, **of_model)
+    measured = measure(source, graph, data, options_of, **of_model)
+    return [graph], dataclasses.replace(measured, relays=relays)
 
 
 def spiking_program(held, data, measured, options, options_of, *, method, policy, rates=None):
@@ -61,8 +68,17 @@ def spiking_program(held, data, measured, options, options_of, *, method, policy
     weighting = options.weighting(depth_of(graph))
     if rates is None:
         rates = rates_of(options.neuron, measured.histograms, scales)
+    graph = rate_relays.without_relays(graph, measured.relays)
+    graph = with_composed_maps(graph, rates, constant_inputs=options.has_constant_inputs)
+    if measured.relays:
+        graph, left = rate_relays.with_paying_relays(graph, rates, measured.relays, of_user)
+        as_numbers |= left
+        scales = scales_of(graph, rate_relays.pooled_as(graph, measured, options_of), options_of, method)
+        # A side that is 0 on these data may not be on others: it has the scale of the other side.
+        silent = rate_relays.silent_sides(measured)
+        scales |= {side: scales[other] for side, other in silent.items() if side in scales}
     graph = to_spiking(
-        normalize(with_composed_maps(graph, rates, constant_inputs=options.has_constant_inputs), scales),
+        normalize(graph, scales),
         lambda name: options_of[name].neuron,
         scales,
         timesteps=options.passes,

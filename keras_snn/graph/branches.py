@@ -11,7 +11,7 @@ from keras_snn.graph.graph import free_name
 __all__ = ["with_branches"]
 
 
-def with_branches(graph, *, pools=True):
+def with_branches(graph, *, pools=True, partly=False):
     """Return the graph in which linear layers take both sides of a leaky activation instead of the sum.
 
     W·(relu(x) − slope·relu(−x)) is [W, W]·[relu(x), −slope·relu(−x)], and `fold` moves the slope into the
@@ -21,22 +21,25 @@ def with_branches(graph, *, pools=True):
     Args:
         graph: A `Graph` before folding.
         pools: Whether to take the maximum before a leaky activation, which never falls, instead of after it.
+        partly: Whether both sides are taken where something else that goes into the weights is a number, too.
     """
     graph = _pooled_before(graph) if pools else graph
     nodes = dict(graph.nodes)
     for node in graph.nodes.values():
         if isinstance(node, kinds.Affine):
             terms = _terms(nodes, node.inputs[0], by_place=not node.window)
-            if _pays(nodes, terms):
+            if _pays(nodes, terms, partly):
                 of_terms = _of_terms if node.groups == 1 else _of_groups
                 nodes[node.name] = of_terms(nodes, node, terms)
     return graph.with_nodes(nodes)
 
 
-def _pays(nodes, terms):
+def _pays(nodes, terms, partly):
     """Whether there is a sum among terms, and all are spikes, or computed of inputs alone."""
     is_sum = len({start for _, start, _ in terms}) < len(terms)
-    return is_sum and all(_sends_spikes(nodes, name) or _is_of_inputs(nodes, name) for name, *_ in terms)
+    return is_sum and (
+        partly or all(_sends_spikes(nodes, name) or _is_of_inputs(nodes, name) for name, *_ in terms)
+    )
 
 
 def _is_of_inputs(nodes, name):

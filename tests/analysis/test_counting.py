@@ -34,7 +34,7 @@ def test_operations_of_a_spiking_network_are_those_of_its_spikes(pooling, rng):
     )
     networks.randomize(model, rng)
     x = networks.data_for(model, rng, samples=6)
-    snn = keras_snn.convert(model, x, timesteps=9, verbose=0)
+    snn = keras_snn.convert(model, x, timesteps=9, relays=False, verbose=0)
     counts = count_operations(snn, x, batch_size=4)
     assert [layer.name for layer in counts.layers] == ["conv1", "conv2", "conv3", "label"]
     trains = snn.simulate(x, record="spike_trains").spike_trains

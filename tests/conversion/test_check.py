@@ -5,6 +5,7 @@ import pytest
 from keras import layers
 
 import keras_snn
+from keras_snn.conversion import rate_relays
 
 
 def odd():
@@ -101,12 +102,14 @@ def test_check_tells_spikes_from_constants_and_numbers(rng):
     # 2 · 2 · 4 places and outputs of windows of 2 · 2 · 4; 1 · 1 of 4 inputs; 16 inputs of the last.
     spikes, numbers = 2 * 2 * (4 * 4) + 2 * 2 * 2 * 2, 2 * 2 * 4 * 16 + 2 * 2 * 2 * 4
     assert report.share_of_spikes == pytest.approx(spikes / (spikes + numbers))
-    snn = keras_snn.convert(model, rng.uniform(size=(8, 8, 8, 2)), timesteps=2, verbose=0)
+    snn = keras_snn.convert(model, rng.uniform(size=(8, 8, 8, 2)), timesteps=2, relays=False, verbose=0)
     assert {layer.name: layer.takes for layer in snn.conversion_report.layers if layer.takes} == taken
 
 
 @pytest.mark.parametrize("drive", [-1.5, 3.0], ids=["rarely", "often"])
-def test_check_and_convert_agree_on_what_weights_take_where_firing_rates_decide(drive, rng):
+def test_check_and_convert_agree_on_what_weights_take_where_firing_rates_decide(drive, rng, monkeypatch):
+    # Of one map of two or two in a row; for relays see test_rate_relays.py.
+    monkeypatch.setattr(rate_relays, "can_relay", lambda *_: False)
     inputs = keras.Input((6, 6, 3))
     x = layers.Conv2D(6, 3, padding="same", activation="relu", name="first")(inputs)
     x = layers.SeparableConv2D(6, 3, padding="same", activation="relu", name="second")(x)

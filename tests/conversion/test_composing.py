@@ -7,11 +7,15 @@ import pytest
 from keras import layers
 
 import keras_snn
+from keras_snn.analysis.input_shares import InputShares, input_shares
 from keras_snn.conversion.composing import with_composed_maps
+from keras_snn.conversion.place_neurons import place_readouts, to_spiking
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.lowering import lower
 from keras_snn.graph.numpy_reference import evaluate
 from keras_snn.graph.passes import fold
+from keras_snn.graph.program import make_program
+from keras_snn.neurons import IntegrateAndFire
 from keras_snn.simulation.source import source_graph
 
 
@@ -246,6 +250,13 @@ def test_zero_skipping_counts_what_the_first_of_two_maps_skips(rng, tmp_path):
     assert "≈: estimate" in page
 
 
+def _takes(model):
+    """Return what layers take by path, of composed maps without relays."""
+    composed = with_composed_maps(fold(lower(model)), {})
+    graph = to_spiking(composed, lambda _: IntegrateAndFire(), {}, timesteps=1)
+    return input_shares(make_program(place_readouts(graph), timesteps=1))
+
+
 def test_windows_after_windows_stay_apart(rng):
     """NIR has no zeros around what a convolution gives, by which one of both would differ at borders."""
     inputs = keras.Input((6, 5, 2))
@@ -257,19 +268,21 @@ def test_windows_after_windows_stay_apart(rng):
     model = networks.randomize(keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x))), rng)
     graph = fold(lower(model))
     assert with_composed_maps(graph, {}) is graph
-    assert "'last' takes numbers: put a relu after 'first'" in str(keras_snn.check(model))
+    assert _takes(model)["last"].hint == "put a relu after 'first', whose output is no spikes"
+    x = rng.normal(size=(4, 6, 5, 2)).astype("float32")
+    assert keras_snn.check(model, x).share_of_spikes == 1
 
 
 def test_maps_of_too_many_weights_stay_apart_and_the_hint_is_true():
-    def spikes(*made):
+    def taken(*made):
         inputs = keras.Input((4, 4, 2))
         x = layers.Conv2D(256, 1, activation="relu")(inputs)
         for layer in made:
             x = layer(x)
-        return keras_snn.check(keras.Model(inputs, layers.Dense(2)(layers.Flatten()(layers.ReLU()(x)))))
+        model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(layers.ReLU()(x))))
+        return sum(_takes(model).values(), InputShares())
 
-    report = spikes(layers.SeparableConv2D(512, 3, name="separable"))
-    assert "'separable' takes numbers: make it two layers, with a relu between them." in str(report)
-    assert report.share_of_spikes < 0.1
-    made = [layers.DepthwiseConv2D(3), layers.ReLU(), layers.Conv2D(512, 1)]
-    assert spikes(*made).share_of_spikes == 1
+    shares = taken(layers.SeparableConv2D(512, 3, name="separable"))
+    assert shares.hint == "make it two layers, with a relu between them"
+    assert shares.spikes < 0.1 * shares.numbers
+    assert not taken(layers.DepthwiseConv2D(3), layers.ReLU(), layers.Conv2D(512, 1)).numbers

@@ -114,12 +114,12 @@ NETWORKS = {
 }
 
 
-def dyadic_snn(network, rng, neuron=None, timesteps=6):
+def dyadic_snn(network, rng, neuron=None, timesteps=6, *, relays=False):
     """Return a converted network whose sums are exact, and inputs."""
     source = networks.randomize(NETWORKS[network](), rng)
     x = networks.data_for(source, rng, samples=4, dyadic=True)
     neuron = neuron or IntegrateAndFire()
-    snn = keras_snn.convert(source, x, neuron=neuron, timesteps=timesteps, verbose=0)
+    snn = keras_snn.convert(source, x, neuron=neuron, timesteps=timesteps, relays=relays, verbose=0)
     # Halves of scales in pools, too.
     snn.set_weights([np.round(w * 16) / 16 if np.ptp(w) else w for w in snn.get_weights()])
     return snn, x
@@ -162,6 +162,16 @@ def test_a_file_computes_what_the_network_computes(network, reset, rng, tmp_path
             np.testing.assert_array_equal(
                 counts[f"{name}_if"], channels_first(count), err_msg=f"{name}, {pooling}"
             )
+
+
+def test_relays_come_back_from_a_file(rng, tmp_path):
+    """A relay of values side by side is one of each part in the file, which has no concatenation."""
+    snn, x = dyadic_snn("concatenated", rng, relays=True)
+    assert any("relay" in layer.name for layer in snn.layers)
+    export_nir(snn, tmp_path / "net.nir", accept=EVERYTHING)
+    np.testing.assert_allclose(
+        import_nir(tmp_path / "net.nir").predict(x, verbose=0), snn.predict(x, verbose=0), rtol=0, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("reset", ["zero", "subtract"])

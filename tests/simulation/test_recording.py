@@ -22,7 +22,7 @@ def test_records_agree_with_each_other(case):
     assert run.outputs_over_time.shape == (14, 9, 4)
     assert_same(run.outputs, run.outputs_over_time[:, -1])
     assert_same(run.outputs, snn.predict(x, verbose=0), tolerance=1e-6)
-    assert set(run.spike_trains) == {"conv", "conv2d", "dense"}
+    assert set(run.spike_trains) == {"conv", "conv2d", "average_pooling2d_relay", "dense"}
     for name, train in run.spike_trains.items():
         assert train.shape[:2] == (14, 9)
         assert_same(run.spike_counts[name], train.sum(axis=1))

@@ -164,11 +164,11 @@ def supported_layers() -> tuple[str, ...]:
 _GIVES = {
     "Activations": "spikes",
     "At the output": "",
-    "Linear": "spikes after a relu, or where one map of two takes fewer operations; else numbers",
+    "Linear": "spikes after a relu, or where one map of two or a relay takes fewer operations; else numbers",
     "Normalization and scaling": "spikes: folded into weights",
-    "Pooling": "spikes of maxima; numbers of averages, so average before a relu",
-    "Moving values": "spikes; numbers of interpolation, but where one map takes fewer operations",
-    "Merging": "spikes; numbers of sums with averages or with what does not spike",
+    "Pooling": "spikes of maxima, or of averages that relays send; average before a relu where you can",
+    "Moving values": "spikes; numbers of interpolation, but where one map or a relay takes fewer operations",
+    "Merging": "spikes; numbers of some sums, but where a relay takes fewer operations",
     "Acts in training only": "spikes",
 }
 
