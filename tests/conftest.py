@@ -17,6 +17,9 @@ from keras_snn.simulation import engine
 
 DEFAULT = options._PRESETS["default"]
 
+# They have one name, by which only one could be collected for its doctests.
+collect_ignore_glob = ["conftest.py", "*/conftest.py"]
+
 # What is imported stays: collections of garbage need not look at it.
 gc.freeze()
 
