@@ -14,7 +14,7 @@ from keras_snn.graph.graph import Graph, free_name
 from keras_snn.graph.linear_parts import with_linear_parts
 from keras_snn.graph.masked import Masked, inputs_of_model, masks_of_outputs, nodes_in, without_masks
 from keras_snn.graph.masks_read import reads_masks, with_read_masks
-from keras_snn.graph.nonspiking import computed_once, of_nonspiking
+from keras_snn.graph.nonspiking import computed_once, of_nonspiking, with_constants
 from keras_snn.graph.own_code import OfCode, as_functional, is_own_code
 from keras_snn.graph.probing import probed
 from keras_snn.graph.rules.registry import Refusal, rule_for
@@ -130,7 +130,7 @@ def inspect_model(model, *, input_shapes=None, nonspiking="error", constant_inpu
     )
     graph = Graph(lowering.nodes, inputs, outputs)
     if constant_inputs:
-        graph = with_linear_parts(computed_once(graph))
+        graph = with_linear_parts(computed_once(with_constants(graph)))
     if nonspiking == "error":
         known = {path for path, *_ in lowering.obstacles}
         found = of_nonspiking(graph, lowering.callees, constant_inputs=constant_inputs)

@@ -3,10 +3,15 @@
 import dataclasses
 import math
 
+import keras
+
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.passes import free_output_relus
 
-__all__ = ["computed_once", "in_readout", "of_input", "of_nonspiking"]
+__all__ = ["computed_once", "in_readout", "of_input", "of_nonspiking", "with_constants"]
+
+# Operations that give a constant of the shape of their input, by the name of their class.
+_CONSTANT = {"ZerosLike": keras.ops.zeros_like, "OnesLike": keras.ops.ones_like}
 
 _AS_IT_IS = "or run it as it is with nonspiking='allow'"
 
@@ -39,6 +44,28 @@ def of_nonspiking(graph, callees, *, constant_inputs):
             way_out = f"train with activation='relu', {_AS_IT_IS}"
         found.append((node.origins[0], reason, way_out))
     return list({path: (path, *rest) for path, *rest in reversed(found)}.values())[::-1]
+
+
+def with_constants(graph):
+    """Return the graph in which constants of the shape of a value are computed of an input instead.
+
+    Keras computes the mask of a `Concatenate` with `zeros_like` of what neurons send, so that it would look
+    as if it changed with the spikes.
+
+    Args:
+        graph: A `Graph` whose inputs are the same at every time step.
+    """
+    found, (source, *_) = {}, map(graph.nodes.get, keras.tree.flatten(graph.inputs))
+    for node in graph.nodes.values():
+        if isinstance(node, kinds.Opaque) and node.layer_class in _CONSTANT:
+            x = keras.Input(source.shape, dtype=source.dtype)
+            # The size of the batch is known of a value alone.
+            each = keras.ops.reshape(x, (-1, math.prod(source.shape)))[:, :1]
+            each = _CONSTANT[node.layer_class](each, dtype=node.model.outputs[0].dtype)
+            each = keras.ops.reshape(each, (-1, *(1 for _ in node.shape)))
+            model = keras.Model(x, keras.ops.tile(each, (1, *node.shape)), name=node.model.name)
+            found[node.name] = dataclasses.replace(node, inputs=(source.name,), model=model, source=None)
+    return dataclasses.replace(graph, nodes={**graph.nodes, **found})
 
 
 def computed_once(graph):

@@ -114,6 +114,21 @@ def test_convert_keeps_masks_of_padded_samples(body, rng):
     _check(_model(rng, body), _padded(rng))
 
 
+@pytest.mark.parametrize("second", [_embedded, lambda x: ops.cast(x, "float32")[..., None]])
+def test_convert_keeps_masks_of_neurons_side_by_side(second, rng):
+    """Keras makes the mask with `zeros_like` and `ones_like` of them, which are constants."""
+
+    def body(x):
+        return _average(layers.Concatenate()([_dense(_embedded(x)), _dense(second(x))]))
+
+    model, x = _model(rng, body), _padded(rng)
+    try:
+        model.predict(x, verbose=0)
+    except ValueError:
+        pytest.skip("This version of Keras cannot run masks of Concatenate on batches of any size.")
+    _check(model, x)
+
+
 def test_convert_keeps_a_mask_that_a_layer_after_neurons_reads_when_it_may_stay(rng, tmp_path):
     model, x = _model(rng, lambda x: layers.SimpleRNN(3)(_dense(_embedded(x)))), _padded(rng)
     with pytest.raises(UnsupportedLayerError, match=r"1 part .*\n.*'simple_rnn.*no conversion rule"):
