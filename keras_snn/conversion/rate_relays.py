@@ -33,8 +33,8 @@ __all__ = [
 # What spikes pass through as spikes, and what makes numbers of them.
 _MOVES = (kinds.Rearrange, kinds.Concatenate)
 _SUMS = (kinds.Affine, kinds.ChannelAffine, kinds.Add, kinds.Pool)
-# The share of all operations that a relay must spare: less is not worth neurons that round.
-_LEAST = 0.05
+# The share of all operations that relays must spare together, and each: less is not worth neurons that round.
+_LEAST, _LEAST_OF_ONE = 0.05, 0.001
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +87,9 @@ def with_paying_relays(graph, rates, relays=None, options_of=None):
     """Return the graph with the relays that pay or are asked for, and why others are not there, by layer.
 
     One pays if spikes, with the updates of its neurons, take fewer operations in a step than numbers, by a
-    twentieth of those of the network at least. That its error is larger is no reason against it: errors fall
-    as 1/T and operations grow with T, so that with as many operations it is smaller.
+    thousandth of those of the network at least, and if all that do spare a twentieth. That its error is
+    larger is no reason against it: errors fall as 1/T and operations grow with T, so that with as many
+    operations it is smaller.
 
     Args:
         graph: A folded `Graph` without relays, whose linear maps are composed.
@@ -97,7 +98,8 @@ def with_paying_relays(graph, rates, relays=None, options_of=None):
         options_of: `Options` by name of the sides; with `None` all relays that pay are put in.
     """
     sides = _sides(graph) if relays is None else _measured_sides(graph, relays)
-    costs, least = _costs(graph, sides, rates), _LEAST * _total(graph, rates)
+    costs = _costs(graph, sides, rates)
+    least = _least(costs, _total(graph, rates))
     kept, reasons = {}, {}
     for name, of_value in sides.items():
         reason = _why_not(*costs[name], least, None if options_of is None else options_of[of_value[0]])
@@ -111,6 +113,13 @@ def with_paying_relays(graph, rates, relays=None, options_of=None):
     if useless:
         relayed, _ = _with_sides(graph, {name: kept[name] for name in kept if name not in useless})
     return relayed, reasons
+
+
+def _least(costs, total):
+    """Return how many operations a relay must spare, which no one does if all together spare too few."""
+    least = _LEAST_OF_ONE * total
+    spared = sum(numbers - spikes for spikes, numbers in costs.values() if numbers - spikes > least)
+    return least if spared > _LEAST * total else math.inf
 
 
 def _sends_rates(neuron):

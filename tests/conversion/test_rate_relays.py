@@ -137,6 +137,20 @@ def test_relays_are_where_they_need_fewer_operations(rng):
     assert found == {True, False}
 
 
+@pytest.mark.parametrize(("blocks", "units"), [(1, 4), (1, 4000), (40, 4)])
+def test_relays_spare_a_twentieth_together(blocks, units, rng):
+    """Of many blocks none does alone; of one beside a large layer it is too little."""
+    inputs = x = keras.Input((16,))
+    x = layers.Dense(16, activation="relu")(x)
+    for _ in range(blocks):
+        x = layers.Add()([x, layers.Dense(16)(layers.Dense(16, activation="relu")(x))])
+    x = layers.Dense(units, activation="relu")(layers.Dense(16, activation="relu")(x))
+    graph = fold(lower(networks.randomize(keras.Model(inputs, layers.Dense(4)(x)), rng)))
+    relayed, _ = rate_relays.with_paying_relays(graph, {})
+    relays = len(relayed.nodes.keys() - graph.nodes.keys()) > 0
+    assert relays == (units == 4)
+
+
 def test_networks_that_send_only_spikes_stay_as_they_were(rng):
     def rectified(x):
         y = conv(4, 3)(conv(4, 3, activation="relu")(x))
