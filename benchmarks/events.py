@@ -1,16 +1,22 @@
 """Time of a simulated step on both engines against a forward pass of the source network, per image.
 
     python benchmarks/events.py [networks] [--timesteps 32] [--repeats 7]
+    TFDS_DATA_DIR=… python benchmarks/events.py lenet lenet_max cifar10_cnn --trained
 
 CPU time of all threads and wall time in µs, medians. F is the float32 source network in the same process, at
 the batch size where it takes least CPU time. Passes and steps of both engines take turns; ratios to F are of
 CPU time, medians of those of a turn, with intervals of 95 % confidence (with fewer than six turns, all that
 there is). Beside them: how often neurons fire, and the same network of integers (`weight_bits=8`) on
 events. The last line has what it takes to compile the kernels, or to read them from disk.
+
+Networks are untrained, of which more neurons fire than of most trained ones, and images random numbers. With
+`--trained`, which needs tensorflow-datasets, LeNets are trained on MNIST for two epochs, the CIFAR-10 CNN is
+that of `benchmarks/paper`, and images are of the training data.
 """
 
 import argparse
 import json
+import pathlib
 import subprocess
 import sys
 from importlib.metadata import version
@@ -23,6 +29,8 @@ from speed import as_trained, by_batches, cifar10_cnn, lenet, resnet18
 from timing import seconds, show_ratio, take_turns
 
 import keras_snn
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent / "paper"))
 
 
 def lenet_max():
@@ -44,10 +52,8 @@ ROWS = {
 def measure(name, options):
     """Return seconds per image of a pass and of steps, CPU and wall of every turn, and what comes first."""
     keras.utils.set_random_seed(0)
-    first, (make, large, samples, singles) = first_calls(), ROWS[name]
-    rng = np.random.default_rng(0)
-    model = as_trained(make(), rng)
-    x = rng.random((max(samples, 64), *model.input_shape[1:]), dtype="float32")
+    first, (_, large, samples, singles) = first_calls(), ROWS[name]
+    model, x = (trained if options.trained else untrained)(name, max(samples, 64))
     snn = keras_snn.convert(model, x[:64], timesteps=options.timesteps, verbose=0)
     whole = keras_snn.convert(model, x[:64], timesteps=options.timesteps, weight_bits=8, verbose=0)
     snn.engine = "events"
@@ -67,6 +73,25 @@ def measure(name, options):
         "rate": float(rate),
         "times": {way: pairs.tolist() for way, pairs in times.items()},
     }
+
+
+def untrained(name, images):
+    """Return a network and so many images."""
+    rng = np.random.default_rng(0)
+    model = as_trained(ROWS[name][0](), rng)
+    return model, rng.random((images, *model.input_shape[1:]), dtype="float32")
+
+
+def trained(name, images):
+    """Return a network that is trained, and so many images of its training data."""
+    import networks
+
+    if name == "cifar10_cnn":
+        return networks.trained(name), networks.data("cifar10", f"train[:{images}]")[0]
+    model, (x, y) = ROWS[name][0](), networks.data("mnist", "train")
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(x, y, batch_size=128, epochs=2, verbose=0)
+    return model, x[:images]
 
 
 def first_calls():
@@ -111,6 +136,7 @@ def main():
     parser.add_argument("names", nargs="*", default=list(ROWS), help=", ".join(ROWS))
     parser.add_argument("--timesteps", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--trained", action="store_true", help="trained networks, and images of their data")
     parser.add_argument("--in-process", action="store_true", help="measure the one network in this process")
     options = parser.parse_args()
     if options.in_process:
@@ -122,7 +148,7 @@ def main():
     firsts = None
     for name in options.names:
         command = [sys.executable, __file__, name, "--in-process", "--timesteps", str(options.timesteps)]
-        command += ["--repeats", str(options.repeats)]
+        command += ["--repeats", str(options.repeats), *(["--trained"] if options.trained else [])]
         printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         found = json.loads(printed.splitlines()[-1])
         print("\n".join(rows(name, found)), flush=True)
