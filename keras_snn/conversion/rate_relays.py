@@ -13,6 +13,7 @@ import numpy as np
 from keras_snn.analysis.fan_out import fan_out
 from keras_snn.conversion.densities import EXPECTED_RATE, density
 from keras_snn.conversion.normalization import channels_apart
+from keras_snn.conversion.relays import MOVES, after_spikes, hands_on, into_weights, taken_by_weights
 from keras_snn.conversion.sending_costs import reach_of
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.branches import with_branches
@@ -30,9 +31,6 @@ __all__ = [
     "without_relays",
 ]
 
-# What spikes pass through as spikes, and what makes numbers of them.
-_MOVES = (kinds.Rearrange, kinds.Concatenate)
-_SUMS = (kinds.Affine, kinds.ChannelAffine, kinds.Add, kinds.Pool)
 # The share of all operations that relays must spare together, and each: less is not worth neurons that round.
 _LEAST, _LEAST_OF_ONE = 0.05, 0.001
 
@@ -170,33 +168,9 @@ def silent_sides(measured):
 
 def _numbers_into_weights(graph):
     """Return the names of the values that are computed of spikes, are no spikes, and go into weights."""
-    after, sends = set(), set()
-    for node in graph.nodes.values():
-        fires = isinstance(node, kinds.Activation) and node.becomes_spiking
-        if fires or (_hands_on(node) and sends.issuperset(node.inputs)):
-            sends.add(node.name)
-        if fires or after.intersection(node.inputs):
-            after.add(node.name)
-    users, weighted = graph.users(), _into_weights(graph)
-    return [
-        name
-        for name, node in graph.nodes.items()
-        if name in after - sends and isinstance(node, _SUMS) and weighted.intersection(users[name])
-    ]
-
-
-def _hands_on(node):
-    return isinstance(node, _MOVES) or (isinstance(node, kinds.Pool) and node.function == "max")
-
-
-def _into_weights(graph):
-    """Return the names of the nodes that have weights, or that move values into those that have."""
-    users, found = graph.users(), set()
-    for node in reversed(graph.nodes.values()):
-        moves = isinstance(node, _MOVES) and found.intersection(users[node.name])
-        if isinstance(node, kinds.Affine) or moves:
-            found.add(node.name)
-    return found
+    users, numbers = graph.users(), after_spikes(graph)
+    weighted = into_weights(graph, users)
+    return [name for name in graph.nodes if name in numbers and weighted.intersection(users[name])]
 
 
 def _never_negative(graph):
@@ -211,7 +185,7 @@ def _never_negative(graph):
         elif isinstance(node, kinds.ChannelAffine):
             holds = given and np.all(node.scale >= 0) and np.all(node.shift >= 0)
         else:
-            holds = given and isinstance(node, (kinds.Add, kinds.Pool, *_MOVES))
+            holds = given and isinstance(node, (kinds.Add, kinds.Pool, *MOVES))
         if holds:
             found.add(node.name)
     return found
@@ -262,16 +236,10 @@ def _with_relays(graph, sides):
         graph: A folded `Graph`.
         sides: Names of the sides by name of the value.
     """
-    weighted, users = _into_weights(graph), graph.users()
-    nodes, renamed, relays = dict(graph.nodes), {}, {}
-    for name, of_value in sides.items():
-        relays[name] = _relay(nodes, graph.nodes[name], of_value)
-        for user in weighted.intersection(users[name]):
-            renamed.setdefault(user, {})[name] = relays[name].value
-    for user, of_user in renamed.items():
-        inputs = tuple(of_user.get(name, name) for name in nodes[user].inputs)
-        nodes[user] = dataclasses.replace(nodes[user], inputs=inputs)
-    return graph.with_nodes(nodes), relays
+    nodes = dict(graph.nodes)
+    relays = {name: _relay(nodes, graph.nodes[name], of_value) for name, of_value in sides.items()}
+    instead = {name: relay.value for name, relay in relays.items()}
+    return taken_by_weights(graph, nodes, instead), relays
 
 
 def _relay(nodes, node, sides):
@@ -310,7 +278,7 @@ def _total(graph, rates):
             total += math.prod(node.shape)
         elif constant.issuperset(node.inputs):
             constant.add(node.name)
-        if fires or (node.inputs and _hands_on(node) and sends.issuperset(node.inputs)):
+        if fires or (node.inputs and hands_on(node) and sends.issuperset(node.inputs)):
             sends.add(node.name)
         if isinstance(node, kinds.Affine) and node.name not in constant:
             (source,) = node.inputs

@@ -14,10 +14,19 @@ from keras_snn.analysis.fan_out import fan_out
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.graph import free_name
 
-__all__ = ["is_of_input", "with_relays", "without_costly_relays"]
+__all__ = [
+    "MOVES",
+    "after_spikes",
+    "hands_on",
+    "into_weights",
+    "is_of_input",
+    "taken_by_weights",
+    "with_relays",
+    "without_costly_relays",
+]
 
 # What spikes pass through as spikes.
-_MOVES = (kinds.Rearrange, kinds.Concatenate)
+MOVES = (kinds.Rearrange, kinds.Concatenate)
 
 
 def with_relays(graph, *, of_inputs=False):
@@ -30,9 +39,9 @@ def with_relays(graph, *, of_inputs=False):
         of_inputs: Whether to put one after each input that goes into weights too, or after what is computed
             from inputs without weights.
     """
-    users, nodes, renamed = graph.users(), dict(graph.nodes), {}
-    relayed = _after_spikes(graph) | (_inputs_to_relay(graph) if of_inputs else set())
-    weighted = _into_weights(graph, users)
+    users, nodes, instead = graph.users(), dict(graph.nodes), {}
+    relayed = after_spikes(graph) | (_inputs_to_relay(graph) if of_inputs else set())
+    weighted = into_weights(graph, users)
     for node in graph.nodes.values():
         if node.name not in relayed or not weighted.intersection(users[node.name]):
             continue
@@ -44,22 +53,40 @@ def with_relays(graph, *, of_inputs=False):
             function="linear",
         )
         nodes[relay.name] = relay
-        for user in users[node.name]:
-            if user in weighted:
-                renamed.setdefault(user, {})[node.name] = relay.name
+        instead[node.name] = relay.name
+    return taken_by_weights(graph, nodes, instead)
+
+
+def taken_by_weights(graph, nodes, instead):
+    """Return the graph of some nodes in which what has weights takes other values.
+
+    Args:
+        graph: A `Graph`.
+        nodes: Dict of its nodes, and of new ones. Changed.
+        instead: By name of a value of the graph, which one is taken instead.
+    """
+    users, renamed = graph.users(), {}
+    weighted = into_weights(graph, users)
+    for name, other in instead.items():
+        for user in weighted.intersection(users[name]):
+            renamed.setdefault(user, {})[name] = other
     for user, of_user in renamed.items():
         inputs = tuple(of_user.get(name, name) for name in nodes[user].inputs)
         nodes[user] = dataclasses.replace(nodes[user], inputs=inputs)
     return graph.with_nodes(nodes)
 
 
-def _after_spikes(graph):
+def hands_on(node):
+    """Whether spikes pass through a node as spikes."""
+    return isinstance(node, MOVES) or (isinstance(node, kinds.Pool) and node.function == "max")
+
+
+def after_spikes(graph):
     """Return the names of the nodes that compute numbers of spikes: sums, averages, maxima of sums."""
     after, sends = set(), set()
     for node in graph.nodes.values():
         fires = isinstance(node, kinds.Activation) and node.becomes_spiking
-        hands_on = isinstance(node, _MOVES) or (isinstance(node, kinds.Pool) and node.function == "max")
-        if fires or (hands_on and sends.issuperset(node.inputs)):
+        if fires or (hands_on(node) and node.inputs and sends.issuperset(node.inputs)):
             sends.add(node.name)
         if fires or after.intersection(node.inputs):
             after.add(node.name)
@@ -73,7 +100,7 @@ def _inputs_to_relay(graph):
     return {
         name
         for name in found
-        if not (isinstance(graph.nodes[name], _MOVES) and found.issuperset(graph.nodes[name].inputs))
+        if not (isinstance(graph.nodes[name], MOVES) and found.issuperset(graph.nodes[name].inputs))
     }
 
 
@@ -92,11 +119,11 @@ def is_of_input(graph, node):
     return node.is_relay and node.inputs[0] in _without_weights(graph)
 
 
-def _into_weights(graph, users):
+def into_weights(graph, users):
     """Return the names of the nodes that have weights, or that move values into those that have."""
     found = set()
     for node in reversed(graph.nodes.values()):
-        moves = isinstance(node, _MOVES) and found.intersection(users[node.name])
+        moves = isinstance(node, MOVES) and found.intersection(users[node.name])
         if isinstance(node, kinds.Affine) or moves:
             found.add(node.name)
     return found
@@ -178,6 +205,6 @@ def _reached(graph, node):
             user = graph.nodes[name]
             if isinstance(user, kinds.Affine):
                 found.append(user)
-            elif isinstance(user, _MOVES):
+            elif isinstance(user, MOVES):
                 pending.append(name)
     return found

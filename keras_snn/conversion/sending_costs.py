@@ -6,12 +6,12 @@ import numpy as np
 
 from keras_snn.analysis.contents import own_sums
 from keras_snn.analysis.fan_out import fan_out
+from keras_snn.conversion.relays import hands_on
 from keras_snn.graph import nodes as kinds
 from keras_snn.graph.numpy_reference import value_of
 
 __all__ = ["SendingCosts", "reach_of"]
 
-_MOVES = (kinds.Rearrange, kinds.Concatenate)
 _WEIGHTED = (kinds.Affine, kinds.ChannelAffine)
 
 
@@ -58,8 +58,7 @@ def _receivers(graph):
     for node in graph.nodes.values():
         senders = frozenset().union(*(arriving[name] for name in node.inputs))
         fires = isinstance(node, kinds.Activation) and node.has_scale
-        hands_on = isinstance(node, _MOVES) or (isinstance(node, kinds.Pool) and node.function == "max")
-        if fires or not (hands_on or node.name in own):
+        if fires or not (hands_on(node) or node.name in own):
             # The inside of a pool is not counted.
             if senders and not isinstance(node, kinds.Pool):
                 found.append((math.prod(node.shape), senders, 1 if fires else 0))
@@ -102,7 +101,7 @@ def _senders(node, first, senders):
     if node.name in first:
         channels = np.arange((node.shape or (1,))[-1])
         return np.broadcast_to(first[node.name] + channels, node.shape or (1,))
-    if isinstance(node, _MOVES) or (isinstance(node, kinds.Pool) and node.function == "max"):
+    if hands_on(node):
         given = (senders[source][None].astype("float64") for source in node.inputs)
         return value_of(node, *given)[0].astype("int64")
     return np.zeros(node.shape, "int64")

@@ -13,7 +13,7 @@ from keras_snn.graph.fallback import cause_of, on_its_own
 from keras_snn.graph.graph import Graph, free_name
 from keras_snn.graph.linear_parts import with_linear_parts
 from keras_snn.graph.masked import Masked, inputs_of_model, masks_of_outputs, nodes_in, without_masks
-from keras_snn.graph.masks_read import reads_masks, with_read_masks
+from keras_snn.graph.masks_read import have_masks, with_read_masks
 from keras_snn.graph.nonspiking import computed_once, of_nonspiking, with_constants
 from keras_snn.graph.own_code import OfCode, as_functional, is_own_code
 from keras_snn.graph.probing import probed
@@ -356,7 +356,7 @@ def _by_rule(layer, args, kwargs, emit):
     is_layer = isinstance(layer, keras.layers.Layer)
     if is_layer and not layer.built:
         raise Refusal("not built", "call the model on data once", may_stay=False)
-    if reads_masks(args, kwargs):
+    if have_masks(args, kwargs):
         raise Refusal("reads the mask of its input", "give it samples without a mask")
     given, named = (_of_layer(args, kwargs), {}) if is_layer else (args, kwargs)
     if "call" in inspect.signature(rule.lower).parameters:

@@ -9,7 +9,7 @@ from keras_snn.graph.masked import Masked, without_masks
 from keras_snn.graph.own_code import is_own_code
 from keras_snn.graph.rules.registry import Refusal, rule_for
 
-__all__ = ["reads_masks", "with_read_masks"]
+__all__ = ["have_masks", "with_read_masks"]
 
 # Layers that read the masks of their inputs without an argument for them.
 _READS_ITSELF = (keras.layers.Maximum, keras.layers.Minimum, keras.layers.Multiply)
@@ -26,7 +26,7 @@ def with_read_masks(layer, args, kwargs):
     Returns:
         `(args, kwargs)`. Own code gets masks by name, as Keras gives them.
     """
-    if not reads_masks(args, kwargs):
+    if not have_masks(args, kwargs):
         return args, kwargs
     if not _reads_masks(layer, args, kwargs):
         return without_masks(args), {
@@ -44,7 +44,7 @@ def _given_by_name(kwargs):
     return keras.tree.flatten([value for name, value in kwargs.items() if _is_mask(name)])
 
 
-def reads_masks(args, kwargs):
+def have_masks(args, kwargs):
     """Whether arguments of a call, as of `with_read_masks`, have masks."""
     if any(value is not None for value in _given_by_name(kwargs)):
         return True
