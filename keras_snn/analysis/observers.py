@@ -12,7 +12,8 @@ from keras_snn.graph.to_keras import analog_tensors
 from keras_snn.simulation.engine import event_network
 from keras_snn.simulation.event_runner import ObservedEvents
 from keras_snn.simulation.internals import internals
-from keras_snn.simulation.recording import Runner, collect, lengths, open_data
+from keras_snn.simulation.parts import collect
+from keras_snn.simulation.recording import Runner, lengths, open_data
 from keras_snn.simulation.source import digest_of
 
 __all__ = ["Observation", "Observer", "Reduction", "observe", "summarize"]

@@ -25,6 +25,8 @@ __all__ = [
     "without_readouts",
 ]
 
+# More steps than anyone runs.
+_NEVER = 2**30
 # What a node is called, where it comes from and in which unit it is read do not change what it computes.
 _NOTES = {"name", "inputs", "origins", "source"}
 _NOTES_OF = {
@@ -197,7 +199,7 @@ def without_input(program):
     """Return the program for the steps after the input has ended: without biases, which are input too.
 
     A correction of the current is input like biases. Signed neurons without levels may not fire more often
-    than in every one of the steps with input.
+    than in every one of the steps with input. A read-out whose delay is as long as those steps never counts.
 
     Raises:
         ValueError: If an output draws random spikes, which no end of the input stops.
@@ -215,6 +217,9 @@ def without_input(program):
             node = dataclasses.replace(node, shift=np.zeros_like(node.shift))
         elif isinstance(node, kinds.Spike):
             node = dataclasses.replace(node, neuron=node.neuron.settled(program.timesteps))
+        elif isinstance(node, kinds.Readout) and node.delay >= program.timesteps:
+            # Its clock stands still, which not every engine has as a number of its own.
+            node = dataclasses.replace(node, delay=_NEVER)
         nodes[name] = node
     return program.with_nodes(nodes)
 

@@ -66,26 +66,54 @@ def event_network(model):
         raise ImportError(_MISSING)
     inner = internals(model)
     if inner.cannot is None and (inner.assembled is None or not inner.assembled[0].is_of(model)):
-        weights, network = Snapshot(model), _assembled(model)
-        inner.assembled = None if network is None else (weights, network)
+        # Which itself needs the model.
+        from keras_snn.simulation.source import program_of
+
+        weights = Snapshot(model)
+        # What cannot be run cannot whatever the weights are.
+        network, inner.cannot = _assembled(lambda: program_of(model))
+        inner.assembled, inner.quiet = None if network is None else (weights, network), {}
     if inner.cannot is None:
         return inner.assembled[1]
-    if model.engine == "auto":
-        return None
-    raise ValueError(_CANNOT.format(model.name, inner.cannot))
+    _check_others_may_run(model, inner.cannot)
+    return None
 
 
-def _assembled(model):
-    """Return a new `EventNetwork` of a model, or `None`, and then why it cannot be is in its internals."""
-    # Which itself needs the model.
-    from keras_snn.simulation.source import program_of
+def quiet_events(model, timesteps):
+    """Return the `EventNetwork` of the steps after the input of so many has ended.
 
+    Args:
+        model: A `SpikingModel` of which `event_network` has returned one, with the same weights.
+        timesteps: Number of steps with input.
+
+    Returns:
+        As of `event_network`.
+
+    Raises:
+        ValueError: Likewise, or if an output draws random spikes.
+    """
+    from keras_snn.simulation.settling import quiet_program
+
+    quiet = internals(model).quiet
+    if timesteps not in quiet:
+        quiet[timesteps] = _assembled(lambda: quiet_program(model, timesteps))
+    network, reason = quiet[timesteps]
+    if reason is not None:
+        _check_others_may_run(model, reason)
+    return network
+
+
+def _assembled(program):
+    """Return the `EventNetwork` of the program that a function returns, and why there is none, or `None`."""
     try:
-        return EventNetwork(assemble(program_of(model)))
+        return EventNetwork(assemble(program())), None
     except (UnsupportedError, UnsupportedLayerError) as reason:
-        # Whatever the weights are.
-        internals(model).cannot = str(reason)
-        return None
+        return None, str(reason)
+
+
+def _check_others_may_run(model, reason):
+    if model.engine != "auto":
+        raise ValueError(_CANNOT.format(model.name, reason))
 
 
 def _is_faster(model):

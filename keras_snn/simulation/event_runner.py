@@ -3,11 +3,15 @@
 import math
 
 import keras
+import numpy as np
 
 from keras_snn._devices import predict_batch
 from keras_snn.engines.compiled import Compiled, Requests
+from keras_snn.layers.base import neuron_of
 from keras_snn.simulation.engine import start_of
 from keras_snn.simulation.internals import internals
+from keras_snn.simulation.parts import collect
+from keras_snn.simulation.settling import until_silent
 
 __all__ = ["EventRunner", "ObservedEvents"]
 
@@ -20,12 +24,13 @@ _VALUES_AT_ONCE = 2**25
 class EventRunner:
     """Runs batches of a spiking model on events, and keeps what is asked for.
 
-    It has the methods of `keras_snn.simulation.recording.Runner` but those that settle.
+    It has the methods of `keras_snn.simulation.recording.Runner`.
 
     Args:
         model: A `SpikingModel`.
         network: Its `EventNetwork`.
         requests: `Requests` of neurons; the values of the outputs at every step are kept too.
+        quiet: The `EventNetwork` of the steps after the input has ended, if there are to be any.
 
     Attributes:
         runs_any_size: As of `Runner`: nothing is compiled for a size.
@@ -33,8 +38,8 @@ class EventRunner:
 
     runs_any_size = True
 
-    def __init__(self, model, network, requests):
-        self.model, self._network, self._requests = model, network, requests
+    def __init__(self, model, network, requests, quiet=None):
+        self.model, self._network, self._quiet, self._requests = model, network, quiet, requests
         self._outputs = internals(model).output_calls
         fields = ("every", "sums", "fired", "potentials")
         self._wanted = {name: getattr(requests, name) for name in fields}
@@ -46,7 +51,8 @@ class EventRunner:
 
     def whole(self, inputs, timesteps, plan, *, per_call, settle=False):
         """Return the run of all steps of one batch; arguments as of `Runner.run`."""
-        return self.advance(self.started(inputs, timesteps), 0, plan.of(timesteps))[1]
+        carry, run = self.advance(self.started(inputs, timesteps), 0, plan.of(timesteps))
+        return collect([run, *self._settle(carry, timesteps)]) if settle else run
 
     def until_look(self, start, plan):
         """Return how many steps to run before it is looked who is done; `start` went before.
@@ -71,9 +77,32 @@ class EventRunner:
         states = carry["states"]
         arriving = carry["arriving"][:, start : start + plan.timesteps]
         run = self._network.run(states, carry["drive"], arriving, start, plan.timesteps, **self._wanted)
+        return carry, self._with_outputs(run, start)
+
+    def _settle(self, carry, timesteps):
+        """Return an iterator of what `advance` returns, step by step, up to one in which nothing fires."""
+        network, states, start = self._quiet, carry["states"], timesteps
+        samples, plan = len(states), network.assembled
+        drives = np.zeros((samples, plan.drive_size), "float32")
+        arriving = np.zeros((samples, 1 if plan.arriving else 0, plan.arriving_size), "float32")
+        neurons = tuple(
+            name for name, layer in internals(self.model).network.stateful.items() if neuron_of(layer)
+        )
+
+        def advance():
+            nonlocal start
+            run = network.run(states, drives, arriving, start, 1, **{**self._wanted, "fired": neurons})
+            start += 1
+            # The clock of read-outs stands still.
+            return self._with_outputs(run, timesteps - 1)
+
+        return until_silent(advance)
+
+    def _with_outputs(self, run, start):
+        """Return a run with the values of the outputs, where it has their sums."""
         every = run["every"]
         every |= {name: self._network.read(name, every[name], start) for name in self._outputs}
-        return carry, {**run, "observed": (), "added": ()}
+        return {**run, "observed": (), "added": ()}
 
 
 class ObservedEvents(EventRunner):

@@ -42,6 +42,8 @@ class Internals:
         runs: How many runs are in progress: those in callbacks of others count.
         expected_batch: Samples per batch, where `predict` or `evaluate` knows them.
         assembled: A `Snapshot` of the weights that the `EventNetwork` was made of, and that.
+        quiet: By number of steps with input, the `EventNetwork` of those weights for the steps after them,
+            or `None`, and why there is none, or `None`.
         size: How many weights there are, once that was needed.
         cannot: Why there can be none, or `None`.
         events: The `EventNetwork` if `predict` and `evaluate` run on events, else `None`.
@@ -64,6 +66,7 @@ class Internals:
         self.runs = 0
         self.expected_batch = None
         self.assembled = self.size = self.cannot = self.events = None
+        self.quiet = {}
         self.on_events = self.makes_eagerly = False
 
 

@@ -9,7 +9,7 @@ from keras_snn.simulation.decisions import accuracy_over_time
 from keras_snn.simulation.memory_check import check_memory, show_bytes
 from keras_snn.simulation.result import SimulationResult
 
-__all__ = ["Part", "check_records", "join", "result_of"]
+__all__ = ["Part", "check_records", "collect", "join", "result_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +51,17 @@ def result_of(model, parts, timesteps):
         records={**records, **join([part.counts for part in parts])},
         steps_used=np.concatenate(steps) if steps else None,
     )
+
+
+def collect(parts):
+    """Return one run of all steps, from what a `Runner` yields call by call."""
+    over_time, sums = [], None
+    for run in parts:
+        over_time.append({name: run[name] for name in ("every", "potentials", "observed")})
+        more = {name: run[name] for name in ("sums", "added")}
+        # Summed right away: memory does not grow with time.
+        sums = more if sums is None else keras.tree.map_structure(np.add, sums, more)
+    return {**join(over_time, axis=1), **sums}
 
 
 def join(parts, axis=0):

@@ -14,28 +14,24 @@ from keras_snn._devices import predict_batch
 from keras_snn._validation import check_choice, check_integer, check_timesteps
 from keras_snn.engines.chunks import ChunkPlan
 from keras_snn.engines.compiled import Compiled, Requests, run_chunks
-from keras_snn.graph import nodes as kinds
 from keras_snn.graph.integer_bounds import check_exact
-from keras_snn.graph.program import with_readouts, without_input
 from keras_snn.layers.base import neuron_of
 from keras_snn.simulation.building import build
 from keras_snn.simulation.classes import check_labels, labels_for
 from keras_snn.simulation.early_exit import check_exit, run_until_confident
-from keras_snn.simulation.engine import event_network
+from keras_snn.simulation.engine import event_network, quiet_events
 from keras_snn.simulation.event_runner import EventRunner
 from keras_snn.simulation.internals import internals, plan_for
-from keras_snn.simulation.parts import Part, check_records, join, result_of
-from keras_snn.simulation.source import program_of
+from keras_snn.simulation.parts import Part, check_records, collect, result_of
+from keras_snn.simulation.settling import quiet_program, until_silent, with_plain_averages
 from keras_snn.simulation.windows import TIME_CODE_RECORDS, WindowRunner
 
-__all__ = ["Runner", "collect", "lengths", "open_data", "open_run", "simulate"]
+__all__ = ["Runner", "lengths", "open_data", "open_run", "simulate"]
 
 # The most values per sample that one call of a compiled function returns.
 _WIDEST = 2**14
 # Steps between two looks at who is done: each look costs a call, each step after the end its time.
 _BETWEEN_LOOKS = 4
-# Steps without input after which neurons that still fire will not stop.
-_LONGEST_SETTLING = 10_000
 # Where a run has each record of the neurons.
 _FIELDS = {"spike_counts": "sums", "spike_trains": "every", "membrane_potentials": "potentials"}
 
@@ -112,12 +108,14 @@ def open_run(model, x, y=None, *, timesteps, batch_size, record=(), verbose=0, w
     check_exit(model, ending["exit"], ending["level"], record, ending["settle"])
     timesteps, batches = open_data(model, x, y, timesteps=timesteps, batch_size=batch_size)
     per_call, plan = lengths(model, record, timesteps, batch_size)
-    settle = ending["settle"]
-    if settle and not model.is_time_coded:
-        model = _with_plain_averages(model)
-    runner = WindowRunner(model, record) if model.is_time_coded and record else _runner(model, record, settle)
-    if settle and not model.is_time_coded:
-        runner.prepare_settling(timesteps)
+    # Windows of time codes end when all spikes have come.
+    settle = ending["settle"] and not model.is_time_coded
+    if settle:
+        model = with_plain_averages(model)
+    if model.is_time_coded and record:
+        runner = WindowRunner(model, record)
+    else:
+        runner = _runner(model, record, timesteps if settle else None)
 
     def part_of(inputs, labels):
         if ending["exit"] is None:
@@ -268,7 +266,6 @@ class Runner:
 
     def whole(self, inputs, timesteps, plan, *, per_call, settle=False):
         """Return the run of all steps of one batch; arguments as of `run`."""
-        settle = settle and not self.model.is_time_coded
         return collect(self.run(inputs, timesteps, plan, per_call=per_call, settle=settle))
 
     def started(self, inputs, timesteps):
@@ -287,30 +284,27 @@ class Runner:
         Raises:
             ValueError: If an output draws random spikes.
         """
-        program = without_input(dataclasses.replace(program_of(self.model), timesteps=timesteps))
+        program = quiet_program(self.model, timesteps)
         if timesteps not in self.settling or self.settling[timesteps][0] != program:
             quiet = build(program)
             function = functools.partial(self._settling_step, internals(quiet).network)
             self.settling[timesteps] = program, Compiled(function, quiet.layers)
 
     def _settle(self, carry, timesteps):
-        """Yield what `run` yields, step by step, up to one in which nothing fires."""
+        """Return an iterator of what `run` yields, step by step, up to one in which nothing fires."""
         _, step = self.settling[timesteps]
         drive = {
             name: np.zeros_like(x[:, :1] if self.network.events else x) for name, x in carry["drive"].items()
         }
         states = carry["states"]
-        for _ in range(_LONGEST_SETTLING):
+
+        def advance():
+            nonlocal states
             run = predict_batch(step, {"drive": drive, "states": states})
             states = run.pop("states")
-            firing = [name for name, fires in run.pop("fired").items() if fires.any()]
-            yield run
-            if not firing:
-                return
-        raise RuntimeError(
-            f"Neurons must become silent without input. Received: {', '.join(map(repr, firing))} still fire "
-            f"after {_LONGEST_SETTLING} steps. Simulate with settle=False."
-        )
+            return run
+
+        return until_silent(advance)
 
     def _settling_step(self, network, carry):
         states = {name: network.stateful[name].rewind(state) for name, state in carry["states"].items()}
@@ -322,28 +316,26 @@ class Runner:
         return {**run, "fired": fired}
 
 
-def _with_plain_averages(model):
-    """Return the model whose read-outs weigh all steps alike, as what comes after the input has no number."""
-    program = program_of(model)
-    readouts = [node for node in program.graph.nodes.values() if isinstance(node, kinds.Readout)]
-    if all(node.weighting == "uniform" for node in readouts):
-        return model
-    # What read-outs add goes with the weights.
-    plain = with_readouts(program, weighting="uniform", shift=0.0)
-    return build(plain, unroll=model.unroll, name=model.name)
+def _runner(model, record, settles):
+    """Return the runner of an earlier call, which is compiled, or a new one.
 
-
-def _runner(model, record, settle):
-    """Return the runner of an earlier call, which is compiled, or a new one."""
+    Args:
+        model: A `SpikingModel`.
+        record: Names of records, as of `simulate`.
+        settles: Number of steps with input, after which it is to settle, or `None`.
+    """
     neurons = tuple(_of_neurons(internals(model).network))
     requests = Requests(**{field: neurons for what, field in _FIELDS.items() if what in record})
-    # What settles is another network, without input.
-    network = None if settle else event_network(model)
-    if network is not None:
-        return EventRunner(model, network, requests)
+    network = event_network(model)
+    quiet = None if network is None or settles is None else quiet_events(model, settles)
+    if network is not None and (settles is None or quiet is not None):
+        return EventRunner(model, network, requests, quiet)
     if record not in internals(model).runners:
         internals(model).runners[record] = Runner(model, requests)
-    return internals(model).runners[record]
+    runner = internals(model).runners[record]
+    if settles is not None:
+        runner.prepare_settling(settles)
+    return runner
 
 
 def _of_neurons(network):
@@ -377,14 +369,3 @@ def lengths(model, record, timesteps, batch_size):
         for name in internals(model).output_calls
     )
     return max(plan.chunk, _WIDEST // max(width, 1) // plan.chunk * plan.chunk), plan
-
-
-def collect(parts):
-    """Return one run of all steps, from what a `Runner` yields call by call."""
-    over_time, sums = [], None
-    for run in parts:
-        over_time.append({name: run[name] for name in ("every", "potentials", "observed")})
-        more = {name: run[name] for name in ("sums", "added")}
-        # Summed right away: memory does not grow with time.
-        sums = more if sums is None else keras.tree.map_structure(np.add, sums, more)
-    return {**join(over_time, axis=1), **sums}

@@ -53,7 +53,7 @@ def test_settling_uses_the_weights_of_now(snn_and_data):
 
 
 def test_settling_raises_when_neurons_never_stop(rng, monkeypatch):
-    monkeypatch.setattr("keras_snn.simulation.recording._LONGEST_SETTLING", 20)
+    monkeypatch.setattr("keras_snn.simulation.settling._LONGEST", 20)
     model = keras.Sequential(
         [keras.Input((5,)), layers.Dense(4, name="hidden"), BinaryActivation(name="sign")]
     )
