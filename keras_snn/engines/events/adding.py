@@ -14,7 +14,6 @@ from keras_snn.engines.events.vectors import (
     multiply,
     of_bits,
     splat,
-    splat_32,
     splat_64,
     store,
 )
@@ -127,24 +126,20 @@ def _add_weighted_block(like, op, block, shift, memory, weights, table, starts, 
 def _add_rows(op, shift, memory, weights, table, starts, events, amounts):
     """Add the rows of weights of listed spikes: a convolution, or a dense layer."""
     width, has_values = op[3], op[9]
-    four, two, one = splat_64(ZERO), splat_32(ZERO), splat(ZERO)
+    four, one = splat_64(ZERO), splat(ZERO)
     block = np.int64(0)
     while block < width:
         left = width - block
         if has_values:
             if left >= 64:
                 _add_weighted_block(four, op, block, shift, memory, weights, table, starts, events, amounts)
-            elif left >= 32:
-                _add_weighted_block(two, op, block, shift, memory, weights, table, starts, events, amounts)
             else:
                 _add_weighted_block(one, op, block, shift, memory, weights, table, starts, events, amounts)
         elif left >= 64:
             _add_block(four, four, op, block, shift, memory, weights, table, starts, events)
-        elif left >= 32:
-            _add_block(two, two, op, block, shift, memory, weights, table, starts, events)
         else:
             _add_block(one, one, op, block, shift, memory, weights, table, starts, events)
-        block += 64 if left >= 64 else 32 if left >= 32 else 16
+        block += 64 if left >= 64 else 16
 
 
 @compiled

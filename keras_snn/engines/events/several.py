@@ -148,6 +148,13 @@ def _with_places(v, zeros, op, step, place, block, layout, words, weights, table
     return v
 
 
+@inlined
+def _of_product(op, block, steps):
+    """Return the runs of a place, their table, rows, tap, lists, how far apart these are, and `many`."""
+    rows = op[3] + block // BLOCK * op[5] + block % BLOCK
+    return op[1], op[2], rows, op[4], steps * op[6], op[8], op[10]
+
+
 @compiled
 def _fire_block(likes, at, block, span, layout, operations, memory, words, weights, table, starts, events):
     """Add up and fire neurons of each place, as many as vectors have numbers.
@@ -160,6 +167,8 @@ def _fire_block(likes, at, block, span, layout, operations, memory, words, weigh
     begin, steps = span
     threshold = load(weights, thresholds + block, zeros)
     word, further = _of_step(word, layout)
+    # Of most layers there are no others.
+    of_first = _of_product(operations[at + 1 if products else at], block, steps)
     products += at + 1
     for place in range(places):
         here = place * width + block
@@ -168,15 +177,16 @@ def _fire_block(likes, at, block, span, layout, operations, memory, words, weigh
         for step in range(begin, steps):
             v = plus(v, constant)
             for i in range(at + 1, products):
-                op = operations[i]
-                runs, run, tap, many = op[1], op[2] + 3 * op[1] * place, op[4], op[10]
-                rows, lists = op[3] + block // BLOCK * op[5] + block % BLOCK, steps * op[6] + step * op[8]
-                v = plus(
-                    v,
-                    _sum_of_runs(
-                        zeros, none, many, runs, run, lists, rows, tap, weights, table, starts, events
-                    ),
+                if i == at + 1:
+                    runs, run, rows, tap, lists, apart, many = of_first
+                else:
+                    runs, run, rows, tap, lists, apart, many = _of_product(operations[i], block, steps)
+                run += 3 * runs * place
+                lists += step * apart
+                more = _sum_of_runs(
+                    zeros, none, many, runs, run, lists, rows, tap, weights, table, starts, events
                 )
+                v = plus(v, more)
             for i in range(products, products + parts):
                 v = _with_places(v, zeros, operations[i], step, place, block, layout, words, weights, table)
             if drive >= 0:
@@ -234,25 +244,30 @@ def _fire_constant(zeros, at, block, span, layout, operations, memory, words, we
 
 
 @inlined
-def _fire(zeros, at, block, span, layout, operations, memory, words, weights, table, starts, events):
-    """Choose among the ways to add up and fire neurons of each place."""
-    products, parts, drive, is_whole = operations[at, 10], operations[at, 11], operations[at, 7], False
-    if products:
-        is_whole = operations[at + 1, 11] != 0
-    is_short = products == 1 and parts == 0 and drive < 0
+def _fire_short(zeros, at, block, span, layout, operations, memory, words, weights, table, starts, events):
+    """Choose the type of the sums of neurons that have one product."""
     floats, integers = (zeros, zeros), (zeros_32(zeros), zeros_16(zeros))
-    if operations[at, 12]:
-        _fire_constant(zeros, at, block, span, layout, operations, memory, words, weights)
-    elif is_whole and is_short:
+    if operations[at + 1, 11] != 0:
         _fire_rows(
             integers, at, block, span, layout, operations, memory, words, weights, table, starts, events
         )
+    else:
+        _fire_rows(floats, at, block, span, layout, operations, memory, words, weights, table, starts, events)
+
+
+@inlined
+def _fire(zeros, at, block, span, layout, operations, memory, words, weights, table, starts, events):
+    """Choose among the ways to add up and fire neurons of each place."""
+    is_whole = False
+    if operations[at, 10]:
+        is_whole = operations[at + 1, 11] != 0
+    floats, integers = (zeros, zeros), (zeros_32(zeros), zeros_16(zeros))
+    if operations[at, 12]:
+        _fire_constant(zeros, at, block, span, layout, operations, memory, words, weights)
     elif is_whole:
         _fire_block(
             integers, at, block, span, layout, operations, memory, words, weights, table, starts, events
         )
-    elif is_short:
-        _fire_rows(floats, at, block, span, layout, operations, memory, words, weights, table, starts, events)
     else:
         _fire_block(
             floats, at, block, span, layout, operations, memory, words, weights, table, starts, events
@@ -263,16 +278,35 @@ def _fire(zeros, at, block, span, layout, operations, memory, words, weights, ta
 def _fire_sums(at, span, layout, operations, memory, words, weights, table, starts, events):
     """Add up what spikes reach, and fire, for blocks of neurons of a place."""
     four, two, one = splat_64(ZERO), splat_32(ZERO), splat(ZERO)
-    width, block = operations[at, 3], np.int64(0)
+    width, products, block = operations[at, 3], operations[at, 10], np.int64(0)
+    is_short, is_float = products == 1 and operations[at, 11] == 0 and operations[at, 7] < 0, True
+    if products:
+        is_float = operations[at + 1, 11] == 0
+    # Each kernel takes its time to compile, so there is none that few layers would use.
+    takes_32 = operations[at, 12] == 0 and (is_short or is_float)
     while block < width:
-        left = width - block
-        if left >= 64:
+        left, size = width - block, 16
+        if left >= 64 and is_short:
+            _fire_short(
+                four, at, block, span, layout, operations, memory, words, weights, table, starts, events
+            )
+            size = 64
+        elif left >= 64:
             _fire(four, at, block, span, layout, operations, memory, words, weights, table, starts, events)
-        elif left >= 32:
-            _fire(two, at, block, span, layout, operations, memory, words, weights, table, starts, events)
-        else:
+            size = 64
+        elif left < 32 or not takes_32:
             _fire(one, at, block, span, layout, operations, memory, words, weights, table, starts, events)
-        block += 64 if left >= 64 else 32 if left >= 32 else 16
+        elif is_short:
+            _fire_short(
+                two, at, block, span, layout, operations, memory, words, weights, table, starts, events
+            )
+            size = 32
+        else:
+            likes, size = (two, two), 32
+            _fire_block(
+                likes, at, block, span, layout, operations, memory, words, weights, table, starts, events
+            )
+        block += size
 
 
 @compiled
@@ -308,17 +342,15 @@ def _take_block(zeros, ones, op, block, span, layout, memory, words, table):
 @inlined
 def _take_maximum_of_four(op, span, layout, memory, words, table):
     """Send a spike where the largest number of spikes of a window of four places has grown."""
-    four, two, one = splat_64(ZERO), splat_32(ZERO), splat(ZERO)
+    four, one = splat_64(ZERO), splat(ZERO)
     width, block = LANES * op[7], np.int64(0)
     while block < width:
         left = width - block
         if left >= 64:
             _take_block(four, splat_64(ONE), op, block, span, layout, memory, words, table)
-        elif left >= 32:
-            _take_block(two, splat_32(ONE), op, block, span, layout, memory, words, table)
         else:
             _take_block(one, splat(ONE), op, block, span, layout, memory, words, table)
-        block += 64 if left >= 64 else 32 if left >= 32 else 16
+        block += 64 if left >= 64 else 16
 
 
 @inlined
